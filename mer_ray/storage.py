@@ -1,0 +1,92 @@
+"""URIs: local paths and ``s3://`` objects behind one fsspec filesystem.
+
+The endpoint and the credentials of S3 come from the standard AWS variables or from
+the machine's role (``AWS_ENDPOINT_URL``, ``AWS_ACCESS_KEY_ID``, ...), never from our settings.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec import AbstractFileSystem
+
+_S3_OPTIONS: dict[str, Any] = {
+    "config_kwargs": {"retries": {"mode": "standard", "max_attempts": 5}, "max_pool_connections": 32}
+}
+
+
+def is_s3(uri: str) -> bool:
+    """True for an ``s3://`` URI."""
+    return uri.startswith("s3://")
+
+
+def filesystem(uri: str) -> tuple[AbstractFileSystem, str]:
+    """Resolve a local path or ``s3://`` URI to a filesystem and the path on it (no trailing slash).
+
+    Listings are never cached: another run may be writing beside this one.
+    """
+    if is_s3(uri):
+        fs = fsspec.filesystem("s3", use_listings_cache=False, **_S3_OPTIONS)
+        return fs, uri.removeprefix("s3://").rstrip("/")
+    local = fsspec.filesystem("file", auto_mkdir=True)
+    return local, os.path.abspath(os.path.expanduser(uri.removeprefix("file://")))
+
+
+def join(uri: str, *names: str) -> str:
+    """Append path segments to a URI."""
+    return "/".join([uri.rstrip("/"), *names])
+
+
+def absolute(uri: str) -> str:
+    """The URI as another process can read it: local paths made absolute."""
+    return uri if is_s3(uri) else filesystem(uri)[1]
+
+
+def exists(uri: str) -> bool:
+    """Whether a file or folder stands at the URI."""
+    fs, path = filesystem(uri)
+    return bool(fs.exists(path))
+
+
+def read_bytes(uri: str) -> bytes:
+    """The whole object in one request."""
+    fs, path = filesystem(uri)
+    data: bytes = fs.cat_file(path)
+    return data
+
+
+def write_bytes(uri: str, data: bytes) -> None:
+    """Write a whole object so that a reader sees all of it or none of it.
+
+    Locally through a hidden sibling and a rename; on S3 a put is atomic by itself.
+    """
+    fs, path = filesystem(uri)
+    if is_s3(uri):
+        fs.pipe_file(path, data)
+        return
+    folder, name = os.path.split(path)
+    os.makedirs(folder, exist_ok=True)
+    temporary = os.path.join(folder, f".{name}.{os.getpid()}.tmp")
+    with open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def read_table(uri: str, columns: list[str] | None = None) -> pa.Table:
+    """Read one Parquet file."""
+    fs, path = filesystem(uri)
+    with fs.open(path, "rb") as file:
+        return pq.read_table(file, columns=columns)
+
+
+def write_table(uri: str, table: pa.Table) -> None:
+    """Write one Parquet file, atomically (see :func:`write_bytes`)."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    write_bytes(uri, sink.getvalue().to_pybytes())
