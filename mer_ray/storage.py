@@ -6,6 +6,7 @@ the machine's role (``AWS_ENDPOINT_URL``, ``AWS_ACCESS_KEY_ID``, ...), never fro
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Any
 
@@ -76,6 +77,34 @@ def write_bytes(uri: str, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+def create_bytes(uri: str, data: bytes) -> bool:
+    """Write an object only if none is there; False if one is."""
+    fs, path = filesystem(uri)
+    if not is_s3(uri):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+    try:
+        fs.pipe_file(path, data, mode="create")
+    except FileExistsError:
+        return False
+    return True
+
+
+def remove(uri: str) -> None:
+    """Delete an object if it is there."""
+    fs, path = filesystem(uri)
+    with contextlib.suppress(FileNotFoundError):
+        fs.rm_file(path)
+
+
+def remove_temporaries(uri: str) -> None:
+    """Delete what killed writers left beside the objects of a local folder (S3 has no half-written objects)."""
+    fs, path = filesystem(uri)
+    if not is_s3(uri) and os.path.isdir(path):
+        for name in os.listdir(path):
+            if name.startswith(".") and name.endswith(".tmp"):
+                fs.rm_file(os.path.join(path, name))
 
 
 def read_table(uri: str, columns: list[str] | None = None) -> pa.Table:

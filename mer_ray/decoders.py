@@ -1,0 +1,359 @@
+"""Audio bytes as a stream of mono blocks at the file's own sample rate.
+
+Neither library reads everything, so two stand behind one interface: libsndfile (soundfile), the faster one
+where it reads a format well, and FFmpeg (PyAV), which knows more formats and reads past damage packet by
+packet. What a file is, is read from its first bytes: names and extensions lie.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from av import AudioFrame
+    from av.audio.stream import AudioStream
+    from av.container import InputContainer
+
+Samples = npt.NDArray[np.float32]
+
+BLOCK_SAMPLES = 131_072
+"""Samples of one block over all channels: Python costs nothing beside them, and a cache holds them."""
+MIN_RATE, MAX_RATE = 4_000, 768_000
+"""Hz. A header that claims 1 Hz would have a small file resampled into all of the memory."""
+MAX_BAD_FRACTION = 0.5
+"""A file with more undecodable packets than this is noise rather than damaged music."""
+
+_HEAD_BYTES = 4_096
+_MAX_OGG_PAGE = 65_307
+_UNKNOWN_CHUNK_SIZE = 0x7FFF_F000  # what writers to a pipe leave in a size field, or more
+_TRUNCATED_BELOW = 0.98
+
+# Names of FFmpeg's demuxers. The others read playlists and subtitles, which make it open further files.
+_DEMUXERS = (
+    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dsf,eac3,flac,flv,matroska,mov,mp3,mpc,mpc8,mpeg,mpegts,ogg,tta,"
+)
+_DEMUXERS += "w64,wav,wv"
+
+_SOUNDFILE_FIRST = frozenset({"MP3", "FLAC", "WAV", "AIFF", "Ogg Vorbis", "AU", "CAF"})
+# Raw ADTS and MPEG streams state no length: libraries guess one from the bit rate, and guess wrong.
+_STATE_A_LENGTH = _SOUNDFILE_FIRST | {"Ogg", "Ogg Opus", "MP4", "Matroska", "ASF", "WavPack", "APE"}
+
+
+class AudioError(Exception):
+    """Why a song cannot be used.
+
+    ``error_class`` is one of ``empty``, ``not_audio``, ``no_audio_stream``, ``zero_length``, ``too_short``,
+    ``silent``, ``corrupt``, ``unsupported``, ``not_found``, ``forbidden`` and ``io_error``, the only one
+    that may pass by itself. ``message`` is one sentence for a person.
+    """
+
+    def __init__(self, error_class: str, message: str) -> None:
+        super().__init__(error_class, message)
+        self.error_class = error_class
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class CannotOpen(Exception):  # noqa: N818 - a step on the way to an AudioError, never seen by a caller
+    """A library does not recognise the bytes; the other one may."""
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What the bytes of a file say before any decoding."""
+
+    size: int
+    kind: str | None
+    """The format by its signature; None when there is no known one."""
+    cut_short: bool
+    """The container's own structure shows that its end is missing."""
+    length_stated: bool
+    """A duration reported by a library is stated in the file, not estimated."""
+
+
+@dataclass
+class Tally:
+    """Packets seen and packets that could not be decoded, counted while a stream is read."""
+
+    packets: int = 0
+    bad: int = 0
+
+
+@dataclass
+class MonoStream:
+    """Blocks of float32 mono samples [n] at ``rate`` Hz, the mean of the channels."""
+
+    rate: int
+    blocks: Iterator[Samples]
+    declared_s: float | None
+    tally: Tally = field(default_factory=Tally)
+
+
+Opener = Callable[[BinaryIO], AbstractContextManager[MonoStream]]
+
+
+def inspect(file: BinaryIO) -> FileFacts:
+    """Recognise a file by its content. Raises AudioError ``empty``, or ``not_audio`` for text."""
+    size = file.seek(0, os.SEEK_END)
+    if size == 0:
+        raise AudioError("empty", "The file holds no bytes; upload it again.")
+    head = _read_at(file, 0, _HEAD_BYTES)
+    start = 0
+    if head.startswith(b"ID3") and len(head) >= 10:
+        start = 10 + sum(
+            (byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True)
+        )
+        head = _read_at(file, start, _HEAD_BYTES)
+    kind = _signature(head) or ("MP3" if start else None)
+    if kind is None:
+        _refuse_text(head)
+    cut_short = False
+    stated = kind in _STATE_A_LENGTH
+    if kind in ("WAV", "AIFF"):
+        cut_short = _sound_chunk_cut(file, size, "little" if head.startswith(b"RIFF") else "big")
+    elif kind is not None and kind.startswith("Ogg"):
+        last_serial, cut_short = _ogg_end(file, size)
+        if last_serial != head[14:18]:
+            kind = (
+                "Ogg"  # several streams, one after another or interleaved: libsndfile reads the first alone
+            )
+    elif kind == "MP3":
+        stated = _states_mp3_length(head)
+    return FileFacts(size, kind, cut_short, stated)
+
+
+def openers(facts: FileFacts) -> tuple[Opener, Opener]:
+    """Both libraries, the one to try first leading."""
+    if facts.kind in _SOUNDFILE_FIRST:
+        return open_soundfile, open_pyav
+    return open_pyav, open_soundfile
+
+
+@contextmanager
+def open_soundfile(file: BinaryIO) -> Iterator[MonoStream]:
+    """Read with libsndfile.
+
+    Raises CannotOpen, or AudioError ``corrupt``, ``zero_length`` or ``unsupported``.
+    """
+    import soundfile
+
+    try:
+        sound = soundfile.SoundFile(file)
+    except soundfile.LibsndfileError as error:
+        raise CannotOpen("libsndfile does not read it") from error
+    with sound:
+        if sound.frames == 0:
+            raise AudioError("zero_length", "The file has a header and no audio; replace it.")
+        _check_rate(sound.samplerate)
+        try:
+            yield MonoStream(sound.samplerate, _soundfile_blocks(sound), sound.frames / sound.samplerate)
+        except soundfile.LibsndfileError as error:
+            raise AudioError(
+                "corrupt", f"The audio is damaged (libsndfile: {error.error_string}); replace the file."
+            ) from error
+
+
+def _soundfile_blocks(sound: Any) -> Iterator[Samples]:
+    channels = sound.channels
+    buffer = np.empty((max(1, BLOCK_SAMPLES // channels), channels), np.float32)
+    weights = np.full(channels, 1 / channels, np.float32)
+    while len(block := sound.read(out=buffer)):
+        yield block @ weights
+
+
+@contextmanager
+def open_pyav(file: BinaryIO) -> Iterator[MonoStream]:
+    """Read with FFmpeg, packet by packet: a bad one is counted and left out.
+
+    Raises CannotOpen, or AudioError ``no_audio_stream``, ``unsupported``, ``zero_length`` or ``corrupt``.
+    """
+    import av
+
+    try:
+        # Tags in an old encoding must not fail a song, and nothing but music is to be opened.
+        container = av.open(file, mode="r", metadata_errors="ignore", options={"format_whitelist": _DEMUXERS})
+    except av.FFmpegError as error:
+        raise CannotOpen(f"FFmpeg: {error.strerror}") from error
+    with container:
+        if not container.streams.audio:
+            raise AudioError("no_audio_stream", "The file has no audio stream; leave it out or replace it.")
+        stream = container.streams.audio[0]
+        tally = Tally()
+        frames = _pyav_frames(container, stream, tally)
+        first = next(frames, None)
+        if first is None:
+            raise _nothing_decoded(tally)
+        _check_rate(first.sample_rate)
+        yield MonoStream(
+            first.sample_rate, _pyav_blocks(chain([first], frames)), _pyav_duration(container, stream), tally
+        )
+
+
+def _pyav_frames(container: InputContainer, stream: AudioStream, tally: Tally) -> Iterator[AudioFrame]:
+    from av import FFmpegError
+
+    if stream.codec_context is None:
+        raise AudioError("unsupported", "No decoder for the audio in this file; convert it to FLAC or MP3.")
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except FFmpegError:
+            tally.bad += 1  # the container itself is damaged here: nothing after it can be found
+            break
+        if packet is None:
+            break
+        tally.packets += 1
+        tally.bad += packet.is_corrupt
+        try:
+            frames = packet.decode()
+        except FFmpegError:
+            tally.bad += not packet.is_corrupt
+            continue
+        yield from frames
+    if tally.bad > MAX_BAD_FRACTION * tally.packets:
+        raise AudioError(
+            "corrupt", f"{tally.bad} of {tally.packets} packets cannot be decoded; replace the file."
+        )
+
+
+def _nothing_decoded(tally: Tally) -> AudioError:
+    if tally.bad:
+        return AudioError("corrupt", "None of the audio can be decoded; replace the file.")
+    return AudioError("zero_length", "The file has a header and no audio; replace it.")
+
+
+def _pyav_blocks(frames: Iterator[AudioFrame]) -> Iterator[Samples]:
+    """Frames of some thousand samples gathered into blocks, then mixed down."""
+    pending: list[npt.NDArray[Any]] = []
+    held = 0
+    layout: tuple[int, int, str] | None = None
+    for frame in frames:
+        if layout is None:
+            layout = (frame.sample_rate, frame.layout.nb_channels, frame.format.name)
+        elif layout != (frame.sample_rate, frame.layout.nb_channels, frame.format.name):
+            raise AudioError(
+                "unsupported",
+                f"The audio changes from {layout[0]} Hz and {layout[1]} channels to {frame.sample_rate} Hz"
+                f" and {frame.layout.nb_channels} channels on the way; convert it to one format.",
+            )
+        pending.append(frame.to_ndarray())
+        held += frame.samples * layout[1]
+        if held >= BLOCK_SAMPLES:
+            yield _mix(pending, layout[1])
+            pending, held = [], 0
+    if pending and layout is not None:
+        yield _mix(pending, layout[1])
+
+
+def _mix(frames: list[npt.NDArray[Any]], channels: int) -> Samples:
+    """Planar [c, n] or packed [1, n * c] frames of any sample type → float32 mono [n] in [-1, 1]."""
+    block = np.concatenate(frames, axis=1)
+    scale, offset = 1.0, 0.0
+    if block.dtype == np.uint8:
+        scale, offset = 1 / 128, 1.0
+    elif np.issubdtype(block.dtype, np.signedinteger):
+        scale = 1.0 / -float(np.iinfo(block.dtype).min)
+    weights = np.full(channels, scale / channels, np.float32)
+    samples = block.astype(np.float32, copy=False)
+    mono = weights @ samples if len(samples) == channels else samples.reshape(-1, channels) @ weights
+    return np.asarray(mono - np.float32(offset) if offset else mono, np.float32)
+
+
+def _pyav_duration(container: InputContainer, stream: AudioStream) -> float | None:
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    # Beside a video the container's duration is the longer one's, which need not be the audio's.
+    if container.duration and len(container.streams) == 1:
+        return container.duration / 1_000_000
+    return None
+
+
+def _check_rate(rate: int) -> None:
+    if not MIN_RATE <= rate <= MAX_RATE:
+        raise AudioError("unsupported", f"The header claims a sample rate of {rate} Hz; convert the file.")
+
+
+def _read_at(file: BinaryIO, position: int, count: int) -> bytes:
+    file.seek(position)
+    return file.read(count)
+
+
+def _signature(head: bytes) -> str | None:
+    """The format whose signature the bytes carry."""
+    if head[:4] in (b"RIFF", b"RF64") and head[8:12] == b"WAVE":
+        return "WAV"
+    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
+        return "AIFF"
+    if head[:4] == b"OggS":
+        return "Ogg Opus" if b"OpusHead" in head else "Ogg Vorbis" if b"\x01vorbis" in head else "Ogg"
+    if head[4:8] == b"ftyp":
+        return "MP4"
+    magic = {b"fLaC": "FLAC", b"\x1a\x45\xdf\xa3": "Matroska", b"\x30\x26\xb2\x75": "ASF", b"caff": "CAF"}
+    magic |= {b".snd": "AU", b"wvPk": "WavPack", b"MAC ": "APE"}
+    if head[:4] in magic:
+        return magic[head[:4]]
+    if len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:
+        layer = head[1] >> 1 & 3
+        if layer in (1, 2):
+            return "MP3"
+        if layer == 0 and head[1] & 0xF0 == 0xF0:
+            return "AAC"
+    return None
+
+
+def _refuse_text(head: bytes) -> None:
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    try:
+        text = codecs.utf_8_decode(start, "strict", False)[0]
+    except UnicodeDecodeError:
+        text = ""
+    is_page = start[:5].lower().startswith((b"<!", b"<htm", b"<?xml"))
+    if is_page or (text and all(c.isprintable() or c.isspace() for c in text)):
+        what = "a web page" if is_page else "text"
+        shown = ascii(start[:40].decode("utf-8", "replace"))
+        raise AudioError("not_audio", f"The file is {what}, not audio, and begins {shown}; check its source.")
+
+
+def _sound_chunk_cut(file: BinaryIO, size: int, order: Any) -> bool:
+    """Whether the sound chunk of a RIFF or FORM file claims more bytes than follow it."""
+    position = 12
+    while len(header := _read_at(file, position, 8)) == 8:
+        claimed = int.from_bytes(header[4:], order)
+        if header[:4] in (b"data", b"SSND"):
+            return claimed < _UNKNOWN_CHUNK_SIZE and size - position - 8 < _TRUNCATED_BELOW * claimed
+        position += 8 + claimed + claimed % 2
+    return False
+
+
+def _ogg_end(file: BinaryIO, size: int) -> tuple[bytes, bool]:
+    """Serial of the last page, and whether the stream ends before its end-of-stream page does.
+
+    An Ogg file states no duration: libraries take it from whatever page comes last.
+    """
+    tail = _read_at(file, max(0, size - 2 * _MAX_OGG_PAGE), 2 * _MAX_OGG_PAGE)
+    page = tail[tail.rfind(b"OggS") :]
+    if len(page) < 27 or len(page) < 27 + page[26]:
+        return page[14:18], True
+    whole = 27 + page[26] + sum(page[27 : 27 + page[26]])
+    return page[14:18], len(page) < whole or not page[5] & 0x04
+
+
+def _states_mp3_length(head: bytes) -> bool:
+    """Whether an MP3 begins with a header that counts its frames: without one, a length is a guess."""
+    for tag in (b"Xing", b"Info"):
+        at = head.find(tag)
+        if at >= 0:
+            return bool(head[at + 7 : at + 8] and head[at + 7] & 1)
+    return b"VBRI" in head

@@ -1,0 +1,202 @@
+"""The feature store: one Parquet row a song, a feature vector a window."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from mer_ray import __version__, storage
+from mer_ray.errors import InputError
+from mer_ray.fingerprints import encoder_differences
+
+SCHEMA_VERSION = "1"
+
+STATUS_FIELDS = [
+    pa.field("track_id", pa.string(), nullable=False),
+    pa.field("uri", pa.string()),
+    pa.field("status", pa.string(), nullable=False),
+    pa.field("error_class", pa.string()),
+    pa.field("error", pa.string()),
+    pa.field("duration_s", pa.float32()),
+    pa.field("truncated", pa.bool_()),
+    pa.field("bad_packets", pa.int32()),
+]
+"""The columns that say what became of a song; every table of songs begins with them."""
+
+STATUS_COLUMNS = [field.name for field in STATUS_FIELDS]
+
+Identity = dict[str, Any]
+"""An encoder's identity as stored: name, revision, weights_sha256, licence, layers, ..."""
+
+
+def metadata(identity: Identity, **more: str) -> dict[str, str]:
+    """Schema metadata that tells a reader what made the file."""
+    return {
+        "mer_ray.schema": SCHEMA_VERSION,
+        "mer_ray.encoder": json.dumps(identity, sort_keys=True),
+        "mer_ray.version": __version__,
+        **more,
+    }
+
+
+def store_schema(identity: Identity, dim: int) -> pa.Schema:
+    """The schema of a store whose windows have ``dim`` features."""
+    features = pa.field("features", pa.list_(pa.list_(pa.float16(), dim)))
+    return pa.schema([*STATUS_FIELDS, features], metadata=metadata(identity))
+
+
+def features_column(tracks: Sequence[NDArray[np.floating[Any]]], dim: int) -> pa.Array:
+    """Per-song [w, dim] arrays as one list<fixed_size_list<halffloat, dim>> array."""
+    offsets = np.cumsum([0, *(len(track) for track in tracks)])
+    flat = np.concatenate([np.zeros((0, dim)), *tracks]).astype(np.float16)
+    windows = pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), dim)
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), windows)
+
+
+def window_arrays(column: pa.Array) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
+    """The reverse of :func:`features_column`, without a copy per song.
+
+    Returns:
+        [n, D] features of all windows in order, and [songs] the number of windows of each song
+        (0 for a failed one).
+    """
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    counts = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    windows = column.flatten()
+    dim = windows.type.list_size
+    return windows.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim), counts
+
+
+@dataclass(frozen=True)
+class Store:
+    """A feature store that is there: its parts, its encoder, its D."""
+
+    uri: str
+    parts: list[str]
+    encoder: Identity
+    dim: int
+
+    @classmethod
+    def open(cls, uri: str) -> Store:
+        """Look at a store.
+
+        Raises:
+            InputError: there is none, or it is empty or of another schema.
+        """
+        parts = part_uris(uri)
+        if not parts:
+            raise InputError(f"features {uri}: no part-*.parquet there; make them with jobs/extract.py --features {uri}.")
+        schema = _schema(parts[0])
+        stored = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+        missing = [name for name in ("track_id", "status", "features") if name not in schema.names]
+        if missing or "mer_ray.encoder" not in stored:
+            raise InputError(f"features {uri}: not a feature store (lacks {', '.join(missing) or 'mer_ray.encoder'}); "
+                             "point to what jobs/extract.py wrote.")
+        if stored.get("mer_ray.schema") != SCHEMA_VERSION:
+            raise InputError(f"features {uri}: schema {stored.get('mer_ray.schema')}, this version reads {SCHEMA_VERSION}.")
+        return cls(uri, parts, json.loads(stored["mer_ray.encoder"]), schema.field("features").type.value_type.list_size)
+
+
+def open_stores(uris: Sequence[str]) -> list[Store]:
+    """Open several stores that hold features of one and the same encoder.
+
+    Raises:
+        InputError: they differ, naming in what.
+    """
+    stores = [Store.open(uri) for uri in uris]
+    for store in stores[1:]:
+        unlike = encoder_differences({**stores[0].encoder, "dim": stores[0].dim}, {**store.encoder, "dim": store.dim})
+        if unlike:
+            raise InputError(f"features {store.uri}: not of the same encoder as {stores[0].uri}: {'; '.join(unlike)}.")
+    return stores
+
+
+def part_uris(uri: str) -> list[str]:
+    """The committed parts of an output directory, in name order."""
+    fs, path = storage.filesystem(uri)
+    if not fs.exists(path):
+        return []
+    names = sorted(entry.rsplit("/", 1)[-1] for entry in fs.ls(path, detail=False))
+    return [storage.join(uri, name) for name in names if name.startswith("part-") and name.endswith(".parquet")]
+
+
+def read_columns(parts: Sequence[str], columns: list[str]) -> Iterator[tuple[str, pa.Table | None]]:
+    """Read some columns of many parts, several in flight; None for a part that is no Parquet file."""
+
+    def read(part: str) -> tuple[str, pa.Table | None]:
+        try:
+            return part, storage.read_table(part, columns)
+        except pa.ArrowInvalid:
+            return part, None
+
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        for start in range(0, len(parts), 64):
+            yield from pool.map(read, parts[start : start + 64])
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows of known songs.
+
+    Attributes:
+        features: [n, D] float16.
+        songs: [n] index of each window's song in ``track_ids``.
+        track_ids: the songs that have windows.
+        absent: songs asked for that the store lacks or holds as failed, with the reason.
+    """
+
+    features: NDArray[np.float16]
+    songs: NDArray[np.int64]
+    track_ids: list[str]
+    absent: dict[str, str]
+
+    def song_means(self, values: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """The mean over each song's windows: [n, X] to [songs, X]."""
+        sums = np.zeros((len(self.track_ids), values.shape[1]), np.float32)
+        np.add.at(sums, self.songs, values)
+        return sums / np.bincount(self.songs, minlength=len(self.track_ids))[:, None]
+
+
+def read_windows(stores: Sequence[Store], track_ids: Collection[str]) -> Windows:
+    """Read the windows of these songs from one or several stores, in the order of ``track_ids``."""
+    wanted = pa.array(list(track_ids), pa.string())
+    found: dict[str, NDArray[np.float16]] = {}
+    absent = dict.fromkeys(track_ids, "not in the feature store")
+    for store in stores:
+        for part, whole in read_columns(store.parts, ["track_id", "status", "error_class", "features"]):
+            if whole is None:
+                raise InputError(f"features {part}: not a readable Parquet file; run extract again, it mends the store.")
+            table = whole.filter(pc.is_in(whole["track_id"], value_set=wanted))
+            flat, counts = window_arrays(table["features"])
+            pieces = np.split(flat, np.cumsum(counts)[:-1]) if len(counts) else []
+            for track_id, error_class, piece in zip(
+                table["track_id"].to_pylist(), table["error_class"].to_pylist(), pieces, strict=True
+            ):
+                if len(piece):
+                    found[track_id] = piece
+                    absent.pop(track_id, None)
+                elif track_id in absent:
+                    absent[track_id] = f"failed: {error_class}"
+    ids = [track_id for track_id in track_ids if track_id in found]
+    counts = np.array([len(found[track_id]) for track_id in ids], np.int64)
+    features = np.concatenate([np.zeros((0, stores[0].dim), np.float16), *(found[track_id] for track_id in ids)])
+    return Windows(features, np.repeat(np.arange(len(ids)), counts), ids, absent)
+
+
+def _schema(part: str) -> pa.Schema:
+    fs, path = storage.filesystem(part)
+    try:
+        with fs.open(path, "rb") as file:
+            return pq.read_schema(file)
+    except pa.ArrowInvalid as error:
+        raise InputError(f"features {part}: not a readable Parquet file; extract again into a new folder.") from error

@@ -1,0 +1,99 @@
+"""One run at a time in an output directory."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from typing import Any
+
+from mer_ray import storage
+from mer_ray.errors import InputError
+
+HEARTBEAT_SECONDS = 10.0
+EXPIRES_SECONDS = 60.0
+
+
+class RunLock:
+    """A lock file kept fresh by a heartbeat; a dead run's lock expires after a minute.
+
+    A lock held by a process of this machine that is gone is taken over at once.
+    """
+
+    def __init__(self, folder: str, job: str) -> None:
+        self._uri = storage.join(folder, "lock")
+        self._token = uuid.uuid4().hex
+        self._holder = {
+            "token": self._token,
+            "job": job,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "since": time.time(),
+        }
+        self._stop = threading.Event()
+        self._lost: dict[str, Any] | None = None
+        self._thread = threading.Thread(target=self._beat, name="lock-heartbeat", daemon=True)
+
+    def acquire(self) -> None:
+        """Take the lock.
+
+        Raises:
+            InputError: another live run holds it, saying which.
+        """
+        if not storage.create_bytes(self._uri, self._content()):
+            holder = self._read()
+            if holder is not None and _alive(holder):
+                raise InputError(
+                    f"output {self._uri.removesuffix('/_run/lock')}: in use by the {holder.get('job')} run with process "
+                    f"{holder.get('pid')} on {holder.get('host')}; wait for it or stop it."
+                )
+            storage.write_bytes(self._uri, self._content())
+        self.check()
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raise RuntimeError if another run has taken the lock."""
+        holder = self._lost or self._read()
+        if holder is None or holder.get("token") != self._token:
+            raise RuntimeError(f"{self._uri}: taken over by another run; this one stops so that no song is done twice.")
+
+    def release(self) -> None:
+        """Give the lock back."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        holder = self._read()
+        if holder is not None and holder.get("token") == self._token:
+            storage.remove(self._uri)
+
+    def _beat(self) -> None:
+        while not self._stop.wait(HEARTBEAT_SECONDS):
+            holder = self._read()
+            if holder is None or holder.get("token") != self._token:
+                self._lost = holder or {}
+                return
+            storage.write_bytes(self._uri, self._content())
+
+    def _content(self) -> bytes:
+        return json.dumps({**self._holder, "heartbeat": time.time()}).encode()
+
+    def _read(self) -> dict[str, Any] | None:
+        try:
+            content = json.loads(storage.read_bytes(self._uri))
+        except (FileNotFoundError, ValueError):
+            return None
+        return content if isinstance(content, dict) else None
+
+
+def _alive(holder: dict[str, Any]) -> bool:
+    if holder.get("host") == socket.gethostname():
+        try:
+            os.kill(int(holder.get("pid", 0)), 0)
+        except (ProcessLookupError, ValueError):
+            return False
+        except PermissionError:
+            pass
+    return bool(time.time() - float(holder.get("heartbeat", 0)) < EXPIRES_SECONDS)

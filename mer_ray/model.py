@@ -1,0 +1,111 @@
+"""The model directory: a trained projector with all it takes to read words its way."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from mer_ray import storage
+from mer_ray.errors import InputError
+from mer_ray.features import Store
+from mer_ray.fingerprints import encoder_differences, text_sha256, weights_sha256
+from mer_ray.labels import Phrases, embed_labels, label_model, unit
+from mer_ray.projector import Projector, ProjectorShape
+
+
+@dataclass
+class Model:
+    """A projector, the label space it was trained in, and the songs it was trained on as a yardstick.
+
+    Attributes:
+        projector: f_theta, in evaluation mode.
+        config: ``projector`` (shape), ``encoder``, ``label_model``, ``readings``, ``settings``.
+        labels: ``words``, ``phrases``, ``clusters``, ``bandwidth``, ``datasets``.
+        background: [songs, E] mean unit projection of each training song.
+    """
+
+    projector: Projector
+    config: dict[str, Any]
+    labels: dict[str, Any]
+    background: NDArray[np.float32]
+
+    @classmethod
+    def load(cls, uri: str) -> Model:
+        """Read a model directory.
+
+        Raises:
+            InputError: there is no finished model, or a file of it is damaged.
+        """
+        try:
+            config = json.loads(storage.read_bytes(storage.join(uri, "config.json")))
+            labels = json.loads(storage.read_bytes(storage.join(uri, "labels.json")))
+            weights = load_tensors(storage.read_bytes(storage.join(uri, "projector.safetensors")))
+            background = load_tensors(storage.read_bytes(storage.join(uri, "background.safetensors")))
+            projector = Projector(ProjectorShape(**config["projector"]))
+            projector.load_state_dict(weights)
+        except FileNotFoundError as error:
+            raise InputError(f"model {uri}: no finished model there; train one with jobs/train.py --model {uri}.") from error
+        except (ValueError, KeyError, TypeError, RuntimeError, SafetensorError, NotADirectoryError) as error:
+            raise InputError(f"model {uri}: damaged or not a model ({type(error).__name__}); train it again.") from error
+        return cls(projector.eval(), config, labels, background["songs"].float().numpy())
+
+    def save(self, uri: str) -> None:
+        """Write the directory; ``config.json`` comes last, so a half-written model is not one."""
+        write = storage.write_bytes
+        write(storage.join(uri, "projector.safetensors"), save_tensors(self.projector.state_dict()))
+        songs = torch.from_numpy(self.background).half()
+        write(storage.join(uri, "background.safetensors"), save_tensors({"songs": songs}))
+        write(storage.join(uri, "labels.json"), _json(self.labels))
+        write(storage.join(uri, "config.json"), _json(self.config))
+
+    @property
+    def digest(self) -> str:
+        """Identifies the model: its weights, labels and configuration."""
+        return text_sha256(weights_sha256(self.projector) + json.dumps([self.config, self.labels], sort_keys=True))
+
+    def check_features(self, store: Store) -> None:
+        """Raise InputError, naming what differs, unless the model was trained on this kind of features."""
+        trained = {**self.config["encoder"], "dim": self.config["projector"]["input_dim"]}
+        unlike = encoder_differences(trained, {**store.encoder, "dim": store.dim})
+        if unlike:
+            raise InputError(
+                f"features {store.uri}: not what the model was trained on: {'; '.join(unlike)}; "
+                "use the store it was trained on or train another model."
+            )
+
+    def embed(self, phrases: Phrases) -> NDArray[np.float32]:
+        """Labels to [n, E] unit vectors, read with the sentence encoder of the training.
+
+        Words trained on keep the phrases they were trained with unless others are given.
+
+        Raises:
+            InputError: the sentence encoder at hand is not the one of the training.
+        """
+        name = self.config["label_model"]["name"]
+        here = weights_sha256(label_model(name))
+        if here != self.config["label_model"]["weights_sha256"]:
+            raise InputError(f"label model {name}: other weights than the model was trained with; install those.")
+        known = self.labels["phrases"]
+        read = {label: tuple(known.get(label, own)) if own == (label,) else own for label, own in phrases.items()}
+        return embed_labels(list(read), model=name, phrases=read)
+
+    @torch.inference_mode()
+    def project(self, features: NDArray[np.floating[Any]], batch: int = 4096) -> NDArray[np.float32]:
+        """Windows to unit vectors in the space of words: [n, D] to [n, E]."""
+        pieces = [
+            self.projector(torch.from_numpy(np.asarray(features[start : start + batch]))).numpy()
+            for start in range(0, len(features), batch)
+        ]
+        return unit(np.concatenate([np.zeros((0, self.projector.shape.output_dim), np.float32), *pieces]))
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n").encode()

@@ -1,0 +1,96 @@
+"""How a run spreads over the cluster: resolved from its resources and printed before work starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mer_ray.errors import InputError
+from mer_ray.settings import AudioSettings, ClusterSettings
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Pool sizes of an extraction.
+
+    Attributes:
+        gpus: GPUs in the encoder pool, one an encoder; 0 encodes on CPUs.
+        encoders: encoder processes.
+        encoder_cpus: CPUs reserved for each.
+        decoders: songs decoded at a time.
+        decoder_cpus: CPUs reserved for each.
+        threads: torch threads of an encoder on the CPU.
+        batch_windows: windows in one forward pass.
+        songs_per_part: songs in a committed file.
+        songs_per_block: songs that travel together.
+        dtype: arithmetic of the encoder.
+    """
+
+    gpus: int
+    encoders: int
+    encoder_cpus: float
+    decoders: int
+    decoder_cpus: float
+    threads: int
+    batch_windows: int
+    songs_per_part: int
+    songs_per_block: int
+    dtype: str
+
+    def describe(self) -> str:
+        """One line for the console."""
+        where = f"{self.gpus} GPU{'s' * (self.gpus > 1)}" if self.gpus else f"CPU, {self.threads} threads each"
+        return (
+            f"{self.encoders} encoder{'s' * (self.encoders > 1)} ({where}, {self.dtype}, "
+            f"{self.batch_windows} windows a batch), {self.decoders} decoder{'s' * (self.decoders > 1)}, "
+            f"a part every {self.songs_per_part} songs"
+        )
+
+
+def resolve_plan(settings: AudioSettings | ClusterSettings, resources: Mapping[str, float], songs: int) -> Plan:
+    """Fit the pools to the cluster.
+
+    Decoding and committing always keep a share of the CPUs, so that encoders never starve what
+    feeds them.
+
+    Args:
+        settings: an extract or tag job's settings.
+        resources: the cluster's, as Ray states them.
+        songs: how many are to be done.
+
+    Raises:
+        InputError: more GPUs or CPUs are asked for than the cluster has.
+    """
+    assert isinstance(settings, ClusterSettings) and isinstance(settings, AudioSettings)
+    cpus, gpus_there = float(resources.get("CPU", 0)), int(resources.get("GPU", 0))
+    gpus = gpus_there if settings.gpus is None else settings.gpus
+    if gpus > gpus_there:
+        raise InputError(f"--gpus {gpus}: the cluster has {gpus_there}; add GPU nodes, or ask for --gpus {gpus_there}.")
+    if cpus < 1:
+        raise InputError("cluster: no CPU is free for work; add worker nodes.")
+    spare = 0.5
+    decoder_cpus = 1.0 if cpus >= 4 else 0.5
+    if gpus:
+        encoders, encoder_cpus = settings.encoders or gpus, min(1.0, cpus / (2 * gpus))
+        decoders = settings.decoders or max(1, int((cpus - encoders * encoder_cpus - spare) / decoder_cpus))
+    else:
+        decoders = settings.decoders or max(1, int(cpus / 4 / decoder_cpus))
+        room = cpus - spare - decoders * decoder_cpus
+        encoders = settings.encoders or max(1, int(room))
+        encoder_cpus = min(1.0, room / encoders)
+    if encoder_cpus <= 0 or encoders * encoder_cpus + decoder_cpus + spare > cpus + 1e-9:
+        raise InputError(f"--encoders/--decoders: do not fit the cluster's {cpus:g} CPUs; ask for fewer.")
+    if gpus and encoders != gpus:
+        raise InputError(f"--encoders {encoders}: with {gpus} GPUs there is one encoder a GPU; leave it out.")
+    return Plan(
+        gpus=gpus,
+        encoders=encoders,
+        encoder_cpus=round(encoder_cpus, 3),
+        decoders=decoders,
+        decoder_cpus=decoder_cpus,
+        threads=max(1, round(cpus / encoders)),
+        batch_windows=settings.batch_windows or (64 if gpus else 8),
+        songs_per_part=settings.songs_per_part or min(256, max(8, songs // 64)),
+        songs_per_block=min(8, max(1, songs // (8 * decoders))),
+        dtype=("bfloat16" if gpus else "float32") if settings.dtype == "auto" else settings.dtype,
+    )

@@ -1,0 +1,206 @@
+"""An output directory: who writes to it, what was asked, what is done, what came of it.
+
+    part-*.parquet            all that a reader needs
+    _run/manifest.parquet     what was asked
+    _run/settings.json        how, resolved, with the code's version
+    _run/summary.json         counts, audio seconds, rates
+    _run/failures.parquet     the rows that are not ok
+    _run/lock                 one run at a time; a dead run's lock expires
+    _SUCCESS                  written last
+
+A song is done when it stands in a committed part. A run does what the manifest lists and the parts
+lack, so any number of kills and restarts ends with each song there exactly once.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mer_ray import __version__, storage
+from mer_ray.errors import InputError
+from mer_ray.features import STATUS_COLUMNS, STATUS_FIELDS, part_uris, read_columns
+from mer_ray.fingerprints import canonical, differences, text_sha256
+from mer_ray.lock import RunLock
+
+SETTINGS, SUMMARY, MANIFEST, FAILURES = "settings.json", "summary.json", "manifest.parquet", "failures.parquet"
+
+
+def connect() -> dict[str, float]:
+    """Join the Ray cluster at hand, or start one here, with a quiet console.
+
+    Returns:
+        The cluster's resources, such as ``{"CPU": 16, "GPU": 1}``.
+    """
+    import logging
+
+    import ray
+
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False, configure_logging=True)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    resources: dict[str, float] = ray.cluster_resources()
+    return resources
+
+
+@dataclass
+class OutputDirectory:
+    """The output of one extract or tag job. Use it as a context: inside, the lock is held."""
+
+    uri: str
+    job: str
+
+    def __enter__(self) -> OutputDirectory:
+        self._lock = RunLock(self._run(""), self.job)
+        self._lock.acquire()
+        self._started = time.monotonic()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def begin(self, fingerprint: Mapping[str, Any], settings: Mapping[str, Any], manifest: pa.Table) -> None:
+        """Write down what is asked, or find that the directory goes on from the same question.
+
+        Raises:
+            InputError: the directory was begun with other settings that change results.
+        """
+        asked = canonical(fingerprint)
+        before = read_json(self._run(SETTINGS))
+        if before is not None:
+            unlike = differences(asked, before.get("fingerprint", {}))
+            if unlike:
+                raise InputError(f"output {self.uri}: begun with other settings: {'; '.join(unlike)}; use another directory.")
+        elif part_uris(self.uri):
+            raise InputError(f"output {self.uri}: holds parts of unknown origin (no _run/settings.json); use another directory.")
+        storage.remove(storage.join(self.uri, "_SUCCESS"))
+        stamp = {"job": self.job, "version": __version__, "fingerprint": asked, "settings": canonical(settings)}
+        started = [*(before or {}).get("started", []), _now()]
+        storage.write_bytes(self._run(SETTINGS), as_json({**stamp, "started": started}))
+        storage.write_table(self._run(MANIFEST), manifest)
+
+    def pending(self, manifest: pa.Table, *, retry_failed: bool) -> pa.Table:
+        """The manifest's songs that no part holds; failed ones too when they are to be done again."""
+        rows = self._mend()
+        if retry_failed:
+            self._drop(rows, pc.not_equal(rows["status"], "ok"))
+            rows = rows.filter(pc.equal(rows["status"], "ok"))
+        done = rows["track_id"].combine_chunks()
+        return manifest.filter(pc.invert(pc.is_in(manifest["track_id"], value_set=done)))
+
+    def check_lock(self) -> None:
+        """Raise unless this run still holds the directory (a stalled machine may have lost it)."""
+        self._lock.check()
+
+    def finish(self, **run: Any) -> dict[str, Any]:
+        """Account for every song from the parts themselves, and write the summary and _SUCCESS.
+
+        Args:
+            run: facts of this run to keep in the summary (songs done, seconds, rates).
+
+        Returns:
+            The summary.
+
+        Raises:
+            RuntimeError: a song of the manifest is missing from the parts or stands there twice.
+        """
+        rows = self._rows(STATUS_COLUMNS)
+        asked = storage.read_table(self._run(MANIFEST), ["track_id"])["track_id"]
+        distinct = pc.count_distinct(rows["track_id"]).as_py()
+        lost = pc.sum(pc.invert(pc.is_in(asked, value_set=rows["track_id"].combine_chunks()))).as_py() or 0
+        if distinct != len(rows) or lost:
+            raise RuntimeError(f"{self.uri}: {lost} songs missing, {len(rows) - distinct} doubled; run the same command again.")
+        failed = rows.filter(pc.not_equal(rows["status"], "ok")).drop_columns(["part"])
+        storage.write_table(self._run(FAILURES), failed)
+        summary = {
+            "job": self.job,
+            "songs": len(rows),
+            "ok": len(rows) - len(failed),
+            "failed": len(failed),
+            "error_classes": dict(Counter(failed["error_class"].to_pylist()).most_common()),
+            "truncated": pc.sum(rows["truncated"]).as_py() or 0,
+            "audio_seconds": round(pc.sum(rows["duration_s"].cast(pa.float64())).as_py() or 0.0, 1),
+            "finished": _now(),
+            "this_run": {**run, "seconds": round(time.monotonic() - self._started, 2)},
+        }
+        storage.write_bytes(self._run(SUMMARY), as_json(summary))
+        storage.write_bytes(storage.join(self.uri, "_SUCCESS"), b"")
+        return summary
+
+    def _run(self, name: str) -> str:
+        return storage.join(self.uri, "_run", name) if name else storage.join(self.uri, "_run")
+
+    def _rows(self, columns: list[str]) -> pa.Table:
+        """These columns of all parts, with the ``part`` each row stands in; a torn part is deleted."""
+        schema = pa.schema([field for field in STATUS_FIELDS if field.name in columns] + [("part", pa.string())])
+        tables = [schema.empty_table()]
+        for part, table in read_columns(part_uris(self.uri), columns):
+            if table is None:
+                storage.remove(part)
+                continue
+            names = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(table), np.int32)), [part]).cast(pa.string())
+            tables.append(table.append_column("part", names).cast(schema))
+        return pa.concat_tables(tables)
+
+    def _mend(self) -> pa.Table:
+        """Undo what a killed run may have left: half-written files, and songs that stand in two parts."""
+        storage.remove_temporaries(self.uri)
+        rows = self._rows(["track_id", "status"])
+        if pc.count_distinct(rows["track_id"]).as_py() == len(rows):
+            return rows
+        first = rows.append_column("at", pa.array(np.arange(len(rows)))).group_by("track_id").aggregate([("at", "min")])
+        again = np.ones(len(rows), bool)
+        again[first["at_min"].to_numpy()] = False
+        self._drop(rows, pa.chunked_array([pa.array(again)]))
+        return rows.filter(pa.array(~again))
+
+    def _drop(self, rows: pa.Table, unwanted: pa.ChunkedArray) -> None:
+        """Rewrite the parts that hold unwanted rows without them."""
+        for part in pc.unique(rows.filter(unwanted)["part"]).to_pylist():
+            keep = pc.invert(unwanted.filter(pc.equal(rows["part"], part)))
+            kept = storage.read_table(part).filter(keep)
+            storage.remove(part)
+            if len(kept):
+                commit(self.uri, kept)
+
+
+def part_name(table: pa.Table) -> str:
+    """A part is named by the songs in it, so that work done twice lands on the same name."""
+    return f"part-{text_sha256(chr(0).join(sorted(table['track_id'].to_pylist())))[:20]}.parquet"
+
+
+def commit(uri: str, table: pa.Table) -> str:
+    """Write one part, whole or not at all; returns its name."""
+    name = part_name(table)
+    storage.write_table(storage.join(uri, name), table)
+    return name
+
+
+def read_json(uri: str) -> dict[str, Any] | None:
+    """A JSON object, or None where there is none or a torn one."""
+    try:
+        value = json.loads(storage.read_bytes(uri))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def as_json(value: Mapping[str, Any]) -> bytes:
+    """Readable JSON."""
+    return (json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n").encode()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
