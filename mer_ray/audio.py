@@ -22,9 +22,19 @@ from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, cast
 
 import numpy as np
+import soxr
 
 from mer_ray import storage
-from mer_ray.decoders import AudioError, CannotOpen, FileFacts, Opener, Samples, inspect, openers
+from mer_ray.decoders import (
+    TRUNCATED_BELOW,
+    AudioError,
+    CannotOpen,
+    FileFacts,
+    Opener,
+    Samples,
+    inspect,
+    openers,
+)
 
 __all__ = ["SAMPLE_RATE", "WINDOW_SECONDS", "AudioError", "DecodedTrack", "decode_windows", "fetch"]
 
@@ -36,13 +46,12 @@ MIN_SECONDS = 0.1
 """Shortest usable piece: below 400 samples MERT's convolutions yield no frame, and 0.1 s yields seven."""
 SILENCE_PEAK = 1e-4
 """A song that never exceeds this (-80 dB of full scale, three steps of 16 bits: dither) is silent."""
-TRUNCATED_BELOW = 0.98
-"""A file that yields less than this part of its stated duration was cut short."""
-FETCH_ATTEMPTS = 4
-"""Tries of one fetch before an ``io_error`` is final."""
+FETCH_ATTEMPTS = 3
+"""Tries of one fetch before an ``io_error`` is final; the S3 client retries within each."""
 
 _GROWTH = 60 * SAMPLE_RATE
-_TRAILING_TAGS = 16_384
+_TRAILING_TAGS = 16_384  # bytes after the last frame that need no second look
+_WORTH_CHANGING = SAMPLE_RATE // 2  # the libraries differ by a frame or two where a file ends
 
 AudioSource = bytes | str | os.PathLike[str] | BinaryIO
 
@@ -115,7 +124,7 @@ class _Recording:
     capped: bool
     bad_packets: int
     left_unread: bool
-    """An MP3 goes on after what was decoded: the library guessed its length, or took damage for its end."""
+    """An MP3 goes on: the library guessed its length, took damage for its end, or was capped."""
 
 
 def _decode(file: BinaryIO, facts: FileFacts, max_seconds: float | None) -> _Recording:
@@ -137,10 +146,20 @@ def _decode(file: BinaryIO, facts: FileFacts, max_seconds: float | None) -> _Rec
                 break
     if not recordings:
         raise verdicts[-1] if verdicts else _unreadable(facts, "; ".join(reasons))
+    first = recordings[0]
+    if first.left_unread and verdicts and verdicts[-1].error_class == "unsupported":
+        raise verdicts[-1]
     best = max(recordings, key=lambda recording: len(recording.samples))
-    stopped_early = best is not recordings[0] and recordings[0].truncated
+    if len(best.samples) - len(first.samples) < _WORTH_CHANGING:
+        best = first
+    stopped_early = first.truncated and best is not first
     damaged = stopped_early or any(verdict.error_class == "corrupt" for verdict in verdicts)
-    return replace(best, bad_packets=max(best.bad_packets, int(damaged)))
+    rest_unknown = first.left_unread and len(recordings) == 1
+    return replace(
+        best,
+        truncated=best.truncated or rest_unknown,
+        bad_packets=max(best.bad_packets, int(damaged)),
+    )
 
 
 def _unreadable(facts: FileFacts, reasons: str) -> AudioError:
@@ -177,8 +196,6 @@ class _Resampled:
     """Mono blocks at one rate, collected at 24 kHz in one array that grows with what is decoded."""
 
     def __init__(self, rate: int) -> None:
-        import soxr
-
         self.peak = 0.0
         self._length = 0
         self._samples: Samples = np.empty(0, np.float32)
@@ -250,7 +267,7 @@ def _cut(recording: _Recording, window_samples: int, keep_tail: bool) -> Decoded
 
 
 class _Watched(io.RawIOBase):
-    """A file that remembers a failed read: libsndfile would take it for the end of the song.
+    """A file that ends at a failed read and remembers it: libsndfile knows no other way to stop.
 
     It also has no name, by which both libraries would guess a format.
     """
@@ -276,7 +293,7 @@ class _Watched(io.RawIOBase):
             data = self._file.read(len(buffer))
         except OSError as error:
             self.failure = error
-            raise
+            return 0
         buffer[: len(data)] = data
         return len(data)
 
@@ -303,13 +320,16 @@ def _opened(source: AudioSource) -> Iterator[BinaryIO]:
 @contextmanager
 def _watched(file: BinaryIO) -> Iterator[BinaryIO]:
     watched = _Watched(file)
+    name = getattr(file, "name", "the file")
     try:
         yield cast(BinaryIO, watched)
-    except (AudioError, OSError):
+    except OSError as error:
+        raise _from_os_error(name, error) from error
+    except AudioError:
         if watched.failure is None:
             raise
     if watched.failure is not None:
-        raise _from_os_error(getattr(file, "name", "the file"), watched.failure) from watched.failure
+        raise _from_os_error(name, watched.failure) from watched.failure
 
 
 def _check_local(uri: str) -> str:

@@ -342,7 +342,7 @@ def _manifest(columns: dict[str, Any], source: str, readings: dict[str, str] | N
     except UnicodeEncodeError as error:
         raise InputError(f"{source}: the name {error.object!a} is not UTF-8; rename the file.") from error
     except pa.ArrowException as error:
-        raise InputError(f"{source}: a {field.name} is malformed ({error}); mend it.") from error
+        raise InputError(f"{source}: column {field.name} is malformed ({error}); mend it.") from error
     schema = MANIFEST_SCHEMA.with_metadata({_READINGS: json.dumps(readings)} if readings else None)
     table = pa.Table.from_arrays(arrays, schema=schema)
     _check(table, source)

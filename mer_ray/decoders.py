@@ -13,15 +13,15 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
+import av
 import numpy as np
 import numpy.typing as npt
-
-if TYPE_CHECKING:
-    from av import AudioFrame
-    from av.audio.stream import AudioStream
-    from av.container import InputContainer
+import soundfile
+from av import AudioFrame
+from av.audio.stream import AudioStream
+from av.container import InputContainer
 
 Samples = npt.NDArray[np.float32]
 
@@ -31,21 +31,22 @@ MIN_RATE, MAX_RATE = 4_000, 768_000
 """Hz. A header that claims 1 Hz would have a small file resampled into all of the memory."""
 MAX_BAD_FRACTION = 0.5
 """A file with more undecodable packets than this is noise rather than damaged music."""
+TRUNCATED_BELOW = 0.98
+"""A file that yields less than this part of what it states was cut short."""
 
 _HEAD_BYTES = 4_096
 _MAX_OGG_PAGE = 65_307
 _UNKNOWN_CHUNK_SIZE = 0x7FFF_F000  # what writers to a pipe leave in a size field, or more
-_TRUNCATED_BELOW = 0.98
 
 # Names of FFmpeg's demuxers. The others read playlists and subtitles, which make it open further files.
 _DEMUXERS = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dsf,eac3,flac,flv,matroska,mov,mp3,mpc,mpc8,mpeg,mpegts,ogg,tta,"
+    "w64,wav,wv"
 )
-_DEMUXERS += "w64,wav,wv"
 
-_SOUNDFILE_FIRST = frozenset({"MP3", "FLAC", "WAV", "AIFF", "Ogg Vorbis", "AU", "CAF"})
+_SOUNDFILE_FIRST = frozenset({"MP3", "FLAC", "WAV", "AIFF", "AU", "CAF"})
 # Raw ADTS and MPEG streams state no length: libraries guess one from the bit rate, and guess wrong.
-_STATE_A_LENGTH = _SOUNDFILE_FIRST | {"Ogg", "Ogg Opus", "MP4", "Matroska", "ASF", "WavPack", "APE"}
+_STATE_A_LENGTH = _SOUNDFILE_FIRST | {"Ogg", "MP4", "Matroska", "ASF", "WavPack", "APE"}
 
 
 class AudioError(Exception):
@@ -111,9 +112,8 @@ def inspect(file: BinaryIO) -> FileFacts:
     head = _read_at(file, 0, _HEAD_BYTES)
     start = 0
     if head.startswith(b"ID3") and len(head) >= 10:
-        start = 10 + sum(
-            (byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True)
-        )
+        size_bytes = zip(head[6:10], (21, 14, 7, 0), strict=True)  # seven bits in each
+        start = 10 + sum((byte & 0x7F) << shift for byte, shift in size_bytes)
         head = _read_at(file, start, _HEAD_BYTES)
     kind = _signature(head) or ("MP3" if start else None)
     if kind is None:
@@ -121,13 +121,9 @@ def inspect(file: BinaryIO) -> FileFacts:
     cut_short = False
     stated = kind in _STATE_A_LENGTH
     if kind in ("WAV", "AIFF"):
-        cut_short = _sound_chunk_cut(file, size, "little" if head.startswith(b"RIFF") else "big")
-    elif kind is not None and kind.startswith("Ogg"):
-        last_serial, cut_short = _ogg_end(file, size)
-        if last_serial != head[14:18]:
-            kind = (
-                "Ogg"  # several streams, one after another or interleaved: libsndfile reads the first alone
-            )
+        cut_short = _sound_chunk_cut(file, size, "big" if kind == "AIFF" else "little")
+    elif kind == "Ogg":
+        cut_short = _ogg_cut(file, size)
     elif kind == "MP3":
         stated = _states_mp3_length(head)
     return FileFacts(size, kind, cut_short, stated)
@@ -146,10 +142,8 @@ def open_soundfile(file: BinaryIO) -> Iterator[MonoStream]:
 
     Raises CannotOpen, or AudioError ``corrupt``, ``zero_length`` or ``unsupported``.
     """
-    import soundfile
-
     try:
-        sound = soundfile.SoundFile(file)
+        sound = _Sequential(file)
     except soundfile.LibsndfileError as error:
         raise CannotOpen("libsndfile does not read it") from error
     with sound:
@@ -162,6 +156,16 @@ def open_soundfile(file: BinaryIO) -> Iterator[MonoStream]:
             raise AudioError(
                 "corrupt", f"The audio is damaged (libsndfile: {error.error_string}); replace the file."
             ) from error
+
+
+class _Sequential(soundfile.SoundFile):  # type: ignore[misc]
+    """Reads on without the seek that soundfile does after every block.
+
+    A seek within an MP3 loses the bits that a frame borrows from earlier ones: blocks would begin damaged.
+    """
+
+    def seekable(self) -> bool:
+        return False
 
 
 def _soundfile_blocks(sound: Any) -> Iterator[Samples]:
@@ -178,8 +182,6 @@ def open_pyav(file: BinaryIO) -> Iterator[MonoStream]:
 
     Raises CannotOpen, or AudioError ``no_audio_stream``, ``unsupported``, ``zero_length`` or ``corrupt``.
     """
-    import av
-
     try:
         # Tags in an old encoding must not fail a song, and nothing but music is to be opened.
         container = av.open(file, mode="r", metadata_errors="ignore", options={"format_whitelist": _DEMUXERS})
@@ -201,15 +203,13 @@ def open_pyav(file: BinaryIO) -> Iterator[MonoStream]:
 
 
 def _pyav_frames(container: InputContainer, stream: AudioStream, tally: Tally) -> Iterator[AudioFrame]:
-    from av import FFmpegError
-
     if stream.codec_context is None:
         raise AudioError("unsupported", "No decoder for the audio in this file; convert it to FLAC or MP3.")
     packets = container.demux(stream)
     while True:
         try:
             packet = next(packets, None)
-        except FFmpegError:
+        except av.FFmpegError:
             tally.bad += 1  # the container itself is damaged here: nothing after it can be found
             break
         if packet is None:
@@ -218,7 +218,7 @@ def _pyav_frames(container: InputContainer, stream: AudioStream, tally: Tally) -
         tally.bad += packet.is_corrupt
         try:
             frames = packet.decode()
-        except FFmpegError:
+        except av.FFmpegError:
             tally.bad += not packet.is_corrupt
             continue
         yield from frames
@@ -297,7 +297,7 @@ def _signature(head: bytes) -> str | None:
     if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
         return "AIFF"
     if head[:4] == b"OggS":
-        return "Ogg Opus" if b"OpusHead" in head else "Ogg Vorbis" if b"\x01vorbis" in head else "Ogg"
+        return "Ogg"
     if head[4:8] == b"ftyp":
         return "MP4"
     magic = {b"fLaC": "FLAC", b"\x1a\x45\xdf\xa3": "Matroska", b"\x30\x26\xb2\x75": "ASF", b"caff": "CAF"}
@@ -332,22 +332,22 @@ def _sound_chunk_cut(file: BinaryIO, size: int, order: Any) -> bool:
     while len(header := _read_at(file, position, 8)) == 8:
         claimed = int.from_bytes(header[4:], order)
         if header[:4] in (b"data", b"SSND"):
-            return claimed < _UNKNOWN_CHUNK_SIZE and size - position - 8 < _TRUNCATED_BELOW * claimed
+            return claimed < _UNKNOWN_CHUNK_SIZE and size - position - 8 < TRUNCATED_BELOW * claimed
         position += 8 + claimed + claimed % 2
     return False
 
 
-def _ogg_end(file: BinaryIO, size: int) -> tuple[bytes, bool]:
-    """Serial of the last page, and whether the stream ends before its end-of-stream page does.
+def _ogg_cut(file: BinaryIO, size: int) -> bool:
+    """Whether an Ogg file ends before its end-of-stream page does.
 
-    An Ogg file states no duration: libraries take it from whatever page comes last.
+    It states no duration to compare with: libraries take one from whatever page comes last.
     """
     tail = _read_at(file, max(0, size - 2 * _MAX_OGG_PAGE), 2 * _MAX_OGG_PAGE)
     page = tail[tail.rfind(b"OggS") :]
     if len(page) < 27 or len(page) < 27 + page[26]:
-        return page[14:18], True
+        return True
     whole = 27 + page[26] + sum(page[27 : 27 + page[26]])
-    return page[14:18], len(page) < whole or not page[5] & 0x04
+    return len(page) < whole or not page[5] & 0x04
 
 
 def _states_mp3_length(head: bytes) -> bool:

@@ -17,8 +17,8 @@ from mer_ray import storage
 from mer_ray.errors import InputError
 from mer_ray.features import Store
 from mer_ray.fingerprints import encoder_differences, text_sha256, weights_sha256
-from mer_ray.labels import Phrases, embed_labels, label_model, unit
-from mer_ray.projector import Projector, ProjectorShape
+from mer_ray.labels import Phrases, embed_labels, label_model
+from mer_ray.projector import Projector, ProjectorShape, project
 
 
 @dataclass
@@ -97,14 +97,9 @@ class Model:
         read = {label: tuple(known.get(label, own)) if own == (label,) else own for label, own in phrases.items()}
         return embed_labels(list(read), model=name, phrases=read)
 
-    @torch.inference_mode()
-    def project(self, features: NDArray[np.floating[Any]], batch: int = 4096) -> NDArray[np.float32]:
+    def project(self, features: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """Windows to unit vectors in the space of words: [n, D] to [n, E]."""
-        pieces = [
-            self.projector(torch.from_numpy(np.asarray(features[start : start + batch]))).numpy()
-            for start in range(0, len(features), batch)
-        ]
-        return unit(np.concatenate([np.zeros((0, self.projector.shape.output_dim), np.float32), *pieces]))
+        return project(self.projector, features)
 
 
 def _json(value: Any) -> bytes:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 
@@ -75,3 +78,13 @@ class Projector(nn.Module):
         """Take over the training set's mean and deviation; a constant dimension is left unscaled."""
         self.feature_mean.copy_(mean_D)
         self.feature_std.copy_(torch.where(std_D > 1e-6, std_D, torch.ones_like(std_D)))
+
+
+@torch.inference_mode()
+def project(projector: Projector, features_ND: NDArray[np.floating[Any]], device: str = "cpu") -> NDArray[np.float32]:
+    """Windows to unit vectors in the space of words, some thousand at a time: [n, D] to [n, E]."""
+    pieces = [np.zeros((0, projector.shape.output_dim), np.float32)]
+    for start in range(0, len(features_ND), 4096):
+        batch = torch.from_numpy(np.ascontiguousarray(features_ND[start : start + 4096])).to(device)
+        pieces.append(F.normalize(projector(batch), dim=1).cpu().numpy())
+    return np.concatenate(pieces)

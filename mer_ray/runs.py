@@ -15,6 +15,7 @@ lack, so any number of kills and restarts ends with each song there exactly once
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -43,11 +44,13 @@ def connect() -> dict[str, float]:
     """
     import logging
 
+    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
+    import ray.data
 
     if not ray.is_initialized():
         ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False, configure_logging=True)
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -99,6 +102,22 @@ class OutputDirectory:
             rows = rows.filter(pc.equal(rows["status"], "ok"))
         done = rows["track_id"].combine_chunks()
         return manifest.filter(pc.invert(pc.is_in(manifest["track_id"], value_set=done)))
+
+    def write_pending(self, songs: pa.Table) -> str:
+        """Put down the songs of this run where every worker can read them; returns the URI."""
+        storage.write_table(self._run("pending.parquet"), songs)
+        return self._run("pending.parquet")
+
+    def read_file(self, name: str) -> bytes | None:
+        """A file of the run directory, None if it is not there."""
+        try:
+            return storage.read_bytes(self._run(name))
+        except FileNotFoundError:
+            return None
+
+    def write_file(self, name: str, content: bytes) -> None:
+        """Keep a file in the run directory."""
+        storage.write_bytes(self._run(name), content)
 
     def check_lock(self) -> None:
         """Raise unless this run still holds the directory (a stalled machine may have lost it)."""

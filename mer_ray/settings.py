@@ -118,6 +118,9 @@ class CatalogSettings(JobSettings):
     """CAL500 and Emotify: split songs at random by seed, or in storage order (the published code)."""
     seed: int = 0
     """Seed of the split."""
+    cal500_truth: Literal["paper", "reference", "published"] = "paper"
+    """CAL500's labels from raw annotations: mean rating above 3, else the best (paper); above 4, then the
+    top 5 (reference). Its published list of labels is taken as it is."""
 
 
 class ExtractSettings(AudioSettings, ClusterSettings, RunSettings):

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
+from pyarrow.fs import FSSpecHandler, PyFileSystem
 
 _S3_OPTIONS: dict[str, Any] = {
     "config_kwargs": {"retries": {"mode": "standard", "max_attempts": 5}, "max_pool_connections": 32}
@@ -37,6 +39,11 @@ def filesystem(uri: str) -> tuple[AbstractFileSystem, str]:
     return local, os.path.abspath(os.path.expanduser(uri.removeprefix("file://")))
 
 
+def arrow_filesystem(uri: str) -> PyFileSystem:
+    """The filesystem of a URI as pyarrow and Ray take it."""
+    return PyFileSystem(FSSpecHandler(filesystem(uri)[0]))
+
+
 def join(uri: str, *names: str) -> str:
     """Append path segments to a URI."""
     return "/".join([uri.rstrip("/"), *names])
@@ -51,6 +58,11 @@ def exists(uri: str) -> bool:
     """Whether a file or folder stands at the URI."""
     fs, path = filesystem(uri)
     return bool(fs.exists(path))
+
+
+def is_folder(uri: str) -> bool:
+    """Whether a local folder stands at the path."""
+    return not is_s3(uri) and os.path.isdir(filesystem(uri)[1])
 
 
 def read_bytes(uri: str) -> bytes:
@@ -98,6 +110,13 @@ def remove(uri: str) -> None:
         fs.rm_file(path)
 
 
+def remove_folder(uri: str) -> None:
+    """Delete a folder and all below it, if it is there."""
+    fs, path = filesystem(uri)
+    with contextlib.suppress(FileNotFoundError):
+        fs.rm(path, recursive=True)
+
+
 def remove_temporaries(uri: str) -> None:
     """Delete what killed writers left beside the objects of a local folder (S3 has no half-written objects)."""
     fs, path = filesystem(uri)
@@ -112,6 +131,14 @@ def read_table(uri: str, columns: list[str] | None = None) -> pa.Table:
     fs, path = filesystem(uri)
     with fs.open(path, "rb") as file:
         return pq.read_table(file, columns=columns)
+
+
+def iter_tables(uri: str, *, rows: int, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    """Read a Parquet file some rows at a time, in bounded memory whatever its size."""
+    fs, path = filesystem(uri)
+    with fs.open(path, "rb") as file:
+        for batch in pq.ParquetFile(file).iter_batches(batch_size=rows, columns=columns):
+            yield pa.Table.from_batches([batch])
 
 
 def write_table(uri: str, table: pa.Table) -> None:

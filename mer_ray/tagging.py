@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from mer_ray.labels import Phrases
+from mer_ray.features import STATUS_COLUMNS, STATUS_FIELDS, Identity, metadata, window_arrays
+from mer_ray.labels import Phrases, unit
 from mer_ray.model import Model
 
 Ranking = Literal["standardized", "cosine"]
@@ -77,6 +80,10 @@ class Tagger:
         """A tagger from a model directory (local or ``s3://``)."""
         return cls(Model.load(model))
 
+    def with_yardstick(self, songs_SE: NDArray[np.float32]) -> Tagger:
+        """The same tagger, measuring its words against these songs."""
+        return Tagger(self.model, songs_SE)
+
     def scale(self, labels: Phrases, ranking: Ranking = "standardized") -> LabelScale:
         """Measure a list of labels once, to score many songs with it."""
         yardstick = self.model.background if self.yardstick is None else self.yardstick
@@ -125,3 +132,100 @@ def best_tags(
         for at in order
         if threshold is None or scores_L[at] >= threshold
     ]
+
+
+TIMELINE_TYPE = pa.list_(pa.struct([("start_s", pa.float32()), ("tags", pa.list_(pa.string()))]))
+TAGS_TYPE = pa.list_(pa.struct([("label", pa.string()), ("score", pa.float32()), ("percentile", pa.float32())]))
+
+
+@dataclass(frozen=True)
+class TagOptions:
+    """What to write for each song.
+
+    Attributes:
+        labels: words and their phrases.
+        k: at most this many tags.
+        threshold: only tags whose score reaches it.
+        ranking: what the score is.
+        timeline: the tags of each window as well.
+        embedding: the song's unit vector as well.
+    """
+
+    labels: Phrases
+    k: int | None = 3
+    threshold: float | None = None
+    ranking: Ranking = "standardized"
+    timeline: bool = False
+    embedding: bool = False
+
+
+class SongTagger:
+    """Tags whole tables of a feature store."""
+
+    def __init__(self, tagger: Tagger, options: TagOptions, encoder: Identity) -> None:
+        """Embed and measure the words once; ``encoder`` is the store's, for the output's metadata."""
+        self._model = tagger.model
+        self._options = options
+        self._labels = list(options.labels)
+        self._scale = tagger.scale(options.labels, options.ranking)
+        self._window_seconds = float(encoder.get("window_seconds") or 0.0)
+        self.schema = tags_schema(options, encoder, self._model)
+
+    def tag(self, songs: pa.Table) -> pa.Table:
+        """Rows of a feature store to rows of tags; failed songs keep their status and get no tags."""
+        windows_NE, counts, vectors_SE = project_songs(self._model, songs)
+        scores_SL, percentiles_SL = self._scale.scores(vectors_SE), self._scale.percentiles(vectors_SE)
+        columns = [songs[name].combine_chunks() for name in STATUS_COLUMNS]
+        tags = [
+            [tag._asdict() for tag in self._best(scores, percentiles)] if count else []
+            for scores, percentiles, count in zip(scores_SL, percentiles_SL, counts, strict=True)
+        ]
+        columns.append(pa.array(tags, TAGS_TYPE))
+        if self._options.timeline:
+            columns.append(pa.array(self._timelines(windows_NE, counts), TIMELINE_TYPE))
+        if self._options.embedding:
+            flat = pa.array(unit(vectors_SE).astype(np.float16).reshape(-1))
+            columns.append(pa.FixedSizeListArray.from_arrays(flat, vectors_SE.shape[1], mask=pa.array(counts == 0)))
+        return pa.table(columns, schema=self.schema)
+
+    def _best(self, scores_L: NDArray[np.float32], percentiles_L: NDArray[np.float32]) -> list[Tag]:
+        options = self._options
+        return best_tags(self._labels, scores_L, percentiles_L, k=options.k, threshold=options.threshold)
+
+    def _timelines(self, windows_NE: NDArray[np.float32], counts: NDArray[np.int64]) -> list[list[dict[str, Any]]]:
+        scores_NL, percentiles_NL = self._scale.scores(windows_NE), self._scale.percentiles(windows_NE)
+        rows = [[tag.label for tag in self._best(*pair)] for pair in zip(scores_NL, percentiles_NL, strict=True)]
+        ends = np.cumsum(counts)
+        return [
+            [{"start_s": at * self._window_seconds, "tags": tags} for at, tags in enumerate(rows[end - count : end])]
+            for count, end in zip(counts, ends, strict=True)
+        ]
+
+
+def project_songs(
+    model: Model, songs: pa.Table
+) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
+    """Project rows of a feature store.
+
+    Returns:
+        [n, E] unit vectors of all windows; [S] windows a song; [S, E] mean of each song's windows,
+        zero for a song without any.
+    """
+    features_ND, counts = window_arrays(songs["features"])
+    windows_NE = model.project(features_ND)
+    vectors_SE = np.zeros((len(counts), windows_NE.shape[1]), np.float32)
+    np.add.at(vectors_SE, np.repeat(np.arange(len(counts)), counts), windows_NE)
+    return windows_NE, counts, vectors_SE / np.maximum(counts, 1)[:, None]
+
+
+def tags_schema(options: TagOptions, encoder: Identity, model: Model) -> pa.Schema:
+    """The schema of a tags part, with its provenance."""
+    fields = [*STATUS_FIELDS, pa.field("tags", TAGS_TYPE)]
+    if options.timeline:
+        fields.append(pa.field("timeline", TIMELINE_TYPE))
+    if options.embedding:
+        fields.append(pa.field("embedding", pa.list_(pa.float16(), model.projector.shape.output_dim)))
+    asked = {"labels": list(options.labels), "k": options.k, "threshold": options.threshold, "ranking": options.ranking}
+    return pa.schema(
+        fields, metadata=metadata(encoder, **{"mer_ray.model": model.digest, "mer_ray.tags": json.dumps(asked)})
+    )

@@ -273,7 +273,7 @@ def test_a_manifest_of_two_columns_gets_the_others_as_nulls(tmp_path: Path) -> N
         ({"track_id": ["a", "a"], "uri": ["x", "y"]}, "track_id 'a' stands more than once"),
         ({"track_id": ["a", None], "uri": ["x", "y"]}, "a row has no track_id"),
         ({"track_id": ["a"], "uri": ["x"], "split": ["dev"]}, "split 'dev' is none of"),
-        ({"track_id": ["a"], "uri": ["x"], "labels": [[[1]]]}, "a labels is malformed"),
+        ({"track_id": ["a"], "uri": ["x"], "labels": [[[1]]]}, "column labels is malformed"),
         ({"track_id": pa.array([], pa.string()), "uri": pa.array([], pa.string())}, "no songs found"),
     ],
 )

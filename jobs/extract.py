@@ -1,0 +1,23 @@
+"""Stream songs through decoders and encoders into a feature store; goes on where it stopped.
+
+python jobs/extract.py --catalog manifest.parquet --features features/
+python jobs/extract.py --catalog s3://music/2026/ --features s3://music/features --gpus 4
+"""
+
+from __future__ import annotations
+
+from mer_ray.settings import ExtractSettings, run
+
+
+def main(settings: ExtractSettings) -> int:
+    """Extract, print what came of it, and judge the share of failures."""
+    from mer_ray import batch
+    from mer_ray.catalog import load_catalog
+
+    summary = batch.extract(settings, load_catalog(settings.catalog))
+    batch.report(summary, settings.features)
+    return batch.exit_code(summary, settings)
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(main, ExtractSettings))

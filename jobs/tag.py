@@ -1,0 +1,23 @@
+"""Rank any list of words for every song of a feature store, or of a catalogue; goes on where it stopped.
+
+python jobs/tag.py --features features/ --model model/ --labels words.txt --output tags/
+python jobs/tag.py --catalog s3://music/2026/ --features s3://music/features --model model/ --labels gems \\
+    --output s3://music/tags
+"""
+
+from __future__ import annotations
+
+from mer_ray.settings import TagSettings, run
+
+
+def main(settings: TagSettings) -> int:
+    """Tag, print what came of it, and judge the share of failures."""
+    from mer_ray import batch
+
+    summary = batch.tag(settings)
+    batch.report(summary, settings.output)
+    return batch.exit_code(summary, settings)
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(main, TagSettings))

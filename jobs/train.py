@@ -1,0 +1,30 @@
+"""Fit a projector from stored features to the embeddings of emotion words; goes on where it stopped.
+
+python jobs/train.py --train emotify.parquet --features features/ --model model/
+python jobs/train.py --train jamendo.parquet --train cal500.parquet --features s3://music/features \\
+    --model s3://music/model --lambda 2.5 --workers 4
+"""
+
+from __future__ import annotations
+
+from mer_ray.settings import ALL_DONE, TrainSettings, run
+
+
+def main(settings: TrainSettings) -> int:
+    """Train and say how well and where."""
+    from mer_ray.training import train
+
+    metrics = train(settings)
+    for split, reasons in metrics["absent"].items():
+        for reason, count in reasons.items():
+            print(f"train: {split}: {count:,} songs left out, no features ({reason})")
+    best = metrics["best"]
+    print(
+        f"train: best validation macro F1 {best['macro_f1']:.3f} in epoch {best['epoch'] + 1:.0f}; "
+        f"model in {settings.model}"
+    )
+    return ALL_DONE
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(main, TrainSettings))

@@ -1,0 +1,110 @@
+"""An evaluation from settings to report: a model, songs with known labels, and what a stranger may trust."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mer_ray import storage
+from mer_ray.annotations import TEST, Annotations
+from mer_ray.catalog import read_manifest
+from mer_ray.errors import InputError
+from mer_ray.evaluation import Level, evaluate_songs
+from mer_ray.features import Store, open_stores, read_windows
+from mer_ray.labels import Phrases, read_labels
+from mer_ray.model import Model
+from mer_ray.report import evaluation_report, per_label_figure
+from mer_ray.runs import as_json
+from mer_ray.settings import EvaluateSettings
+from mer_ray.tagging import LabelScale
+
+Results = dict[str, dict[str, Level]]
+
+
+def assess(settings: EvaluateSettings) -> Results:
+    """Evaluate a model on one or several datasets and write ``metrics.json``, ``report.md`` and figures.
+
+    Raises:
+        InputError: manifests, features or model that do not fit.
+    """
+    model = Model.load(settings.model)
+    stores = open_stores(settings.features)
+    for store in stores:
+        model.check_features(store)
+    datasets = [Annotations.from_manifest(read_manifest(uri), uri, settings.seed) for uri in settings.test]
+    given = read_labels(settings.label_text) if settings.label_text else {}
+    results: Results = {}
+    left_out: dict[str, int] = {}
+    for dataset in datasets:
+        if dataset.dataset in results:
+            raise InputError(f"--test: two manifests of dataset {dataset.dataset}; evaluate them one by one.")
+        results[dataset.dataset], left_out[dataset.dataset] = _assess_one(settings, model, stores, dataset, given)
+    _write(settings, model, results, left_out)
+    return results
+
+
+def _assess_one(
+    settings: EvaluateSettings, model: Model, stores: Sequence[Store], dataset: Annotations, given: Phrases
+) -> tuple[dict[str, Level], int]:
+    rows = dataset.where(settings.split)
+    if settings.split == TEST and not len(rows):
+        rows = dataset.where("all")
+    at = {dataset.track_ids[row]: row for row in rows}
+    windows = read_windows(stores, list(at))
+    if not windows.track_ids:
+        raise InputError(
+            f"manifest of {dataset.dataset}: none of its {len(at)} {settings.split} songs has features in "
+            f"{', '.join(store.uri for store in stores)}; extract them first."
+        )
+    phrases = {label: given.get(label, (label,)) for label in dataset.vocabulary}
+    scale = LabelScale(model.embed(phrases), model.background, settings.ranking)
+    scored = [at[track_id] for track_id in windows.track_ids]
+    levels = evaluate_songs(
+        scale.scores(model.project(windows.features)),
+        windows.songs,
+        dataset.truth[scored],
+        dataset.vocabulary,
+        settings.k or dataset.k,
+        _frequencies(dataset, scored),
+        settings.seed,
+    )
+    return levels, len(windows.absent)
+
+
+def _frequencies(dataset: Annotations, scored: list[int]) -> NDArray[np.float64]:
+    """How often each label occurs among the songs that are not scored, or among all if there are no others."""
+    others = np.setdiff1d(np.arange(len(dataset.truth)), scored)
+    frequencies: NDArray[np.float64] = dataset.truth[others if len(others) else scored].mean(0)
+    return frequencies
+
+
+def _write(settings: EvaluateSettings, model: Model, results: Results, left_out: dict[str, int]) -> None:
+    metrics = {
+        dataset: {name: _plain(level.metrics) for name, level in levels.items()} for dataset, levels in results.items()
+    }
+    labels = {
+        dataset: {name: {label: _plain(values) for label, values in level.per_label.items()} for name, level in levels.items()}
+        for dataset, levels in results.items()
+    }
+    facts = {
+        "model": f"{settings.model} (trained on {', '.join(model.config['datasets'])})",
+        "encoder": f"{model.config['encoder'].get('name')}, D = {model.config['encoder']['dim']}, "
+        f"licence {model.config['encoder'].get('licence')}",
+        "readings": ", ".join(f"{name} = {value}" for name, value in sorted(model.config["readings"].items())),
+        "ranking": settings.ranking,
+        "songs without features": ", ".join(f"{name} {count:,}" for name, count in left_out.items()),
+    }
+    write = storage.write_bytes
+    write(storage.join(settings.output, "metrics.json"), as_json(metrics))
+    write(storage.join(settings.output, "per_label.json"), as_json(labels))
+    write(storage.join(settings.output, "settings.json"), as_json({**settings.model_dump(), **facts}))
+    for dataset, levels in results.items():
+        write(storage.join(settings.output, f"per_label_{dataset}.png"), per_label_figure(dataset, levels))
+    write(storage.join(settings.output, "report.md"), evaluation_report(results, facts).encode())
+
+
+def _plain(values: dict[str, float]) -> dict[str, float | None]:
+    """JSON has no nan: a metric that is not defined is null."""
+    return {name: None if value != value else value for name, value in values.items()}

@@ -1,0 +1,229 @@
+"""A run of extract or tag, from settings to summary."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from safetensors.numpy import load as load_arrays
+from safetensors.numpy import save as save_arrays
+
+from mer_ray import catalog, storage
+from mer_ray.errors import InputError
+from mer_ray.features import Store, read_columns
+from mer_ray.fingerprints import text_sha256
+from mer_ray.labels import Phrases, read_labels
+from mer_ray.model import Model
+from mer_ray.plan import Plan, resolve_plan
+from mer_ray.progress import Progress
+from mer_ray.runs import OutputDirectory, as_json, connect
+from mer_ray.settings import ALL_DONE, TOO_MANY_FAILURES, ExtractSettings, RunSettings, TagSettings
+from mer_ray.tagging import TagOptions
+
+Summary = dict[str, Any]
+
+YARDSTICK_SONGS = 10_000
+"""At most this many songs measure the words; their mean and deviation are known to one percent."""
+YARDSTICK_LEAST = 100
+"""With fewer songs than this a catalogue says little about a word; the model's background measures instead."""
+
+
+def extract(settings: ExtractSettings | TagSettings, manifest: pa.Table) -> Summary:
+    """Bring a feature store up to date with a manifest: every song of it gets its one row.
+
+    Raises:
+        InputError: settings that do not fit the cluster, the encoder or what the store holds.
+    """
+    from mer_ray import pipelines
+
+    plan = resolve_plan(settings, connect(), len(manifest))
+    encoder = _encoder_arguments(settings, plan)
+    identity = _identity(encoder)
+    decoding = {
+        "window_seconds": settings.window_seconds,
+        "keep_tail": settings.keep_tail,
+        "max_seconds": settings.max_minutes * 60,
+    }
+    with OutputDirectory(settings.features, "extract") as output:
+        output.begin(_extract_fingerprint(identity, decoding), settings.model_dump(), manifest)
+        pending = output.pending(manifest, retry_failed=settings.retry_failed)
+        print(f"extract: {len(pending):,} of {len(manifest):,} songs to do with {identity['name']} (D = {identity['dim']})")
+        if len(pending):
+            print(f"extract: {plan.describe()}", flush=True)
+        graph = None
+        if len(pending):
+            queue = output.write_pending(pending.select(["track_id", "uri"]))
+            arguments = {**encoder, "device": "cuda" if plan.gpus else "cpu"}
+            graph = pipelines.extraction(queue, settings.features, plan, decoding, arguments)
+        return _drive(output, graph, len(manifest), len(pending))
+
+
+def tag(settings: TagSettings) -> Summary:
+    """Tag the songs of a store, or of a catalogue after extracting what the store lacks.
+
+    Raises:
+        InputError: no such store, model or words, or they do not fit each other.
+    """
+    labels = read_labels(settings.labels)
+    model = Model.load(settings.model)
+    manifest = None
+    if settings.catalog is not None:
+        manifest = catalog.load_catalog(settings.catalog)
+        report(extract(settings, manifest), settings.features)
+    store = Store.open(settings.features)
+    model.check_features(store)
+    return _tag_store(settings, store, model, labels, manifest)
+
+
+def report(summary: Summary, uri: str) -> None:
+    """Print what came of a run."""
+    classes = ", ".join(f"{count:,} {name}" for name, count in summary["error_classes"].items())
+    print(
+        f"{summary['job']}: {summary['ok']:,} ok, {summary['failed']:,} failed{f' ({classes})' if classes else ''}, "
+        f"{summary['audio_seconds'] / 3600:,.2f} h of audio in {uri}; "
+        f"this run {summary['this_run']['seconds']:,.1f} s",
+        flush=True,
+    )
+
+
+def exit_code(summary: Summary, settings: RunSettings) -> int:
+    """0, or 3 when more songs failed than the settings allow."""
+    too_many = summary["failed"] > settings.max_failure_rate * max(1, summary["songs"])
+    return TOO_MANY_FAILURES if too_many else ALL_DONE
+
+
+def _tag_store(
+    settings: TagSettings, store: Store, model: Model, labels: Phrases, manifest: pa.Table | None
+) -> Summary:
+    import ray
+
+    from mer_ray import pipelines
+
+    cpus = connect().get("CPU", 1)
+    options = _tag_options(settings, labels)
+    rows = _store_rows(store)
+    wanted = rows if manifest is None else _restrict(rows, manifest)
+    with OutputDirectory(settings.output, "tag") as output:
+        asked = wanted.select(["track_id", "uri"])
+        output.begin(_tag_fingerprint(options, model), settings.model_dump(), asked)
+        pending = output.pending(asked, retry_failed=settings.retry_failed)
+        source, yardstick = _yardstick(output, settings, model, wanted, int(cpus))
+        print(f"tag: {len(pending):,} of {len(asked):,} songs to do, {len(labels):,} words, measured against {source}")
+        graph = None
+        if len(pending):
+            todo = pc.is_in(wanted["track_id"], value_set=pending["track_id"].combine_chunks())
+            parts = pc.unique(wanted.filter(todo)["part"]).to_pylist()
+            workers = settings.encoders or max(1, min(len(parts), int(cpus) - 1))
+            task = {
+                "model": settings.model,
+                "options": options,
+                "encoder": store.encoder,
+                "pending": ray.put(pending["track_id"].combine_chunks()),
+                "yardstick": ray.put(yardstick),
+            }
+            graph = pipelines.tagging(parts, settings.output, workers, task)
+        return _drive(output, graph, len(asked), len(pending))
+
+
+def _drive(output: OutputDirectory, graph: Any, total: int, pending: int) -> Summary:
+    """Run a graph to its end, printing progress, and account for every song."""
+    from mer_ray import pipelines
+
+    busy = {"decode_s": 0.0, "encode_s": 0.0}
+    with Progress(output.job, total, done=total - pending, watch=output.check_lock) as progress:
+        for receipt in pipelines.receipts(graph) if graph is not None else ():
+            progress.add(receipt["songs"], receipt["failed"], receipt["audio_s"])
+            for stage in busy:
+                busy[stage] += receipt[stage]
+            if progress.trouble is not None:
+                raise progress.trouble
+    rate = progress.audio_s / max(progress.seconds, 1e-9)
+    return output.finish(
+        songs=pending,
+        failed=progress.failed,
+        work_seconds=round(progress.seconds, 2),
+        audio_hours_per_hour=round(rate, 1),
+        **{name: round(seconds, 2) for name, seconds in busy.items()},
+    )
+
+
+def _encoder_arguments(settings: ExtractSettings | TagSettings, plan: Plan) -> dict[str, Any]:
+    local = storage.filesystem(settings.encoder)[1]
+    return {
+        "name": local if storage.is_folder(settings.encoder) else settings.encoder,
+        "revision": settings.encoder_revision,
+        "layers": settings.layers,
+        "pooling": settings.pooling,
+        "window_seconds": settings.window_seconds,
+        "dtype": plan.dtype,
+    }
+
+
+def _identity(encoder: dict[str, Any]) -> dict[str, Any]:
+    from mer_ray.mert import load_encoder
+
+    return asdict(load_encoder(**encoder, device="cpu").identity)
+
+
+def _extract_fingerprint(identity: dict[str, Any], decoding: dict[str, Any]) -> dict[str, Any]:
+    """What decides a feature; an encoder counts by its weights, wherever they were loaded from."""
+    keys = ("layers", "pooling", "sample_rate", "dtype", "dim")
+    twin = identity["name"] in ("tiny", "random")
+    encoder = identity["name"] if twin else f"weights {identity['weights_sha256'][:16]}"
+    return {"encoder": encoder, **{key: identity[key] for key in keys}, **decoding}
+
+
+def _tag_options(settings: TagSettings, labels: Phrases) -> TagOptions:
+    k = 3 if settings.k is None and settings.threshold is None else settings.k
+    return TagOptions(labels, k, settings.threshold, settings.ranking, settings.timeline, settings.embedding)
+
+
+def _tag_fingerprint(options: TagOptions, model: Model) -> dict[str, Any]:
+    words = text_sha256(as_json({"labels": list(options.labels.items())}).decode())[:16]
+    chosen = {name: getattr(options, name) for name in ("k", "threshold", "ranking", "timeline", "embedding")}
+    return {"model": model.digest[:16], "labels": f"{len(options.labels)} words ({words})", **chosen}
+
+
+def _store_rows(store: Store) -> pa.Table:
+    """track_id, uri, status and part of every song of a store."""
+    tables = []
+    for part, table in read_columns(store.parts, ["track_id", "uri", "status"]):
+        if table is None:
+            raise InputError(f"features {part}: not a readable Parquet file; run extract again, it mends the store.")
+        tables.append(table.replace_schema_metadata(None).append_column("part", pa.array([part] * len(table))))
+    return pa.concat_tables(tables)
+
+
+def _restrict(rows: pa.Table, manifest: pa.Table) -> pa.Table:
+    return rows.filter(pc.is_in(rows["track_id"], value_set=manifest["track_id"].combine_chunks()))
+
+
+def _yardstick(
+    output: OutputDirectory, settings: TagSettings, model: Model, rows: pa.Table, cpus: int
+) -> tuple[str, NDArray[np.float32]]:
+    """The songs that measure the words: frozen in the output directory at its first run."""
+    from mer_ray import pipelines
+
+    frozen = output.read_file("yardstick.safetensors")
+    if frozen is not None:
+        songs = load_arrays(frozen)["songs"].astype(np.float32)
+        return f"the {len(songs):,} songs of the first run", songs
+    ids = rows.filter(pc.equal(rows["status"], "ok"))["track_id"].to_pylist()
+    source, songs = f"the model's {len(model.background):,} training songs", model.background
+    if len(ids) >= YARDSTICK_LEAST:
+        chosen = pa.array(sorted(ids, key=_by_hash)[:YARDSTICK_SONGS])
+        parts = pc.unique(rows.filter(pc.is_in(rows["track_id"], value_set=chosen))["part"]).to_pylist()
+        songs = pipelines.song_vectors(parts, settings.model, chosen, max(1, min(len(parts), cpus - 1)))
+        source = f"{len(songs):,} songs of the catalogue"
+    output.write_file("yardstick.safetensors", save_arrays({"songs": songs.astype(np.float16)}))
+    return source, songs.astype(np.float16).astype(np.float32)
+
+
+def _by_hash(track_id: str) -> bytes:
+    """An order that has nothing to do with how a catalogue is sorted, and is the same everywhere."""
+    return hashlib.sha256(track_id.encode()).digest()

@@ -1,0 +1,80 @@
+"""One line every few seconds: how far a run is, how fast, and when it will be done."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+EVERY_SECONDS = 5.0
+
+
+@dataclass
+class Progress:
+    """Counts a run's songs and prints a line every few seconds while used as a context.
+
+    Attributes:
+        job: first word of each line.
+        total: songs of the catalogue.
+        done: songs done, earlier runs included.
+        watch: called at each tick; an exception it raises is kept for the caller in ``trouble``.
+    """
+
+    job: str
+    total: int
+    done: int = 0
+    watch: Callable[[], None] | None = None
+    failed: int = 0
+    audio_s: float = 0.0
+    trouble: Exception | None = None
+    _started: float = field(default_factory=time.monotonic)
+    _first_done: int = 0
+
+    def __enter__(self) -> Progress:
+        self._first_done = self.done
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._tick, name="progress", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        print(self.line(), flush=True)
+
+    def add(self, songs: int, failed: int = 0, audio_s: float = 0.0) -> None:
+        """Count songs that have been committed."""
+        self.done += songs
+        self.failed += failed
+        self.audio_s += audio_s
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the run began to work."""
+        return time.monotonic() - self._started
+
+    def line(self) -> str:
+        """The line to print."""
+        fresh = self.done - self._first_done
+        parts = [f"{self.job}: {self.done:,} of {self.total:,} songs", f"{self.failed:,} failed"]
+        if self.audio_s:
+            parts.append(f"{self.audio_s / self.seconds:,.0f} audio hours per hour")
+        if fresh and self.done < self.total:
+            parts.append(f"{clock(self.seconds / fresh * (self.total - self.done))} left")
+        return ", ".join([*parts, f"{clock(self.seconds)} gone"])
+
+    def _tick(self) -> None:
+        while not self._stop.wait(EVERY_SECONDS):
+            print(self.line(), flush=True)
+            if self.watch is not None:
+                try:
+                    self.watch()
+                except RuntimeError as error:
+                    self.trouble = error
+
+
+def clock(seconds: float) -> str:
+    """Seconds as 1:02:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

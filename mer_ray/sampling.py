@@ -1,0 +1,63 @@
+"""Which windows make up each training step (paper §4.2: datasets are trained on jointly)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """The training windows of one dataset.
+
+    Attributes:
+        name: the dataset.
+        features_ND: [n, D] float16.
+        songs_N: [n] each window's row in ``truth_SL``.
+        truth_SL: [S, L] bool, over the dataset's own labels.
+        targets_LE: [L, E] the point each label draws to.
+        clusters_L: [L] the cluster of each label, over all datasets.
+    """
+
+    name: str
+    features_ND: Tensor
+    songs_N: Tensor
+    truth_SL: Tensor
+    targets_LE: Tensor
+    clusters_L: Tensor
+
+    def __len__(self) -> int:
+        return len(self.features_ND)
+
+
+def stream_seed(*parts: int) -> int:
+    """One seed from several numbers, so that every epoch and step draws its own, resumed or not."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
+
+
+def steps_per_epoch(sizes: Sequence[int], batch_size: int) -> int:
+    """Steps in which the largest set is seen once."""
+    return -(-max(sizes) // batch_size)
+
+
+def epoch_batches(
+    sizes: Sequence[int], batch_size: int, seed: int, epoch: int
+) -> Iterator[list[NDArray[np.int64]]]:
+    """The windows of each step of an epoch: one array of indices a dataset.
+
+    Every window of the largest set comes once; the smaller sets are shuffled anew and begin again
+    as often as it takes. The order depends on the seed and the epoch alone, not on the workers.
+    """
+    steps = steps_per_epoch(sizes, batch_size)
+    streams = []
+    for at, size in enumerate(sizes):
+        needed = size if size == max(sizes) else steps * batch_size
+        passes = -(-needed // size)
+        shuffles = [np.random.default_rng((seed, epoch, at, again)).permutation(size) for again in range(passes)]
+        streams.append(np.concatenate(shuffles)[:needed])
+    for step in range(steps):
+        yield [stream[step * batch_size : (step + 1) * batch_size] for stream in streams]
