@@ -85,7 +85,9 @@ def _write(settings: EvaluateSettings, model: Model, results: Results, left_out:
         dataset: {name: _plain(level.metrics) for name, level in levels.items()} for dataset, levels in results.items()
     }
     labels = {
-        dataset: {name: {label: _plain(values) for label, values in level.per_label.items()} for name, level in levels.items()}
+        dataset: {
+            name: {label: _plain(values) for label, values in level.per_label.items()} for name, level in levels.items()
+        }
         for dataset, levels in results.items()
     }
     facts = {

@@ -164,12 +164,8 @@ def _decode(file: BinaryIO, facts: FileFacts, max_seconds: float | None) -> _Rec
 
 def _unreadable(facts: FileFacts, reasons: str) -> AudioError:
     if facts.kind is None:
-        return AudioError(
-            "not_audio", f"The bytes are no known audio format ({reasons}); check their source."
-        )
-    return AudioError(
-        "corrupt", f"The file begins as {facts.kind} and cannot be opened ({reasons}); replace it."
-    )
+        return AudioError("not_audio", f"The bytes are no known audio format ({reasons}); check their source.")
+    return AudioError("corrupt", f"The file begins as {facts.kind} and cannot be opened ({reasons}); replace it.")
 
 
 def _record(opener: Opener, file: BinaryIO, facts: FileFacts, max_seconds: float | None) -> _Recording:
@@ -236,9 +232,7 @@ def _refuse_unusable(recording: _Recording) -> None:
     if not len(recording.samples):
         raise AudioError("zero_length", "The file has a header and no audio; replace it.")
     if seconds < MIN_SECONDS:
-        raise AudioError(
-            "too_short", f"The audio lasts {seconds:.3f} s, less than {MIN_SECONDS} s; leave it out."
-        )
+        raise AudioError("too_short", f"The audio lasts {seconds:.3f} s, less than {MIN_SECONDS} s; leave it out.")
     if recording.peak < SILENCE_PEAK:
         raise AudioError(
             "silent", f"All {seconds:.1f} s are silent (peak {recording.peak:.1e}); replace or leave it out."

@@ -52,7 +52,9 @@ def extract(settings: ExtractSettings | TagSettings, manifest: pa.Table) -> Summ
     with OutputDirectory(settings.features, "extract") as output:
         output.begin(_extract_fingerprint(identity, decoding), settings.model_dump(), manifest)
         pending = output.pending(manifest, retry_failed=settings.retry_failed)
-        print(f"extract: {len(pending):,} of {len(manifest):,} songs to do with {identity['name']} (D = {identity['dim']})")
+        print(
+            f"extract: {len(pending):,} of {len(manifest):,} songs to do with {identity['name']} (D = {identity['dim']})"
+        )
         if len(pending):
             print(f"extract: {plan.describe()}", flush=True)
         graph = None
@@ -104,7 +106,6 @@ def _tag_store(
 
     from mer_ray import pipelines
 
-    cpus = connect().get("CPU", 1)
     options = _tag_options(settings, labels)
     rows = _store_rows(store)
     wanted = rows if manifest is None else _restrict(rows, manifest)
@@ -112,6 +113,7 @@ def _tag_store(
         asked = wanted.select(["track_id", "uri"])
         output.begin(_tag_fingerprint(options, model), settings.model_dump(), asked)
         pending = output.pending(asked, retry_failed=settings.retry_failed)
+        cpus = connect().get("CPU", 1)
         source, yardstick = _yardstick(output, settings, model, wanted, int(cpus))
         print(f"tag: {len(pending):,} of {len(asked):,} songs to do, {len(labels):,} words, measured against {source}")
         graph = None

@@ -194,9 +194,7 @@ def _columns(source: str) -> dict[str, list[Any]]:
             columns: dict[str, list[Any]] = _read_parquet(source).to_pydict()
             return columns
         text = storage.read_bytes(source).decode("utf-8-sig", errors="replace")
-    rows = csv.reader(
-        io.StringIO(text, newline=""), delimiter="\t" if source.lower().endswith(".tsv") else ","
-    )
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter="\t" if source.lower().endswith(".tsv") else ",")
     header, *lines = [row for row in rows if row] or [[]]
     for number, line in enumerate(lines, 1):
         if len(line) != len(header):

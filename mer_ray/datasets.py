@@ -186,9 +186,7 @@ def _jamendo_song(fields: Sequence[str], split: str, place: str) -> Song:
     labels = tuple(tag.removeprefix(_JAMENDO_PREFIX) for tag in tags if tag.startswith(_JAMENDO_PREFIX))
     number = fields[0].removeprefix("track_")
     if not labels or not number.isdigit():
-        raise InputError(
-            f"{place}: not a track with {_JAMENDO_PREFIX} tags; fetch the official split-0 again."
-        )
+        raise InputError(f"{place}: not a track with {_JAMENDO_PREFIX} tags; fetch the official split-0 again.")
     return Song(f"jamendo/{int(number)}", fields[3], labels, split)
 
 
@@ -207,9 +205,7 @@ def read_cal500(source: str, truth: Cal500Truth = "paper") -> tuple[list[Song], 
         return _rated_cal500(folder, names, truth), truth
     published = storage.join(source, "CAL500_metadata.json")
     if not storage.exists(published):
-        raise InputError(
-            f"{source}: neither annotations/<song>_NN.txt nor CAL500_metadata.json found; check --source."
-        )
+        raise InputError(f"{source}: neither annotations/<song>_NN.txt nor CAL500_metadata.json found; check --source.")
     return _published_cal500(published), "published"
 
 
@@ -315,8 +311,7 @@ def _with_splits(songs: list[Song], split: SplitRule, seed: int) -> list[Song]:
         rank = {track_id: place for place, track_id in enumerate(sorted(song.track_id for song in songs))}
         places = [rank[song.track_id] for song in songs]
     return [
-        Song(song.track_id, song.path, song.labels, names[place])
-        for song, place in zip(songs, places, strict=True)
+        Song(song.track_id, song.path, song.labels, names[place]) for song, place in zip(songs, places, strict=True)
     ]
 
 

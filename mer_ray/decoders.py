@@ -40,8 +40,7 @@ _UNKNOWN_CHUNK_SIZE = 0x7FFF_F000  # what writers to a pipe leave in a size fiel
 
 # Names of FFmpeg's demuxers. The others read playlists and subtitles, which make it open further files.
 _DEMUXERS = (
-    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dsf,eac3,flac,flv,matroska,mov,mp3,mpc,mpc8,mpeg,mpegts,ogg,tta,"
-    "w64,wav,wv"
+    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dsf,eac3,flac,flv,matroska,mov,mp3,mpc,mpc8,mpeg,mpegts,ogg,tta,w64,wav,wv"
 )
 
 _SOUNDFILE_FIRST = frozenset({"MP3", "FLAC", "WAV", "AIFF", "AU", "CAF"})
@@ -223,9 +222,7 @@ def _pyav_frames(container: InputContainer, stream: AudioStream, tally: Tally) -
             continue
         yield from frames
     if tally.bad > MAX_BAD_FRACTION * tally.packets:
-        raise AudioError(
-            "corrupt", f"{tally.bad} of {tally.packets} packets cannot be decoded; replace the file."
-        )
+        raise AudioError("corrupt", f"{tally.bad} of {tally.packets} packets cannot be decoded; replace the file.")
 
 
 def _nothing_decoded(tally: Tally) -> AudioError:

@@ -62,7 +62,12 @@ def evaluate_scores(scores_NL: Scores, truth_NL: Truth, labels: tuple[str, ...],
     precision, recall, f1 = precision_recall_f1(top_k_mask(scores_NL, k), truth_NL)
     roc, pr = _areas(scores_NL, truth_NL)
     columns = {
-        "f1": f1, "precision": precision, "recall": recall, "roc_auc": roc, "pr_auc": pr, "support": truth_NL.sum(0)
+        "f1": f1,
+        "precision": precision,
+        "recall": recall,
+        "roc_auc": roc,
+        "pr_auc": pr,
+        "support": truth_NL.sum(0),
     }
     metrics = {
         "macro_f1": float(f1.mean()),
@@ -72,7 +77,9 @@ def evaluate_scores(scores_NL: Scores, truth_NL: Truth, labels: tuple[str, ...],
         "pr_auc": _nanmean(pr),
         "k": k,
     }
-    per_label = {label: {name: float(column[at]) for name, column in columns.items()} for at, label in enumerate(labels)}
+    per_label = {
+        label: {name: float(column[at]) for name, column in columns.items()} for at, label in enumerate(labels)
+    }
     return Level(metrics, per_label)
 
 

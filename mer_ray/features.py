@@ -95,16 +95,24 @@ class Store:
         """
         parts = part_uris(uri)
         if not parts:
-            raise InputError(f"features {uri}: no part-*.parquet there; make them with jobs/extract.py --features {uri}.")
+            raise InputError(
+                f"features {uri}: no part-*.parquet there; make them with jobs/extract.py --features {uri}."
+            )
         schema = _schema(parts[0])
         stored = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
         missing = [name for name in ("track_id", "status", "features") if name not in schema.names]
         if missing or "mer_ray.encoder" not in stored:
-            raise InputError(f"features {uri}: not a feature store (lacks {', '.join(missing) or 'mer_ray.encoder'}); "
-                             "point to what jobs/extract.py wrote.")
+            raise InputError(
+                f"features {uri}: not a feature store (lacks {', '.join(missing) or 'mer_ray.encoder'}); "
+                "point to what jobs/extract.py wrote."
+            )
         if stored.get("mer_ray.schema") != SCHEMA_VERSION:
-            raise InputError(f"features {uri}: schema {stored.get('mer_ray.schema')}, this version reads {SCHEMA_VERSION}.")
-        return cls(uri, parts, json.loads(stored["mer_ray.encoder"]), schema.field("features").type.value_type.list_size)
+            raise InputError(
+                f"features {uri}: schema {stored.get('mer_ray.schema')}, this version reads {SCHEMA_VERSION}."
+            )
+        return cls(
+            uri, parts, json.loads(stored["mer_ray.encoder"]), schema.field("features").type.value_type.list_size
+        )
 
 
 def open_stores(uris: Sequence[str]) -> list[Store]:
@@ -164,7 +172,8 @@ class Windows:
         """The mean over each song's windows: [n, X] to [songs, X]."""
         sums = np.zeros((len(self.track_ids), values.shape[1]), np.float32)
         np.add.at(sums, self.songs, values)
-        return sums / np.bincount(self.songs, minlength=len(self.track_ids))[:, None]
+        counts = np.bincount(self.songs, minlength=len(self.track_ids)).astype(np.float32)
+        return sums / counts[:, None]
 
 
 def read_windows(stores: Sequence[Store], track_ids: Collection[str]) -> Windows:
@@ -175,7 +184,9 @@ def read_windows(stores: Sequence[Store], track_ids: Collection[str]) -> Windows
     for store in stores:
         for part, whole in read_columns(store.parts, ["track_id", "status", "error_class", "features"]):
             if whole is None:
-                raise InputError(f"features {part}: not a readable Parquet file; run extract again, it mends the store.")
+                raise InputError(
+                    f"features {part}: not a readable Parquet file; run extract again, it mends the store."
+                )
             table = whole.filter(pc.is_in(whole["track_id"], value_set=wanted))
             flat, counts = window_arrays(table["features"])
             pieces = np.split(flat, np.cumsum(counts)[:-1]) if len(counts) else []

@@ -36,7 +36,11 @@ def differences(asked: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]
     """One phrase for each key in which two fingerprints part ways."""
     asked, found = canonical(asked), canonical(found)
     keys = sorted(asked.keys() | found.keys())
-    return [f"{key} is {found.get(key)!r} there, {asked.get(key)!r} asked" for key in keys if asked.get(key) != found.get(key)]
+    return [
+        f"{key} is {found.get(key)!r} there, {asked.get(key)!r} asked"
+        for key in keys
+        if asked.get(key) != found.get(key)
+    ]
 
 
 def encoder_differences(asked: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -82,8 +81,9 @@ def unit(vectors: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
 def label_model(name: str = "auto") -> SentenceTransformer:
     """The sentence encoder, on the CPU: from the PyPI package, a directory or the hub."""
     from sentence_transformers import SentenceTransformer
+    from transformers.utils.logging import disable_progress_bar
 
-    logging.getLogger("sentence_transformers").setLevel(logging.WARNING)
+    disable_progress_bar()
     source, revision = _label_model_source(name)
     try:
         return SentenceTransformer(
@@ -204,7 +204,9 @@ def _yaml_labels(source: str, text: str) -> list[tuple[str, tuple[str, ...]]]:
     except yaml.YAMLError as error:
         raise InputError(f"labels {source}: not valid YAML; write lines like 'calm: calm, peaceful'.") from error
     if content is not None and not isinstance(content, dict):
-        raise InputError(f"labels {source}: expected 'label: phrase, phrase' entries, found a {type(content).__name__}.")
+        raise InputError(
+            f"labels {source}: expected 'label: phrase, phrase' entries, found a {type(content).__name__}."
+        )
     pairs = []
     for label, value in (content or {}).items():
         phrases = value if isinstance(value, list) else str(label if value is None else value).split(",")

@@ -78,7 +78,10 @@ class Workers:
         padded[: len(own_BE)] = own_BE.detach()
         pieces = [torch.empty_like(padded) for _ in counts]
         dist.all_gather(pieces, padded)
-        rows = [own_BE if at == self.rank else piece[:count] for at, (piece, count) in enumerate(zip(pieces, counts, strict=True))]
+        rows = [
+            own_BE if at == self.rank else piece[:count]
+            for at, (piece, count) in enumerate(zip(pieces, counts, strict=True))
+        ]
         return torch.cat(rows)
 
     def add_gradients(self, parameters: Sequence[Tensor]) -> None:
@@ -254,8 +257,9 @@ class Learner:
         negative_BE, usable_B = losses.negative_targets(
             truth_BL, one.targets_LE, count=options.negatives, generator=generator
         )
-        targets = (target.to(self._device) for target in (positive_BE, negative_BE, usable_B))
-        return losses.triplet_loss(projected_BE, *targets, margin=options.margin)
+        positive_BE, negative_BE = positive_BE.to(self._device), negative_BE.to(self._device)
+        usable_B = usable_B.to(self._device)
+        return losses.triplet_loss(projected_BE, positive_BE, negative_BE, usable_B, options.margin)
 
 
 def _copy(projector: Projector) -> dict[str, Tensor]:

@@ -89,9 +89,7 @@ def draw_clusters(truth_BL: Tensor, assignments_L: Tensor, generator: torch.Gene
     return assignments_L[drawn_B]
 
 
-def alignment_regularization(
-    projected_BE: Tensor, clusters_B: Tensor, form: Regularizer = "negative"
-) -> Tensor:
+def alignment_regularization(projected_BE: Tensor, clusters_B: Tensor, form: Regularizer = "negative") -> Tensor:
     """Spread segments of different clusters, or gather those of one (paper §3.4).
 
     Args:

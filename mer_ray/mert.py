@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -61,10 +61,6 @@ class EncoderIdentity:
     dtype: str
     dim: int
 
-    def to_json(self) -> str:
-        """The identity as one line of JSON."""
-        return json.dumps(asdict(self), sort_keys=True)
-
 
 class MertEncoder:
     """Pooled hidden states of a MERT (or HuBERT) model. Made by :func:`load_encoder`."""
@@ -81,7 +77,6 @@ class MertEncoder:
         """D, the length of one window's feature vector: layers x hidden size."""
         return self.identity.dim
 
-    @torch.inference_mode()
     def __call__(self, windows: NDArray[np.floating[Any]] | Tensor) -> Tensor:
         """Encode windows of equal length.
 
@@ -92,7 +87,7 @@ class MertEncoder:
             [b, D] float32 on the CPU. A window's features do not depend on its neighbours.
         """
         windows_BS = torch.as_tensor(windows).to(self.device, torch.float32)
-        with self._pooled_states() as states:
+        with torch.inference_mode(), self._pooled_states() as states:
             self.model(normalize(windows_BS).to(self._dtype))
             return torch.cat([states[layer] for layer in self.identity.layers], dim=1).float().cpu()
 
@@ -107,9 +102,7 @@ class MertEncoder:
 
             return hook
 
-        handles = [
-            self._state_module(layer).register_forward_hook(pool(layer)) for layer in self.identity.layers
-        ]
+        handles = [self._state_module(layer).register_forward_hook(pool(layer)) for layer in self.identity.layers]
         try:
             yield states
         finally:

@@ -52,9 +52,13 @@ class Model:
             projector = Projector(ProjectorShape(**config["projector"]))
             projector.load_state_dict(weights)
         except FileNotFoundError as error:
-            raise InputError(f"model {uri}: no finished model there; train one with jobs/train.py --model {uri}.") from error
+            raise InputError(
+                f"model {uri}: no finished model there; train one with jobs/train.py --model {uri}."
+            ) from error
         except (ValueError, KeyError, TypeError, RuntimeError, SafetensorError, NotADirectoryError) as error:
-            raise InputError(f"model {uri}: damaged or not a model ({type(error).__name__}); train it again.") from error
+            raise InputError(
+                f"model {uri}: damaged or not a model ({type(error).__name__}); train it again."
+            ) from error
         return cls(projector.eval(), config, labels, background["songs"].float().numpy())
 
     def save(self, uri: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mer_ray.errors import InputError
-from mer_ray.settings import AudioSettings, ClusterSettings
+from mer_ray.settings import ExtractSettings, TagSettings
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Plan:
         )
 
 
-def resolve_plan(settings: AudioSettings | ClusterSettings, resources: Mapping[str, float], songs: int) -> Plan:
+def resolve_plan(settings: ExtractSettings | TagSettings, resources: Mapping[str, float], songs: int) -> Plan:
     """Fit the pools to the cluster.
 
     Decoding and committing always keep a share of the CPUs, so that encoders never starve what
@@ -61,7 +61,6 @@ def resolve_plan(settings: AudioSettings | ClusterSettings, resources: Mapping[s
     Raises:
         InputError: more GPUs or CPUs are asked for than the cluster has.
     """
-    assert isinstance(settings, ClusterSettings) and isinstance(settings, AudioSettings)
     cpus, gpus_there = float(resources.get("CPU", 0)), int(resources.get("GPU", 0))
     gpus = gpus_there if settings.gpus is None else settings.gpus
     if gpus > gpus_there:

@@ -117,7 +117,9 @@ def per_label_figure(dataset: str, levels: Mapping[str, Level]) -> bytes:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.barh(labels, [ours[label]["f1"] for label in labels], color="#3b6ea5", label="songs, majority vote")
-    axes.plot([chance[label]["f1"] for label in labels], labels, "|", color="#d1495b", ms=11, mew=2, label="random labels")
+    axes.plot(
+        [chance[label]["f1"] for label in labels], labels, "|", color="#d1495b", ms=11, mew=2, label="random labels"
+    )
     axes.set(xlabel="F1", xlim=(0, 1), title=f"{dataset}: F1 of each label")
     axes.margins(y=0.01)
     axes.spines[["top", "right"]].set_visible(False)

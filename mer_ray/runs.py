@@ -85,9 +85,13 @@ class OutputDirectory:
         if before is not None:
             unlike = differences(asked, before.get("fingerprint", {}))
             if unlike:
-                raise InputError(f"output {self.uri}: begun with other settings: {'; '.join(unlike)}; use another directory.")
+                raise InputError(
+                    f"output {self.uri}: begun with other settings: {'; '.join(unlike)}; use another directory."
+                )
         elif part_uris(self.uri):
-            raise InputError(f"output {self.uri}: holds parts of unknown origin (no _run/settings.json); use another directory.")
+            raise InputError(
+                f"output {self.uri}: holds parts of unknown origin (no _run/settings.json); use another directory."
+            )
         storage.remove(storage.join(self.uri, "_SUCCESS"))
         stamp = {"job": self.job, "version": __version__, "fingerprint": asked, "settings": canonical(settings)}
         started = [*(before or {}).get("started", []), _now()]
@@ -140,7 +144,9 @@ class OutputDirectory:
         distinct = pc.count_distinct(rows["track_id"]).as_py()
         lost = pc.sum(pc.invert(pc.is_in(asked, value_set=rows["track_id"].combine_chunks()))).as_py() or 0
         if distinct != len(rows) or lost:
-            raise RuntimeError(f"{self.uri}: {lost} songs missing, {len(rows) - distinct} doubled; run the same command again.")
+            raise RuntimeError(
+                f"{self.uri}: {lost} songs missing, {len(rows) - distinct} doubled; run the same command again."
+            )
         failed = rows.filter(pc.not_equal(rows["status"], "ok")).drop_columns(["part"])
         storage.write_table(self._run(FAILURES), failed)
         summary = {

@@ -44,9 +44,7 @@ def steps_per_epoch(sizes: Sequence[int], batch_size: int) -> int:
     return -(-max(sizes) // batch_size)
 
 
-def epoch_batches(
-    sizes: Sequence[int], batch_size: int, seed: int, epoch: int
-) -> Iterator[list[NDArray[np.int64]]]:
+def epoch_batches(sizes: Sequence[int], batch_size: int, seed: int, epoch: int) -> Iterator[list[NDArray[np.int64]]]:
     """The windows of each step of an epoch: one array of indices a dataset.
 
     Every window of the largest set comes once; the smaller sets are shuffled anew and begin again

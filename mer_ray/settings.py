@@ -20,7 +20,16 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from mer_ray.errors import InputError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Uri = Annotated[str, Field(min_length=1), AfterValidator(lambda uri: uri if uri == "/" else uri.rstrip("/"))]
+
+
+def _absolute(uri: str) -> str:
+    """The URI as any process on this machine can read it, whatever its working directory."""
+    return (
+        uri.rstrip("/") if uri.startswith("s3://") else os.path.abspath(os.path.expanduser(uri.removeprefix("file://")))
+    )
+
+
+Uri = Annotated[str, Field(min_length=1), AfterValidator(_absolute)]
 
 ALL_DONE, TOO_MANY_FAILURES, WRONG_INPUT = 0, 3, 2
 
@@ -261,9 +270,12 @@ def parse(cls: type[Settings], arguments: Sequence[str]) -> Settings:
     """
     try:
         flags = ["-k" if argument == "--k" else argument for argument in arguments]
-        return cls(_cli_parse_args=flags, **_file_settings(cls, arguments))
+        build: Callable[..., Settings] = cls
+        return build(_cli_parse_args=flags, **_file_settings(cls, arguments))
     except ValidationError as error:
-        raise InputError("; ".join(_explain(problem, cls) for problem in error.errors()[:3]) + "; see --help.") from error
+        raise InputError(
+            "; ".join(_explain(problem, cls) for problem in error.errors()[:3]) + "; see --help."
+        ) from error
     except SettingsError as error:
         raise InputError(_explain_flag(str(error), cls)) from error
 
@@ -300,7 +312,9 @@ def _file_settings(cls: type[JobSettings], arguments: Sequence[str]) -> dict[str
     values = {str(key).replace("-", "_"): value for key, value in content.items()}
     unknown = [key for key in values if key not in _names(cls)]
     if unknown:
-        raise InputError(f"--settings {path}: unknown setting '{unknown[0]}'{_did_you_mean(unknown[0], cls)}; see --help.")
+        raise InputError(
+            f"--settings {path}: unknown setting '{unknown[0]}'{_did_you_mean(unknown[0], cls)}; see --help."
+        )
     return values
 
 

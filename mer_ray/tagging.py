@@ -34,7 +34,9 @@ class LabelScale:
     the same for every word.
     """
 
-    def __init__(self, labels_LE: NDArray[np.float32], yardstick_SE: NDArray[np.floating[Any]], ranking: Ranking) -> None:
+    def __init__(
+        self, labels_LE: NDArray[np.float32], yardstick_SE: NDArray[np.floating[Any]], ranking: Ranking
+    ) -> None:
         """Measure the labels.
 
         Args:
@@ -202,9 +204,7 @@ class SongTagger:
         ]
 
 
-def project_songs(
-    model: Model, songs: pa.Table
-) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
+def project_songs(model: Model, songs: pa.Table) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
     """Project rows of a feature store.
 
     Returns:
@@ -215,7 +215,7 @@ def project_songs(
     windows_NE = model.project(features_ND)
     vectors_SE = np.zeros((len(counts), windows_NE.shape[1]), np.float32)
     np.add.at(vectors_SE, np.repeat(np.arange(len(counts)), counts), windows_NE)
-    return windows_NE, counts, vectors_SE / np.maximum(counts, 1)[:, None]
+    return windows_NE, counts, vectors_SE / np.maximum(counts, 1).astype(np.float32)[:, None]
 
 
 def tags_schema(options: TagOptions, encoder: Identity, model: Model) -> pa.Schema:

@@ -202,7 +202,7 @@ def _windows(
         counts = notes.absent.setdefault(f"{dataset.dataset} {split}", {})
         counts[reason] = counts.get(reason, 0) + 1
     notes.songs[f"{dataset.dataset} {split}"] = len(windows.track_ids)
-    at = {track_id: row for track_id, row in zip(ids, rows, strict=True)}
+    at = dict(zip(ids, rows, strict=True))
     return windows, dataset.truth[[at[track_id] for track_id in windows.track_ids]]
 
 
@@ -269,7 +269,9 @@ def _fit(settings: TrainSettings, config: dict[str, Any]) -> Path:
 def _check_resources(settings: TrainSettings, resources: dict[str, float]) -> None:
     for kind, asked in (("CPU", settings.workers), ("GPU", settings.gpus)):
         if asked > resources.get(kind, 0):
-            raise InputError(f"train: {asked} {kind}s asked for, the cluster has {resources.get(kind, 0):g}; ask for fewer.")
+            raise InputError(
+                f"train: {asked} {kind}s asked for, the cluster has {resources.get(kind, 0):g}; ask for fewer."
+            )
     if settings.gpus not in (0, settings.workers):
         raise InputError(f"--gpus {settings.gpus}: training takes none or one a worker; ask for {settings.workers}.")
 
@@ -375,9 +377,10 @@ def _progress_lines(settings: TrainSettings) -> Iterator[None]:
         first.append(done)
         fresh = done - first[0]
         left = f", {clock((time.monotonic() - started) / fresh * (settings.epochs - done))} left" if fresh else ""
+        best = f"best {noted['best']['macro_f1']:.3f} in epoch {noted['best']['epoch'] + 1:.0f}"
         print(
-            f"train: epoch {done:.0f} of {settings.epochs}, loss {noted['loss']:.4f}, validation macro F1 "
-            f"{noted['macro_f1']:.3f} (best {noted['best']['macro_f1']:.3f} in epoch {noted['best']['epoch'] + 1:.0f}){left}",
+            f"train: epoch {done:.0f} of {settings.epochs}, loss {noted['loss']:.4f}, "
+            f"validation macro F1 {noted['macro_f1']:.3f} ({best}){left}",
             flush=True,
         )
 

@@ -173,9 +173,7 @@ def test_relative_uris_of_a_table_may_start_from_another_audio_root(tmp_path: Pa
         ("uri,labels\na.mp3,happy,sad\n", "row 1: 3 cells under 2 columns"),
     ],
 )
-def test_a_table_that_cannot_be_a_catalogue_is_refused_with_the_reason(
-    tmp_path: Path, text: str, message: str
-) -> None:
+def test_a_table_that_cannot_be_a_catalogue_is_refused_with_the_reason(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "songs.csv").write_text(text)
     with pytest.raises(InputError, match=message):
         build_manifest(str(tmp_path / "songs.csv"))

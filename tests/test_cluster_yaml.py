@@ -46,9 +46,7 @@ def test_the_head_is_one_of_the_node_types_runs_no_work_and_is_no_spot_instance(
 
 
 def test_all_workers_are_spot_instances(cluster: dict[str, Any]) -> None:
-    markets = [
-        kind["node_config"]["InstanceMarketOptions"]["MarketType"] for kind in workers(cluster).values()
-    ]
+    markets = [kind["node_config"]["InstanceMarketOptions"]["MarketType"] for kind in workers(cluster).values()]
     assert markets == ["spot", "spot"]
 
 
@@ -85,9 +83,7 @@ def test_the_dashboard_is_not_open_to_the_world_and_asks_for_a_token(cluster: di
 
 def test_no_secret_stands_in_the_file() -> None:
     text = (ROOT / "cluster.yaml").read_text()
-    assert not re.search(
-        r"AKIA[0-9A-Z]{16}|secret_access_key|aws_secret|BEGIN .*PRIVATE KEY", text, re.IGNORECASE
-    )
+    assert not re.search(r"AKIA[0-9A-Z]{16}|secret_access_key|aws_secret|BEGIN .*PRIVATE KEY", text, re.IGNORECASE)
 
 
 def test_every_requirement_of_the_project_is_pinned_exactly() -> None:

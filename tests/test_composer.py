@@ -160,9 +160,7 @@ def test_equal_seeds_give_equal_worlds(tmp_path: Path) -> None:
     assert first == again == plan_world(songs_per_dataset=2, seed=3)
     assert plan_world(songs_per_dataset=2, seed=4) != first
     for piece in first:
-        np.testing.assert_array_equal(
-            read(tmp_path / "a" / piece.path)[0], read(tmp_path / "b" / piece.path)[0]
-        )
+        np.testing.assert_array_equal(read(tmp_path / "a" / piece.path)[0], read(tmp_path / "b" / piece.path)[0])
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -181,8 +179,7 @@ def test_every_word_occurs_in_train_and_test_and_every_song_in_one_split(seed: i
 
 def test_words_follow_the_mood_and_the_two_vocabularies_share_none() -> None:
     gems, jamendo = (
-        {w for leading, joining in moods.values() for w in (*leading, *joining)}
-        for moods in VOCABULARIES.values()
+        {w for leading, joining in moods.values() for w in (*leading, *joining)} for moods in VOCABULARIES.values()
     )
     assert (len(gems), len(jamendo)) == (9, 12)
     assert not gems & jamendo

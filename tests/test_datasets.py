@@ -118,11 +118,7 @@ def test_the_published_cal500_list_is_taken_as_it_is(tmp_path: Path) -> None:
     words = ["calming, soothing", "happy"]
     entries = {"0": {"path": "CAL500_32kps_wav/mr._bungle-quote_unquote.wav", "mood/theme": words}}
     (tmp_path / "CAL500_metadata.json").write_text(json.dumps(entries))
-    expected = [
-        Song(
-            "cal500/mr._bungle-quote_unquote", "mr._bungle-quote_unquote.mp3", ("calming, soothing", "happy")
-        )
-    ]
+    expected = [Song("cal500/mr._bungle-quote_unquote", "mr._bungle-quote_unquote.mp3", ("calming, soothing", "happy"))]
     assert read_cal500(str(tmp_path)) == (expected, "published")
     assert read_cal500(str(tmp_path / "CAL500_metadata.json")) == (expected, "published")
 
@@ -153,9 +149,7 @@ def test_emotify_takes_the_three_most_voted_words_and_breaks_ties_in_column_orde
     ("track", "genre", "path"),
     [(100, "classical", "classical/100"), (201, "electronic", "electronic/1"), (400, "pop", "pop/100")],
 )
-def test_emotify_files_are_numbered_within_their_genre(
-    tmp_path: Path, track: int, genre: str, path: str
-) -> None:
+def test_emotify_files_are_numbered_within_their_genre(tmp_path: Path, track: int, genre: str, path: str) -> None:
     (tmp_path / "data.csv").write_text(CSV_HEADER + votes(track, genre, *[1] * 9))
     assert read_emotify(str(tmp_path))[0].path == f"emotifymusic/{path}.mp3"
 
