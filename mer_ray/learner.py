@@ -102,7 +102,8 @@ class Workers:
         """The first worker's value, on every worker."""
         if self.size == 1:
             return value
-        box = torch.tensor([value], dtype=torch.float64)
+        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+        box = torch.tensor([value], dtype=torch.float64, device=device)
         dist.broadcast(box, src=0)
         return float(box)
 

@@ -9,11 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Regularizer = Literal["negative", "positive", "reference"]
+EPSILON = 1e-8
 
 
 def cosine(left: Tensor, right: Tensor) -> Tensor:
-    """Cosine similarity over the last axis; 0, with gradient 0 in direction, for a zero vector."""
-    return (F.normalize(left, dim=-1, eps=1e-8) * F.normalize(right, dim=-1, eps=1e-8)).sum(-1)
+    """Cosine similarity over the last axis; 0, with gradient 0, for a zero vector."""
+    return (_unit(left) * _unit(right)).sum(-1)
 
 
 def positive_targets(
@@ -103,7 +104,7 @@ def alignment_regularization(projected_BE: Tensor, clusters_B: Tensor, form: Reg
     Returns:
         Scalar; 0 when the batch holds no such pair.
     """
-    unit_BE = F.normalize(projected_BE, dim=-1, eps=1e-8)
+    unit_BE = _unit(projected_BE)
     cosine_BB = unit_BE @ unit_BE.T
     same_BB = clusters_B[:, None] == clusters_B[None, :]
     if form == "positive":
@@ -114,6 +115,12 @@ def alignment_regularization(projected_BE: Tensor, clusters_B: Tensor, form: Reg
     others_B = (~same_BB).sum(1)
     mean_B = (cosine_BB * ~same_BB).sum(1) / others_B.clamp(min=1)
     return _masked_mean(F.relu(mean_B + 1), others_B > 0)
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    """Unit vectors; a zero vector stays zero, and an infinite norm keeps 1 / eps out of its gradient."""
+    norms = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    return vectors / norms.masked_fill(norms < EPSILON, torch.inf)
 
 
 def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:

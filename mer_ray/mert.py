@@ -70,7 +70,8 @@ class MertEncoder:
         self.identity = identity
         self.device = device
         self._dtype = getattr(torch, identity.dtype)
-        model.to(device=device, dtype=self._dtype).eval()
+        torch.nn.Module.to(model, device=device, dtype=self._dtype)
+        model.eval()
 
     @property
     def dim(self) -> int:
