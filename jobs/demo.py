@@ -12,7 +12,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from mer_ray.settings import ALL_DONE, DemoSettings, Settings, parse, run
+from mer_ray.settings import ALL_DONE, DemoSettings, JobSettings, parse, run
 
 KNOWN, UNSEEN = "demo-gems", "demo-jamendo"
 OWN_WORDS = "calm, dreamy, energetic, gloomy, joyful, late night drive, romantic, tense, triumphant, wistful"
@@ -59,7 +59,7 @@ def job(name: str, *flags: object) -> None:
     arguments = [str(flag) for flag in flags]
     print(f"\n$ python jobs/{name}.py {shlex.join(arguments)}", flush=True)
     module = runpy.run_path(str(Path(__file__).with_name(f"{name}.py")))
-    cls: type[Settings] = module[f"{name.capitalize()}Settings"]
+    cls: type[JobSettings] = module[f"{name.capitalize()}Settings"]
     module["main"](parse(cls, arguments))
 
 

@@ -52,9 +52,8 @@ def extract(settings: ExtractSettings | TagSettings, manifest: pa.Table) -> Summ
     with OutputDirectory(settings.features, "extract") as output:
         output.begin(_extract_fingerprint(identity, decoding), settings.model_dump(), manifest)
         pending = output.pending(manifest, retry_failed=settings.retry_failed)
-        print(
-            f"extract: {len(pending):,} of {len(manifest):,} songs to do with {identity['name']} (D = {identity['dim']})"
-        )
+        made_by = f"{identity['name']} (D = {identity['dim']})"
+        print(f"extract: {len(pending):,} of {len(manifest):,} songs to do with {made_by}")
         if len(pending):
             print(f"extract: {plan.describe()}", flush=True)
         graph = None

@@ -123,10 +123,15 @@ def cluster_labels(embeddings: NDArray[np.float32], bandwidth: str | float = "au
 
     if bandwidth == "auto":
         return _best_clusters(embeddings)
-    if isinstance(bandwidth, str) and bandwidth.startswith("quantile:"):
-        value = float(estimate_bandwidth(embeddings, quantile=float(bandwidth.removeprefix("quantile:"))))
-    else:
-        value = float(bandwidth)
+    try:
+        if isinstance(bandwidth, str) and bandwidth.startswith("quantile:"):
+            value = float(estimate_bandwidth(embeddings, quantile=float(bandwidth.removeprefix("quantile:"))))
+        else:
+            value = float(bandwidth)
+    except ValueError as error:
+        raise InputError(
+            f"bandwidth {bandwidth}: not one; give auto, quantile:q with q from 0 to 1, or a number from 0.5 to 1.0."
+        ) from error
     clusters = _mean_shift(embeddings, value) if value > 1e-6 else None
     if clusters is None or len(clusters.centers) in (1, len(embeddings)):
         raise InputError(
@@ -144,7 +149,7 @@ def _best_clusters(embeddings: NDArray[np.float32]) -> Clusters:
     for bandwidth in _BANDWIDTHS:
         clusters = _mean_shift(embeddings, bandwidth)
         largest = np.bincount(clusters.assignments).max()
-        if len(clusters.centers) == len(embeddings) or largest > max(2, _LARGEST_CLUSTER * len(embeddings)):
+        if len(clusters.centers) in (1, len(embeddings)) or largest > max(2, _LARGEST_CLUSTER * len(embeddings)):
             continue
         score = float(silhouette_score(embeddings, clusters.assignments, metric="cosine"))
         if best is None or score > best[0] + 1e-9:
@@ -181,7 +186,7 @@ def read_labels(source: str) -> Phrases:
         raise InputError(f"labels {source}: no such file; give a text or YAML file, or one of: {builtin}.")
     try:
         text = storage.read_bytes(source).decode("utf-8-sig")
-    except (UnicodeDecodeError, IsADirectoryError) as error:
+    except (UnicodeDecodeError, IsADirectoryError, FileNotFoundError) as error:
         raise InputError(f"labels {source}: not a UTF-8 text file; put one word a line.") from error
     pairs = _yaml_labels(source, text) if source.endswith((".yaml", ".yml")) else _plain_labels(text)
     if not pairs:
@@ -200,15 +205,19 @@ def _plain_labels(text: str) -> list[tuple[str, tuple[str, ...]]]:
 
 def _yaml_labels(source: str, text: str) -> list[tuple[str, tuple[str, ...]]]:
     try:
-        content = yaml.safe_load(text)
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         raise InputError(f"labels {source}: not valid YAML; write lines like 'calm: calm, peaceful'.") from error
-    if content is not None and not isinstance(content, dict):
-        raise InputError(
-            f"labels {source}: expected 'label: phrase, phrase' entries, found a {type(content).__name__}."
-        )
-    pairs = []
-    for label, value in (content or {}).items():
-        phrases = value if isinstance(value, list) else str(label if value is None else value).split(",")
-        pairs.append((str(label), tuple(str(phrase).strip() for phrase in phrases if str(phrase).strip())))
-    return pairs
+    if root is not None and not isinstance(root, yaml.MappingNode):
+        raise InputError(f"labels {source}: expected 'label: phrase, phrase' entries, found a {root.id}.")
+    return [_yaml_entry(source, key, value) for key, value in (root.value if root is not None else ())]
+
+
+def _yaml_entry(source: str, key: yaml.Node, value: yaml.Node) -> tuple[str, tuple[str, ...]]:
+    """One entry, from the nodes: a dictionary would lose repeated labels and read the word 'no' as false."""
+    nodes = value.value if isinstance(value, yaml.SequenceNode) else [value]
+    if not all(isinstance(node, yaml.ScalarNode) for node in (key, *nodes)):
+        raise InputError(f"labels {source}: line {key.start_mark.line + 1} is not a 'label: phrase, phrase' entry.")
+    stated = [node.value for node in nodes if node.tag != "tag:yaml.org,2002:null"]
+    split = stated if isinstance(value, yaml.SequenceNode) else ",".join(stated).split(",")
+    return key.value, tuple(phrase.strip() for phrase in split if phrase.strip()) or (key.value,)

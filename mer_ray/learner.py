@@ -162,7 +162,8 @@ class Learner:
             self._optimizer.zero_grad(set_to_none=True)
             align, regularization = self.batch_loss(indices, generator)
             loss = align + options.lambda_ * regularization
-            loss.backward()
+            if loss.requires_grad:  # not on a worker without rows, at the end of an epoch
+                loss.backward()
             self.workers.add_gradients(list(self.projector.parameters()))
             self._optimizer.step()
             sums += [loss.item(), align.item(), regularization.item()]

@@ -47,8 +47,8 @@ class RunLock:
             holder = self._read()
             if holder is not None and _alive(holder):
                 raise InputError(
-                    f"output {self._uri.removesuffix('/_run/lock')}: in use by the {holder.get('job')} run with process "
-                    f"{holder.get('pid')} on {holder.get('host')}; wait for it or stop it."
+                    f"output {self._uri.removesuffix('/_run/lock')}: in use by the {holder.get('job')} run with "
+                    f"process {holder.get('pid')} on {holder.get('host')}; wait for it or stop it."
                 )
             storage.write_bytes(self._uri, self._content())
         self.check()

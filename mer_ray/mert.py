@@ -12,11 +12,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import HubertConfig, HubertModel
 
@@ -244,7 +248,12 @@ def _load_directory(folder: Path) -> HubertModel:
     config_path = folder / "config.json"
     if not config_path.is_file():
         raise InputError(f"encoder {folder}: no config.json there; point to a directory as published on the hub.")
-    model = HubertModel(_hubert_config(json.loads(config_path.read_text()), folder))
+    try:
+        model = HubertModel(_hubert_config(json.loads(config_path.read_text()), folder))
+    except (ValueError, TypeError, AttributeError, StrictDataclassError) as error:
+        raise InputError(
+            f"encoder {folder}: config.json does not describe a model ({type(error).__name__}); fetch it again."
+        ) from error
     weights = {_module_name(name): tensor for name, tensor in _read_weights(folder).items()}
     try:
         model.load_state_dict(weights, strict=True)
@@ -268,14 +277,18 @@ def _hubert_config(published: dict[str, Any], folder: Path) -> HubertConfig:
 
 def _read_weights(folder: Path) -> dict[str, Tensor]:
     safe, pickled = folder / "model.safetensors", folder / "pytorch_model.bin"
-    if safe.is_file():
-        from safetensors.torch import load_file
-
-        return load_file(safe)
-    if pickled.is_file():
-        weights: dict[str, Tensor] = torch.load(pickled, map_location="cpu", weights_only=True, mmap=True)
-        return weights
-    raise InputError(f"encoder {folder}: neither model.safetensors nor pytorch_model.bin is there.")
+    file = safe if safe.is_file() else pickled
+    if not file.is_file():
+        raise InputError(f"encoder {folder}: neither model.safetensors nor pytorch_model.bin is there.")
+    try:
+        weights = load_file(safe) if file is safe else torch.load(pickled, map_location="cpu", weights_only=True)
+    except (UnpicklingError, SafetensorError, RuntimeError, OSError, EOFError, ValueError) as error:
+        raise InputError(
+            f"encoder {file}: holds no plain weights ({type(error).__name__}); fetch the file again."
+        ) from error
+    if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights):
+        raise InputError(f"encoder {file}: holds no plain weights; fetch the file again.")
+    return weights
 
 
 def _module_name(published: str) -> str:

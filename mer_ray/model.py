@@ -51,6 +51,7 @@ class Model:
             background = load_tensors(storage.read_bytes(storage.join(uri, "background.safetensors")))
             projector = Projector(ProjectorShape(**config["projector"]))
             projector.load_state_dict(weights)
+            songs = background["songs"].float().numpy()
         except FileNotFoundError as error:
             raise InputError(
                 f"model {uri}: no finished model there; train one with jobs/train.py --model {uri}."
@@ -59,7 +60,7 @@ class Model:
             raise InputError(
                 f"model {uri}: damaged or not a model ({type(error).__name__}); train it again."
             ) from error
-        return cls(projector.eval(), config, labels, background["songs"].float().numpy())
+        return cls(projector.eval(), config, labels, songs)
 
     def save(self, uri: str) -> None:
         """Write the directory; ``config.json`` comes last, so a half-written model is not one."""

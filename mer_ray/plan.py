@@ -67,8 +67,8 @@ def resolve_plan(settings: ExtractSettings | TagSettings, resources: Mapping[str
         raise InputError(f"--gpus {gpus}: the cluster has {gpus_there}; add GPU nodes, or ask for --gpus {gpus_there}.")
     if cpus < 1:
         raise InputError("cluster: no CPU is free for work; add worker nodes.")
-    spare = 0.5
-    decoder_cpus = 1.0 if cpus >= 4 else 0.5
+    spare = 0.5 if cpus >= 2 else 0.25
+    decoder_cpus = 1.0 if cpus >= 4 else spare
     if gpus:
         encoders, encoder_cpus = settings.encoders or gpus, min(1.0, cpus / (2 * gpus))
         decoders = settings.decoders or max(1, int((cpus - encoders * encoder_cpus - spare) / decoder_cpus))
@@ -77,7 +77,7 @@ def resolve_plan(settings: ExtractSettings | TagSettings, resources: Mapping[str
         room = cpus - spare - decoders * decoder_cpus
         encoders = settings.encoders or max(1, int(room))
         encoder_cpus = min(1.0, room / encoders)
-    if encoder_cpus <= 0 or encoders * encoder_cpus + decoder_cpus + spare > cpus + 1e-9:
+    if encoder_cpus <= 0 or encoders * encoder_cpus + decoders * decoder_cpus + spare > cpus + 1e-9:
         raise InputError(f"--encoders/--decoders: do not fit the cluster's {cpus:g} CPUs; ask for fewer.")
     if gpus and encoders != gpus:
         raise InputError(f"--encoders {encoders}: with {gpus} GPUs there is one encoder a GPU; leave it out.")

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 EVERY_SECONDS = 5.0
 
@@ -72,6 +73,48 @@ class Progress:
                     self.watch()
                 except RuntimeError as error:
                     self.trouble = error
+
+
+class EpochLines:
+    """Prints where a training is every few seconds, from what its first worker notes down."""
+
+    def __init__(self, epochs: int, noted: Callable[[], dict[str, Any] | None]) -> None:
+        self._epochs, self._noted = epochs, noted
+        self._first: tuple[int, float] | None = None
+        self._printed = -1
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._tick, name="progress", daemon=True)
+
+    def __enter__(self) -> EpochLines:
+        noted = self._noted()
+        self._printed = int(noted["epoch"]) + 1 if noted else 0
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._print()
+
+    def _tick(self) -> None:
+        while not self._stop.wait(EVERY_SECONDS):
+            self._print()
+
+    def _print(self) -> None:
+        noted = self._noted()
+        if noted is None or int(noted["epoch"]) + 1 == self._printed:
+            return
+        done = self._printed = int(noted["epoch"]) + 1
+        first, since = self._first = self._first or (done, time.monotonic())
+        left = ""
+        if done > first:
+            left = f", {clock((time.monotonic() - since) / (done - first) * (self._epochs - done))} left"
+        print(
+            f"train: epoch {done} of {self._epochs}, loss {noted['loss']:.4f}, validation macro F1 "
+            f"{noted['macro_f1']:.3f} (best {noted['best']['macro_f1']:.3f} in epoch {noted['best']['epoch'] + 1:.0f})"
+            f"{left if done < self._epochs else ''}",
+            flush=True,
+        )
 
 
 def clock(seconds: float) -> str:

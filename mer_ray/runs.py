@@ -193,12 +193,16 @@ class OutputDirectory:
 
     def _drop(self, rows: pa.Table, unwanted: pa.ChunkedArray) -> None:
         """Rewrite the parts that hold unwanted rows without them."""
-        for part in pc.unique(rows.filter(unwanted)["part"]).to_pylist():
+        hit = pc.unique(rows.filter(unwanted)["part"])
+        mixed = pc.unique(rows.filter(pc.invert(unwanted))["part"])
+        # Parts without a row to keep go first: what is left of another part may need the same name.
+        for part in hit.filter(pc.invert(pc.is_in(hit, value_set=mixed))).to_pylist():
+            storage.remove(part)
+        for part in hit.filter(pc.is_in(hit, value_set=mixed)).to_pylist():
             keep = pc.invert(unwanted.filter(pc.equal(rows["part"], part)))
             kept = storage.read_table(part).filter(keep)
             storage.remove(part)
-            if len(kept):
-                commit(self.uri, kept)
+            commit(self.uri, kept)
 
 
 def part_name(table: pa.Table) -> str:

@@ -269,7 +269,7 @@ def parse(cls: type[Settings], arguments: Sequence[str]) -> Settings:
         InputError: one sentence naming the setting, what is wrong and where to look.
     """
     try:
-        flags = ["-k" if argument == "--k" else argument for argument in arguments]
+        flags = [argument[1:] if argument.split("=")[0] == "--k" else argument for argument in arguments]
         build: Callable[..., Settings] = cls
         return build(_cli_parse_args=flags, **_file_settings(cls, arguments))
     except ValidationError as error:

@@ -1,0 +1,83 @@
+"""The label space of a training: the words of all its datasets, embedded and clustered (paper §3.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mer_ray.labels import Clusters, Phrases, cluster_labels, embed_labels
+
+Targets = Literal["labels", "clusters"]
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """The words of all datasets trained on together.
+
+    Attributes:
+        words: [L] sorted, each once.
+        phrases: what stands for each word.
+        embeddings: [L, E] unit vectors.
+        clusters: their grouping.
+    """
+
+    words: tuple[str, ...]
+    phrases: Phrases
+    embeddings: NDArray[np.float32]
+    clusters: Clusters
+
+    @classmethod
+    def build(
+        cls,
+        vocabularies: Sequence[Sequence[str]],
+        *,
+        phrases: Phrases | None = None,
+        model: str = "auto",
+        bandwidth: str | float | None = "auto",
+    ) -> LabelSpace:
+        """Embed and cluster the union of several vocabularies.
+
+        Args:
+            vocabularies: the datasets' labels.
+            phrases: phrases for some of them; the word itself for the rest.
+            model: the sentence encoder, as in :func:`mer_ray.labels.embed_labels`.
+            bandwidth: of the clusters; None leaves each word a cluster of its own.
+        """
+        words = tuple(sorted({word for vocabulary in vocabularies for word in vocabulary}))
+        texts = {word: (phrases or {}).get(word, (word,)) for word in words}
+        embeddings = embed_labels(words, model=model, phrases=texts)
+        if bandwidth is None:
+            clusters = Clusters(np.arange(len(words)), embeddings, 0.0)
+        else:
+            clusters = cluster_labels(embeddings, bandwidth)
+        return cls(words, texts, embeddings, clusters)
+
+    def targets(self, kind: Targets, words: Sequence[str]) -> NDArray[np.float32]:
+        """[l, E] the point each of these words draws songs to: its own embedding or its cluster's centre."""
+        at = self._rows(words)
+        return self.clusters.centers[self.clusters.assignments[at]] if kind == "clusters" else self.embeddings[at]
+
+    def cluster_of(self, words: Sequence[str]) -> NDArray[np.int64]:
+        """[l] the cluster of each of these words."""
+        return self.clusters.assignments[self._rows(words)]
+
+    def describe(self) -> dict[str, Any]:
+        """The label space as plain values, for ``labels.json``."""
+        groups = [
+            [word for word, cluster in zip(self.words, self.clusters.assignments, strict=True) if cluster == at]
+            for at in range(len(self.clusters.centers))
+        ]
+        return {
+            "words": list(self.words),
+            "phrases": {word: list(texts) for word, texts in self.phrases.items()},
+            "clusters": groups,
+            "bandwidth": self.clusters.bandwidth,
+        }
+
+    def _rows(self, words: Sequence[str]) -> list[int]:
+        row = {word: at for at, word in enumerate(self.words)}
+        return [row[word] for word in words]

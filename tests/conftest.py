@@ -1,0 +1,97 @@
+"""What the tests share: one Ray for the whole session, jobs run as a user runs them, a small composed world."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+class Job(Protocol):
+    """Runs ``python jobs/<name>.py`` with these flags and returns what it printed and its exit code."""
+
+    def __call__(self, name: str, *flags: object) -> subprocess.CompletedProcess[str]: ...
+
+
+@pytest.fixture(scope="session", autouse=True)
+def offline() -> None:
+    """No test may reach for a hub."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(scope="session")
+def ray_address() -> Iterator[str]:
+    """One local Ray for the whole session; two CPUs whatever the machine has."""
+    import ray
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+    yield ray.get_runtime_context().gcs_address
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def job_environment(ray_address: str) -> dict[str, str]:
+    """The environment of a job that joins the session's Ray."""
+    return {**os.environ, "RAY_ADDRESS": ray_address, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+
+
+@pytest.fixture(scope="session")
+def job(job_environment: dict[str, str]) -> Job:
+    """Run a job in a process of its own, on the session's Ray."""
+
+    def run(name: str, *flags: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(ROOT / "jobs" / f"{name}.py"), *map(str, flags)]
+        return subprocess.run(command, env=job_environment, capture_output=True, text=True, timeout=280, cwd=ROOT)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two small composed datasets, ``demo-gems.tsv`` and ``demo-jamendo.tsv``."""
+    from mer_ray.composer import write_world
+
+    folder = tmp_path_factory.mktemp("world")
+    write_world(folder, songs_per_dataset=30, seed=3)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def store(world: Path, job: Job, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A feature store of one dataset of the world, beside its manifest ``demo-gems.parquet``."""
+    folder = tmp_path_factory.mktemp("store")
+    done(job("catalog", "--source", world / "demo-gems.tsv", "--output", folder / "demo-gems.parquet"))
+    catalog = ("--catalog", folder / "demo-gems.parquet")
+    done(job("extract", *catalog, "--features", folder / "features", "--encoder", "tiny"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model(store: Path, job: Job) -> Path:
+    """A model trained on the store."""
+    folder = store / "model"
+    features = ("--features", store / "features")
+    done(job("train", "--train", store / "demo-gems.parquet", *features, "--model", folder, "--epochs", 8))
+    return folder
+
+
+def done(result: subprocess.CompletedProcess[str], code: int = 0) -> str:
+    """The console output of a job that ended with this exit code."""
+    assert result.returncode == code, f"exit {result.returncode}\n{result.stdout}\n{result.stderr}"
+    return result.stdout
+
+
+def refused(result: subprocess.CompletedProcess[str]) -> str:
+    """The one sentence of a job that ended with exit code 2."""
+    assert result.returncode == 2, f"exit {result.returncode}\n{result.stdout}\n{result.stderr}"
+    assert "Traceback" not in result.stderr
+    sentences = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(sentences) == 1, result.stderr
+    return sentences[0]

@@ -1,0 +1,21 @@
+"""The demo keeps its promise on a machine that has just been set up."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Job, done
+
+
+@pytest.mark.slow
+def test_the_demo_beats_chance_on_known_and_on_unseen_words(job: Job, tmp_path: Path) -> None:
+    printed = done(job("demo", "--output", tmp_path / "demo"))
+    metrics = json.loads((tmp_path / "demo" / "evaluation" / "metrics.json").read_text())
+    known, unseen = metrics["demo-gems"], metrics["demo-jamendo"]
+    assert known["song_mean"]["macro_f1"] >= 1.5 * known["random"]["macro_f1"]
+    assert unseen["song_mean"]["roc_auc"] > max(0.5, unseen["random"]["roc_auc"])
+    assert "random, untrained weights" in printed
+    assert "--encoder m-a-p/MERT-v1-95M" in printed
