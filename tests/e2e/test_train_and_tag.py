@@ -71,7 +71,7 @@ def test_tags_are_read_by_pandas_and_duckdb_without_our_code(store: Path, tags: 
     best = rows.iloc[0].tags
     assert len(best) == 2
     assert best[0]["score"] >= best[1]["score"]
-    counted = duckdb.sql(f"select count(*), count(distinct track_id) from '{tags}/*.parquet'").fetchone()
+    counted = duckdb.sql(f"select count(*), count(distinct track_id) from '{tags}/*.parquet'").fetchall()[0]
     assert counted == (30, 30)
     used = duckdb.sql(f"select distinct unnest(tags).label from '{tags}/*.parquet'").fetchall()
     assert {label for (label,) in used} <= set(WORDS.split("\n"))
