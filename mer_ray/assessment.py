@@ -62,7 +62,7 @@ def _assess_one(
     scale = LabelScale(model.embed(phrases), model.background, settings.ranking)
     scored = [at[track_id] for track_id in windows.track_ids]
     levels = evaluate_songs(
-        scale.scores(model.project(windows.features)),
+        scale.scores(model.project(windows.features, windows.counts)),
         windows.songs,
         dataset.truth[scored],
         dataset.vocabulary,

@@ -16,6 +16,7 @@ from mer_ray.errors import InputError
 from mer_ray.features import Store, Windows, read_windows
 from mer_ray.labelspace import LabelSpace, Targets
 from mer_ray.learner import ValidationSet
+from mer_ray.projector import Context
 from mer_ray.sampling import TrainingSet
 
 
@@ -39,9 +40,17 @@ class Corpus:
 
     @classmethod
     def load(
-        cls, stores: Sequence[Store], datasets: Sequence[Annotations], space: LabelSpace, targets: Targets
+        cls,
+        stores: Sequence[Store],
+        datasets: Sequence[Annotations],
+        space: LabelSpace,
+        *,
+        targets: Targets,
+        context: Context,
     ) -> Corpus:
         """Read the features of all training and validation songs.
+
+        ``targets`` are what songs are drawn to, ``context`` whether whole songs are.
 
         Raises:
             InputError: a dataset has no training or no validation song with features.
@@ -58,11 +67,14 @@ class Corpus:
                     truth_SL=torch.from_numpy(truth),
                     targets_LE=torch.from_numpy(space.targets(targets, dataset.vocabulary)),
                     clusters_L=torch.from_numpy(space.cluster_of(dataset.vocabulary)),
+                    counts_S=torch.from_numpy(windows.counts) if context == "track" else None,
                 )
             )
             windows, truth = corpus._split(stores, dataset, VALIDATION)
             embeddings = space.targets("labels", dataset.vocabulary)
-            corpus.validation.append(ValidationSet(windows.features, truth[windows.songs], embeddings, dataset.k))
+            corpus.validation.append(
+                ValidationSet(windows.features, truth[windows.songs], embeddings, dataset.k, windows.counts)
+            )
         return corpus
 
     def feature_scale(self) -> tuple[Tensor, Tensor]:

@@ -135,13 +135,11 @@ def read_dataset(
 ) -> Dataset:
     """Read ``jamendo``, ``cal500`` or ``emotify`` from its label files at a local or ``s3://`` URI.
 
-    MTG-Jamendo keeps its official splits. The others are split 80/10/10 by song: ``seeded`` depends on
-    the songs' ids and the seed alone, ``ordered`` on their order in the label files.
+    MTG-Jamendo has official splits, whatever ``split`` says. The others are split 80/10/10 by song:
+    ``seeded`` depends on the songs' ids and the seed alone, ``ordered`` on their order in the label files.
     Raises :class:`InputError` when the files are missing or not what they should be.
     """
     if name == "jamendo":
-        if split != "seeded":
-            raise InputError(f"MTG-Jamendo has official splits; leave out --split {split} for {source}.")
         return Dataset(name, tuple(read_jamendo(source)), {"split": "official"})
     readings = {"split": f"seeded:{seed}" if split == "seeded" else split}
     if name == "cal500":

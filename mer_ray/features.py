@@ -168,12 +168,16 @@ class Windows:
     track_ids: list[str]
     absent: dict[str, str]
 
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """[songs] windows of each song."""
+        return np.bincount(self.songs, minlength=len(self.track_ids))
+
     def song_means(self, values: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """The mean over each song's windows: [n, X] to [songs, X]."""
         sums = np.zeros((len(self.track_ids), values.shape[1]), np.float32)
         np.add.at(sums, self.songs, values)
-        counts = np.bincount(self.songs, minlength=len(self.track_ids)).astype(np.float32)
-        return sums / counts[:, None]
+        return sums / self.counts.astype(np.float32)[:, None]
 
 
 def read_windows(stores: Sequence[Store], track_ids: Collection[str]) -> Windows:

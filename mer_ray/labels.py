@@ -164,8 +164,11 @@ def _best_clusters(embeddings: NDArray[np.float32]) -> Clusters:
 
 def _mean_shift(embeddings: NDArray[np.float32], bandwidth: float) -> Clusters:
     from sklearn.cluster import MeanShift
+    from threadpoolctl import threadpool_limits
 
-    fitted = MeanShift(bandwidth=bandwidth).fit(embeddings)
+    # Some thousand tiny matrix products: more threads than one only wait for each other.
+    with threadpool_limits(1):
+        fitted = MeanShift(bandwidth=bandwidth).fit(embeddings)
     return Clusters(fitted.labels_.astype(np.int64), unit(fitted.cluster_centers_), bandwidth)
 
 
@@ -209,7 +212,7 @@ def _yaml_labels(source: str, text: str) -> list[tuple[str, tuple[str, ...]]]:
     except yaml.YAMLError as error:
         raise InputError(f"labels {source}: not valid YAML; write lines like 'calm: calm, peaceful'.") from error
     if root is not None and not isinstance(root, yaml.MappingNode):
-        raise InputError(f"labels {source}: expected 'label: phrase, phrase' entries, found a {root.id}.")
+        raise InputError(f"labels {source}: expected 'label: phrase, phrase' entries, found something else.")
     return [_yaml_entry(source, key, value) for key, value in (root.value if root is not None else ())]
 
 

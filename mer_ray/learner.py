@@ -49,12 +49,13 @@ class LearnOptions:
 
 @dataclass(frozen=True)
 class ValidationSet:
-    """Windows of songs not trained on: [n, D] features, [n, L] truth, [L, E] plain label embeddings."""
+    """Windows of songs not trained on: [n, D] features, [S] windows a song, [n, L] truth, [L, E] label embeddings."""
 
     features_ND: NDArray[np.float16]
     truth_NL: NDArray[np.bool_]
     labels_LE: NDArray[np.float32]
     k: int
+    counts_S: NDArray[np.int64] | None = None
 
 
 class Workers:
@@ -67,13 +68,21 @@ class Workers:
 
     def share(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """This worker's part of a batch."""
-        return np.array_split(indices, self.size)[self.rank]
+        return self.shares(indices)[self.rank]
 
-    def gather(self, own_BE: Tensor, total: int) -> Tensor:
-        """All workers' rows in the order of the batch; gradients flow into this worker's own."""
+    def shares(self, indices: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Every worker's part of a batch."""
+        return np.array_split(indices, self.size)
+
+    def gather(self, own_BE: Tensor, counts: Sequence[int]) -> Tensor:
+        """All workers' rows in the order of the batch; gradients flow into this worker's own.
+
+        Args:
+            own_BE: [counts[rank], E].
+            counts: rows of each worker.
+        """
         if self.size == 1:
             return own_BE
-        counts = [len(part) for part in np.array_split(np.arange(total), self.size)]
         padded = own_BE.new_zeros(max(counts), own_BE.shape[1])
         padded[: len(own_BE)] = own_BE.detach()
         pieces = [torch.empty_like(padded) for _ in counts]
@@ -156,7 +165,9 @@ class Learner:
         self.projector.train()
         order_seed = stream_seed(options.seed, ORDER)
         sums = np.zeros(3)
-        batches = epoch_batches([len(one) for one in self._sets], options.batch_size, order_seed, epoch)
+        largest = max(self._sets, key=len)
+        draws = largest.draws_of(options.batch_size)
+        batches = epoch_batches([len(one) for one in self._sets], draws, order_seed, epoch)
         for step, indices in enumerate(batches):
             generator = torch.Generator().manual_seed(stream_seed(options.seed, DRAWS, epoch, step))
             self._optimizer.zero_grad(set_to_none=True)
@@ -188,15 +199,18 @@ class Learner:
         """Alignment summed over the datasets, and regularization over their joint batch.
 
         Args:
-            indices: per dataset the windows of the whole batch.
+            indices: per dataset what is drawn for the whole batch, windows or songs.
             generator: of the draws, the same on every worker.
         """
         own = [self._project_own(one, picked) for one, picked in zip(self._sets, indices, strict=True)]
-        gathered = [self.workers.gather(rows, len(picked)) for rows, picked in zip(own, indices, strict=True)]
+        gathered = [
+            self.workers.gather(rows, [len(one.windows_of(share)) for share in self.workers.shares(picked)])
+            for one, rows, picked in zip(self._sets, own, indices, strict=True)
+        ]
         align = torch.zeros((), device=self._device)
         clusters = []
         for one, picked, projected_BE in zip(self._sets, indices, gathered, strict=True):
-            truth_BL = one.truth_SL[one.songs_N[picked]]
+            truth_BL = one.truth_SL[one.songs_N[one.windows_of(picked)]]
             align = align + self._triplet(one, truth_BL, projected_BE, generator)
             clusters.append(losses.draw_clusters(truth_BL, one.clusters_L, generator))
         joint_BE, clusters_B = torch.cat(gathered), torch.cat(clusters).to(self._device)
@@ -206,7 +220,7 @@ class Learner:
         """Macro F1 of the first dataset's validation windows; nothing is learned from it but the schedule."""
         self.projector.eval()
         first = self._validation[0]
-        projected_NE = project(self.projector, first.features_ND, self._device)
+        projected_NE = project(self.projector, first.features_ND, first.counts_S, self._device)
         return macro_f1(projected_NE @ first.labels_LE.T, first.truth_NL, first.k)
 
     def best_projector(self) -> Projector:
@@ -245,10 +259,11 @@ class Learner:
         self.history, self.best = plain["history"], plain["best"]
 
     def _project_own(self, one: TrainingSet, picked: NDArray[np.int64]) -> Tensor:
-        share = torch.from_numpy(self.workers.share(picked))
+        share = self.workers.share(picked)
         if not len(share):
             return torch.zeros(0, self.projector.shape.output_dim, device=self._device)
-        projected: Tensor = self.projector(one.features_ND[share].to(self._device))
+        counts = None if one.counts_S is None else one.counts_S[share]
+        projected: Tensor = self.projector(one.features_ND[one.windows_of(share)].to(self._device), counts)
         return projected
 
     def _triplet(self, one: TrainingSet, truth_BL: Tensor, projected_BE: Tensor, generator: torch.Generator) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -71,11 +72,13 @@ class RunLock:
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):
-            holder = self._read()
-            if holder is None or holder.get("token") != self._token:
-                self._lost = holder or {}
-                return
-            storage.write_bytes(self._uri, self._content())
+            # A storage that does not answer for a moment costs one heartbeat, not the run.
+            with contextlib.suppress(OSError):
+                holder = self._read()
+                if holder is None or holder.get("token") != self._token:
+                    self._lost = holder or {}
+                    return
+                storage.write_bytes(self._uri, self._content())
 
     def _content(self) -> bytes:
         return json.dumps({**self._holder, "heartbeat": time.time()}).encode()

@@ -107,20 +107,14 @@ class MertEncoder:
 
             return hook
 
-        handles = [self._state_module(layer).register_forward_hook(pool(layer)) for layer in self.identity.layers]
+        # State l is the output of layer l; of a pre-norm model's last layer too, before the closing LayerNorm.
+        modules = self.model.encoder.layers
+        handles = [modules[layer - 1].register_forward_hook(pool(layer)) for layer in self.identity.layers]
         try:
             yield states
         finally:
             for handle in handles:
                 handle.remove()
-
-    def _state_module(self, layer: int) -> nn.Module:
-        """The module whose output is hidden state ``layer`` (pre-norm models end in a LayerNorm)."""
-        encoder = self.model.encoder
-        if self.model.config.do_stable_layer_norm and layer == len(encoder.layers):
-            return encoder.layer_norm
-        module: nn.Module = encoder.layers[layer - 1]
-        return module
 
 
 def normalize(windows_BS: Tensor) -> Tensor:

@@ -102,9 +102,14 @@ class Model:
         read = {label: tuple(known.get(label, own)) if own == (label,) else own for label, own in phrases.items()}
         return embed_labels(list(read), model=name, phrases=read)
 
-    def project(self, features: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-        """Windows to unit vectors in the space of words: [n, D] to [n, E]."""
-        return project(self.projector, features)
+    def project(
+        self, features: NDArray[np.floating[Any]], counts: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float32]:
+        """Windows to unit vectors in the space of words: [n, D] to [n, E].
+
+        ``counts`` are the windows of each song; all are one song's if not given.
+        """
+        return project(self.projector, features, counts)
 
 
 def _json(value: Any) -> bytes:

@@ -67,8 +67,11 @@ def resolve_plan(settings: ExtractSettings | TagSettings, resources: Mapping[str
         raise InputError(f"--gpus {gpus}: the cluster has {gpus_there}; add GPU nodes, or ask for --gpus {gpus_there}.")
     if cpus < 1:
         raise InputError("cluster: no CPU is free for work; add worker nodes.")
-    spare = 0.5 if cpus >= 2 else 0.25
-    decoder_cpus = 1.0 if cpus >= 4 else spare
+    if cpus < 2:
+        # Ray Data's own tasks ask for a whole CPU: beside an encoder they would wait for ever.
+        raise InputError("cluster: one CPU is too few to decode beside an encoder; give Ray two (--num-cpus 2).")
+    spare = 0.5
+    decoder_cpus = 1.0 if cpus >= 4 else 0.5
     if gpus:
         encoders, encoder_cpus = settings.encoders or gpus, min(1.0, cpus / (2 * gpus))
         decoders = settings.decoders or max(1, int((cpus - encoders * encoder_cpus - spare) / decoder_cpus))

@@ -71,6 +71,8 @@ class Progress:
             if self.watch is not None:
                 try:
                     self.watch()
+                except OSError:
+                    continue
                 except RuntimeError as error:
                     self.trouble = error
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+_BATCH = 4096
+
+Context = Literal["segment", "track"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,9 @@ class ProjectorShape:
         layers: number of transformer encoder layers.
         heads: attention heads a layer.
         dropout: dropout inside the transformer layers.
+        context: ``segment``: each window is a sequence of its own (the paper), so that attention is a
+            linear map; ``track``: the windows of a song attend to each other.
+        positions: with ``track``, the windows know their order; without, a song is a set of windows.
     """
 
     input_dim: int
@@ -31,16 +41,13 @@ class ProjectorShape:
     layers: int = 2
     heads: int = 8
     dropout: float = 0.1
-
-    def to_dict(self) -> dict[str, Any]:
-        """The sizes as plain values."""
-        return asdict(self)
+    context: Context = "segment"
+    positions: bool = False
 
 
 class Projector(nn.Module):
-    """Linear, post-norm transformer layers over a sequence of one, LayerNorm, Linear.
+    """Linear, post-norm transformer layers, LayerNorm, Linear.
 
-    Each window is a sequence of its own, as in the paper, so attention acts as a linear map.
     Features are standardised first with the training set's mean and deviation, which travel with
     the weights: MERT's dimensions differ in scale by orders of magnitude.
     """
@@ -67,12 +74,41 @@ class Projector(nn.Module):
         self.norm = nn.LayerNorm(shape.hidden_dim)
         self.output = nn.Linear(shape.hidden_dim, shape.output_dim)
 
-    def forward(self, features_BD: Tensor) -> Tensor:
-        """Project windows: [b, D] to [b, E], not normalised."""
-        standard_BD = (features_BD.float() - self.feature_mean) / self.feature_std
-        hidden_B1H = self.transformer(self.input(standard_BD).unsqueeze(1))
-        projected: Tensor = self.output(self.norm(hidden_B1H.squeeze(1)))
+    def forward(self, features_ND: Tensor, counts_S: Tensor | None = None) -> Tensor:
+        """Project windows.
+
+        Args:
+            features_ND: [n, D] windows, those of a song side by side.
+            counts_S: [songs] windows of each song, at least one each, n in all; all n are one song
+                if not given. Only ``context = track`` looks at it.
+
+        Returns:
+            [n, E], not normalised.
+        """
+        standard_ND = (features_ND.float() - self.feature_mean) / self.feature_std
+        hidden_NH = self.input(standard_ND)
+        # Over one window the weights of attention are 1 and the gradient of query and key is 0. The fused kernels
+        # leave round-off there, which Adam would scale up to full steps, other ones on other numbers of workers.
+        with sdpa_kernel(SDPBackend.MATH):
+            if self.shape.context == "segment":
+                hidden_NH = self.transformer(hidden_NH.unsqueeze(1)).squeeze(1)
+            else:
+                hidden_NH = self._attend(hidden_NH, counts_S)
+        projected: Tensor = self.output(self.norm(hidden_NH))
         return projected
+
+    def _attend(self, hidden_NH: Tensor, counts_S: Tensor | None) -> Tensor:
+        """Let the windows of each song attend to each other; padding is masked and left out again."""
+        counts = torch.tensor([len(hidden_NH)]) if counts_S is None else counts_S
+        counts = counts.to(hidden_NH.device)
+        place_W = torch.arange(int(counts.max()), device=hidden_NH.device)
+        valid_SW = place_W[None, :] < counts[:, None]
+        padded_SWH = hidden_NH.new_zeros(*valid_SW.shape, hidden_NH.shape[1])
+        padded_SWH[valid_SW] = hidden_NH
+        if self.shape.positions:
+            padded_SWH = padded_SWH + _sinusoids(len(place_W), hidden_NH.shape[1]).to(hidden_NH)
+        attended: Tensor = self.transformer(padded_SWH, src_key_padding_mask=~valid_SW)[valid_SW]
+        return attended
 
     def set_feature_scale(self, mean_D: Tensor, std_D: Tensor) -> None:
         """Take over the training set's mean and deviation; a constant dimension is left unscaled."""
@@ -81,10 +117,50 @@ class Projector(nn.Module):
 
 
 @torch.inference_mode()
-def project(projector: Projector, features_ND: NDArray[np.floating[Any]], device: str = "cpu") -> NDArray[np.float32]:
-    """Windows to unit vectors in the space of words, some thousand at a time: [n, D] to [n, E]."""
+def project(
+    projector: Projector,
+    features_ND: NDArray[np.floating[Any]],
+    counts_S: NDArray[np.int64] | None = None,
+    device: str = "cpu",
+) -> NDArray[np.float32]:
+    """Windows to unit vectors in the space of words, some thousand at a time.
+
+    Args:
+        projector: in evaluation mode.
+        features_ND: [n, D] windows, those of a song side by side.
+        counts_S: [songs] windows of each song, 0 for a song without; all n are one song if not given.
+        device: where the projector is.
+
+    Returns:
+        [n, E] float32.
+    """
     pieces = [np.zeros((0, projector.shape.output_dim), np.float32)]
-    for start in range(0, len(features_ND), 4096):
-        batch = torch.from_numpy(np.ascontiguousarray(features_ND[start : start + 4096])).to(device)
-        pieces.append(F.normalize(projector(batch), dim=1).cpu().numpy())
+    for start, end, counts in _batches(projector.shape.context, len(features_ND), counts_S):
+        batch = torch.from_numpy(np.ascontiguousarray(features_ND[start:end])).to(device)
+        pieces.append(F.normalize(projector(batch, counts), dim=1).cpu().numpy())
     return np.concatenate(pieces)
+
+
+def _batches(
+    context: Context, windows: int, counts_S: NDArray[np.int64] | None
+) -> Iterator[tuple[int, int, Tensor | None]]:
+    """Ranges of windows to project together: any for single windows, else some whole songs."""
+    if context == "segment":
+        yield from ((start, min(start + _BATCH, windows), None) for start in range(0, windows, _BATCH))
+        return
+    counts = np.array([windows], np.int64) if counts_S is None else counts_S
+    counts = counts[counts > 0]
+    ends = np.cumsum(counts)
+    first = 0
+    while first < len(counts):
+        start = int(ends[first] - counts[first])
+        last = max(first + 1, int(np.searchsorted(ends, start + _BATCH, side="right")))
+        yield start, int(ends[last - 1]), torch.from_numpy(counts[first:last])
+        first = last
+
+
+def _sinusoids(length: int, width: int) -> Tensor:
+    """The usual sine and cosine positions: [length, width]."""
+    rates = torch.exp(torch.arange(0, width, 2) * (-math.log(10_000.0) / width))
+    angles = torch.arange(length)[:, None] * rates[None, :]
+    return torch.stack([angles.sin(), angles.cos()], dim=2).reshape(length, -1)[:, :width]

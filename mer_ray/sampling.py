@@ -21,6 +21,8 @@ class TrainingSet:
         truth_SL: [S, L] bool, over the dataset's own labels.
         targets_LE: [L, E] the point each label draws to.
         clusters_L: [L] the cluster of each label, over all datasets.
+        counts_S: [S] windows of each song, side by side and in order, if whole songs are drawn
+            (``context = track``); None if windows are drawn one by one.
     """
 
     name: str
@@ -29,9 +31,24 @@ class TrainingSet:
     truth_SL: Tensor
     targets_LE: Tensor
     clusters_L: Tensor
+    counts_S: Tensor | None = None
 
     def __len__(self) -> int:
-        return len(self.features_ND)
+        """How many can be drawn: windows, or songs."""
+        return len(self.features_ND) if self.counts_S is None else len(self.counts_S)
+
+    def windows_of(self, drawn: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The windows of what was drawn, in its order."""
+        if self.counts_S is None:
+            return drawn
+        counts = self.counts_S.numpy()
+        starts = np.cumsum(counts) - counts
+        pieces = [np.arange(starts[song], starts[song] + counts[song]) for song in drawn]
+        return np.concatenate([np.zeros(0, np.int64), *pieces])
+
+    def draws_of(self, windows: int) -> int:
+        """How many to draw for about so many windows, at least one."""
+        return max(1, round(windows * len(self) / len(self.features_ND)))
 
 
 def stream_seed(*parts: int) -> int:

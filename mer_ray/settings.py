@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import yaml
 from pydantic import AfterValidator, AliasChoices, Field, PositiveFloat, PositiveInt, ValidationError
@@ -54,6 +54,9 @@ class JobSettings(BaseSettings):
     settings: str | None = None
     """A YAML file with any of these settings (names as the flags, dashes or underscores)."""
 
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    """Named readings of the paper: what each sets where flags, environment and file say nothing."""
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -67,8 +70,17 @@ class JobSettings(BaseSettings):
         return env_settings, init_settings
 
 
-class AudioSettings(JobSettings):
+class PresetSettings(JobSettings):
+    """Jobs whose settings decide how the paper is read."""
+
+    preset: Literal["paper", "reference"] = "paper"
+    """All readings at once: the paper's, or its published code's; single settings still win."""
+
+
+class AudioSettings(PresetSettings):
     """How a song becomes features: these decide the result and are part of a store's fingerprint."""
+
+    presets = {"reference": {"pooling": "first"}}
 
     encoder: str = "m-a-p/MERT-v1-95M"
     """Hub id, local directory, or a seeded twin without trained weights: 'random' (full size) or 'tiny'."""
@@ -112,8 +124,10 @@ class RunSettings(JobSettings):
     """Exit with code 3 when more than this share of the songs failed."""
 
 
-class CatalogSettings(JobSettings):
+class CatalogSettings(PresetSettings):
     """List the songs of a folder, an s3:// prefix, a table or a dataset in a manifest."""
+
+    presets = {"reference": {"split": "ordered", "cal500_truth": "reference"}}
 
     source: Uri
     """Folder, s3:// prefix or CSV/TSV/Parquet table of songs; for a dataset, its label files."""
@@ -141,8 +155,18 @@ class ExtractSettings(AudioSettings, ClusterSettings, RunSettings):
     """The feature store: a folder or s3:// prefix; continued if it is there."""
 
 
-class TrainSettings(JobSettings):
+class TrainSettings(PresetSettings):
     """Fit a projector from stored features to the embeddings of emotion words."""
+
+    presets = {
+        "reference": {
+            "negatives": 5,
+            "regularizer": "reference",
+            "standardize": False,
+            "lr": 1e-4,
+            "epochs": 75,
+        }
+    }
 
     train: Annotated[list[Uri], Field(min_length=1)]
     """Manifest with labels; repeat the flag to train on several datasets together."""
@@ -170,6 +194,10 @@ class TrainSettings(JobSettings):
     """YAML file of 'label: phrase, phrase' whose averaged phrases stand for the label."""
     standardize: bool = True
     """Scale each feature by the training set's mean and deviation."""
+    context: Literal["segment", "track"] = "segment"
+    """Attention over one window alone (the paper), or over all windows of a song."""
+    positions: bool = False
+    """With --context track: tell the windows' order; without, a song is a set of windows."""
     epochs: PositiveInt = 100
     """Passes over the largest training set."""
     batch_size: PositiveInt = 256
@@ -242,6 +270,29 @@ class TagSettings(AudioSettings, ClusterSettings, RunSettings):
     """Also write each song's place in the space of words."""
 
 
+class ImportSettings(JobSettings):
+    """Make a feature store and a manifest of preprocessed arrays that the reference published."""
+
+    source: Annotated[list[Uri], Field(min_length=1)]
+    """Array of hidden states, [n, 1, 13, 768] or [n, 13, 768] (.npy); repeat the flag for several."""
+    index: Annotated[list[Uri], Field(min_length=1)]
+    """Array of track ids and times, a row a window (.npy); one for each source."""
+    labels: tuple[Uri, ...] = ()
+    """The songs' labels, {key: {"path", "mood/theme"}} (JSON); one for each source, or none."""
+    features: Uri
+    """The feature store: a folder or s3:// prefix; continued if it is there."""
+    manifest: Uri
+    """The manifest to write (Parquet)."""
+    dataset: Literal["jamendo", "cal500", "emotify", "none"] = "none"
+    """The dataset of the arrays; its songs get the ids they have everywhere."""
+    layers: tuple[PositiveInt, ...] = (3, 6, 9, 12)
+    """Hidden states to keep, separated by commas, 1 = output of the first layer."""
+    split: Literal["seeded", "ordered"] = "seeded"
+    """Split songs at random by seed, or in storage order; files named train, val and test (MTG-Jamendo) keep theirs."""
+    seed: int = 0
+    """Seed of the split."""
+
+
 class DemoSettings(JobSettings):
     """The whole way on a small composed catalogue, or on a folder of your own music."""
 
@@ -271,7 +322,7 @@ def parse(cls: type[Settings], arguments: Sequence[str]) -> Settings:
     try:
         flags = [argument[1:] if argument.split("=")[0] == "--k" else argument for argument in arguments]
         build: Callable[..., Settings] = cls
-        return build(_cli_parse_args=flags, **_file_settings(cls, arguments))
+        return _with_preset(build(_cli_parse_args=flags, **_file_settings(cls, arguments)))
     except ValidationError as error:
         raise InputError(
             "; ".join(_explain(problem, cls) for problem in error.errors()[:3]) + "; see --help."
@@ -290,6 +341,13 @@ def run(main: Callable[[Settings], int], cls: type[Settings]) -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where this one stopped.", file=sys.stderr)
         return 130
+
+
+def _with_preset(settings: Settings) -> Settings:
+    """Fill in what the preset says where nothing else does."""
+    preset = settings.presets.get(getattr(settings, "preset", ""), {})
+    unsaid = {name: value for name, value in preset.items() if name not in settings.model_fields_set}
+    return settings.model_copy(update=unsaid)
 
 
 def _file_settings(cls: type[JobSettings], arguments: Sequence[str]) -> dict[str, object]:

@@ -98,7 +98,10 @@ def create_bytes(uri: str, data: bytes) -> bool:
         os.makedirs(os.path.dirname(path), exist_ok=True)
     try:
         fs.pipe_file(path, data, mode="create")
-    except FileExistsError:
+    except OSError:
+        # S3 answers with a failed precondition, which is no FileExistsError.
+        if not fs.exists(path):
+            raise
         return False
     return True
 

@@ -212,7 +212,7 @@ def project_songs(model: Model, songs: pa.Table) -> tuple[NDArray[np.float32], N
         zero for a song without any.
     """
     features_ND, counts = window_arrays(songs["features"])
-    windows_NE = model.project(features_ND)
+    windows_NE = model.project(features_ND, counts)
     vectors_SE = np.zeros((len(counts), windows_NE.shape[1]), np.float32)
     np.add.at(vectors_SE, np.repeat(np.arange(len(counts)), counts), windows_NE)
     return windows_NE, counts, vectors_SE / np.maximum(counts, 1).astype(np.float32)[:, None]

@@ -39,7 +39,10 @@ CHECKPOINT_SECONDS = 20.0
 BACKGROUND_SONGS = 10_000
 RETRIES = 3
 
-READINGS = ("targets", "lambda_", "regularizer", "margin", "positive", "negatives", "bandwidth", "standardize")
+READINGS = (
+    *("preset", "targets", "lambda_", "regularizer", "margin", "positive", "negatives", "bandwidth"),
+    *("standardize", "context", "positions"),
+)
 _NOT_RESULTS = {"model", "workers", "gpus", "settings", "train", "features", "label_text"}
 
 
@@ -52,6 +55,8 @@ def train(settings: TrainSettings) -> dict[str, Any]:
     Raises:
         InputError: manifests, features or settings that do not fit.
     """
+    if settings.positions and settings.context != "track":
+        raise InputError("--positions: a single window has no order; add --context track or leave it out.")
     datasets = read_annotations(settings)
     stores = open_stores(settings.features)
     phrases = read_labels(settings.label_text) if settings.label_text else None
@@ -85,7 +90,13 @@ def fit_worker(config: dict[str, Any]) -> None:
 
     settings = TrainSettings.model_construct(**config["settings"])
     stores = open_stores(settings.features)
-    corpus = Corpus.load(stores, read_annotations(settings), config["space"], settings.targets)
+    corpus = Corpus.load(
+        stores,
+        read_annotations(settings),
+        config["space"],
+        targets=settings.targets,
+        context=settings.context,
+    )
     learner = build_learner(settings, corpus, ProjectorShape(**config["shape"]))
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is not None:
@@ -135,7 +146,9 @@ def _report(learner: Learner, metrics: dict[str, float], corpus: Corpus | None =
 
 def _background(projector: Projector, sets: Sequence[Windows]) -> NDArray[np.float32]:
     """Mean unit projection of the training songs, evenly thinned to a bound."""
-    songs = np.concatenate([windows.song_means(project(projector, windows.features)) for windows in sets])
+    songs = np.concatenate(
+        [windows.song_means(project(projector, windows.features, windows.counts)) for windows in sets]
+    )
     keep = np.linspace(0, len(songs) - 1, min(len(songs), BACKGROUND_SONGS)).astype(int)
     return songs[keep]
 
@@ -184,7 +197,13 @@ def _config(
     settings: TrainSettings, datasets: Sequence[Annotations], stores: Sequence[Store], space: LabelSpace
 ) -> dict[str, Any]:
     """``config.json`` of the model to be: shape, readings, encoder, label model, and their fingerprint."""
-    shape = ProjectorShape(stores[0].dim, space.embeddings.shape[1], dropout=settings.dropout)
+    shape = ProjectorShape(
+        stores[0].dim,
+        space.embeddings.shape[1],
+        dropout=settings.dropout,
+        context=settings.context,
+        positions=settings.positions,
+    )
     chosen = settings.model_dump(exclude=_NOT_RESULTS)
     readings = {name.rstrip("_"): chosen[name] for name in READINGS}
     truth = [(one.track_ids, one.vocabulary, one.truth.tolist(), one.splits.tolist()) for one in datasets]
@@ -194,7 +213,7 @@ def _config(
         "projector": asdict(shape),
         "encoder": {**stores[0].encoder, "dim": stores[0].dim},
         "label_model": label_encoder,
-        "readings": {**readings, "context": "segment", "label_text": "phrases" if settings.label_text else "plain"},
+        "readings": {**readings, "label_text": "phrases" if settings.label_text else "plain"},
         "settings": {name.rstrip("_"): value for name, value in chosen.items()},
         "datasets": [one.dataset for one in datasets],
         "fingerprint": {

@@ -11,6 +11,8 @@ from typing import Protocol
 
 import pytest
 
+from tests.s3 import S3Server, seaweed_server
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -27,8 +29,17 @@ def offline() -> None:
 
 
 @pytest.fixture(scope="session")
-def ray_address() -> Iterator[str]:
-    """One local Ray for the whole session; two CPUs whatever the machine has."""
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server on the loopback; the standard AWS variables point to it."""
+    with seaweed_server(tmp_path_factory.mktemp("s3")) as server, pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def ray_address(s3: S3Server) -> Iterator[str]:
+    """One local Ray for the whole session, two CPUs whatever the machine has; its workers know the S3 server."""
     import ray
 
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")

@@ -62,11 +62,6 @@ def test_a_jamendo_line_without_a_mood_is_refused_by_line_number(tmp_path: Path)
         read_jamendo(str(folder))
 
 
-def test_jamendo_has_official_splits_and_refuses_others(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="official splits"):
-        read_dataset("jamendo", str(tmp_path), split="ordered")
-
-
 def test_missing_label_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"autotagging_moodtheme-train\.tsv: not found"):
         read_dataset("jamendo", str(tmp_path))

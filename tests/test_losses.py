@@ -123,10 +123,10 @@ def test_the_gradient_of_the_triplet_is_its_slope() -> None:
     usable = torch.tensor([True, True, False, True, True, True])
 
     def loss(x: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
-        return triplet_loss(x, positive, negative, usable, 0.4)
+        return triplet_loss(x, positive, negative, usable, 0.2)
 
     hinges = [
-        loop_cosine(x[at].tolist(), negative[at].tolist()) - loop_cosine(x[at].tolist(), positive[at].tolist()) + 0.4
+        loop_cosine(x[at].tolist(), negative[at].tolist()) - loop_cosine(x[at].tolist(), positive[at].tolist()) + 0.2
         for at in range(6)
     ]
     assert min(map(abs, hinges)) > 1e-2, "a segment stands on the kink"
