@@ -11,13 +11,13 @@ from mer_ray.settings import ALL_DONE, EvaluateSettings, run
 def main(settings: EvaluateSettings) -> int:
     """Evaluate, write the report and print its tables."""
     from mer_ray.assessment import assess
-    from mer_ray.report import summary_table
+    from mer_ray.report import heading, summary_grid, text_table
 
     for dataset, levels in assess(settings).items():
-        facts = levels["song_vote"].metrics
-        print(f"evaluate: {dataset}, {facts['songs']:,.0f} songs, {facts['k']:.0f} labels each")
-        print(summary_table(levels))
-    print(f"evaluate: report in {settings.output}/report.md")
+        print(f"evaluate: {heading(dataset, levels)}\n")
+        print(text_table(*summary_grid(levels)))
+    print("evaluate: [low, high] are 95 % intervals over the songs")
+    print(f"evaluate: report in {settings.output.rstrip('/')}/report.html")
     return ALL_DONE
 
 

@@ -13,9 +13,10 @@ from mer_ray.catalog import read_manifest
 from mer_ray.errors import InputError
 from mer_ray.evaluation import Level, evaluate_songs
 from mer_ray.features import Store, open_stores, read_windows
+from mer_ray.figures import per_label_figure
 from mer_ray.labels import Phrases, read_labels
 from mer_ray.model import Model
-from mer_ray.report import evaluation_report, per_label_figure
+from mer_ray.report import evaluation_page, evaluation_report
 from mer_ray.runs import as_json
 from mer_ray.settings import EvaluateSettings
 from mer_ray.tagging import LabelScale
@@ -24,7 +25,10 @@ Results = dict[str, dict[str, Level]]
 
 
 def assess(settings: EvaluateSettings) -> Results:
-    """Evaluate a model on one or several datasets and write ``metrics.json``, ``report.md`` and figures.
+    """Evaluate a model on one or several datasets and write metrics, report and figures.
+
+    ``metrics.json`` and ``per_label.json`` are for programs; ``report.html`` holds all that a person
+    reads, ``report.md`` the same beside its ``per_label_*.png``.
 
     Raises:
         InputError: manifests, features or model that do not fit.
@@ -69,8 +73,16 @@ def _assess_one(
         settings.k or dataset.k,
         _frequencies(dataset, scored),
         settings.seed,
+        track_ids=windows.track_ids,
+        clusters=known_clusters(model.labels.get("clusters", []), dataset.vocabulary),
     )
     return levels, len(windows.absent)
+
+
+def known_clusters(clusters: Sequence[Sequence[str]], vocabulary: Sequence[str]) -> list[list[str]]:
+    """The model's clusters cut down to a dataset's labels; none unless it was trained with each of them."""
+    own = [[word for word in cluster if word in vocabulary] for cluster in clusters]
+    return [cluster for cluster in own if cluster] if sum(map(len, own)) == len(vocabulary) else []
 
 
 def _frequencies(dataset: Annotations, scored: list[int]) -> NDArray[np.float64]:
@@ -102,9 +114,11 @@ def _write(settings: EvaluateSettings, model: Model, results: Results, left_out:
     write(storage.join(settings.output, "metrics.json"), as_json(metrics))
     write(storage.join(settings.output, "per_label.json"), as_json(labels))
     write(storage.join(settings.output, "settings.json"), as_json({**settings.model_dump(), **facts}))
-    for dataset, levels in results.items():
-        write(storage.join(settings.output, f"per_label_{dataset}.png"), per_label_figure(dataset, levels))
+    figures = {dataset: per_label_figure(dataset, levels) for dataset, levels in results.items()}
+    for dataset, figure in figures.items():
+        write(storage.join(settings.output, f"per_label_{dataset}.png"), figure)
     write(storage.join(settings.output, "report.md"), evaluation_report(results, facts).encode())
+    write(storage.join(settings.output, "report.html"), evaluation_page(results, facts, figures).encode())
 
 
 def _plain(values: dict[str, float]) -> dict[str, float | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,8 @@ Scores = NDArray[np.floating[Any]]
 Truth = NDArray[np.bool_]
 
 RANDOM_DRAWS = 20
+RESAMPLES = 1000
+AREA_RESAMPLES = 200
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,16 @@ def evaluate_songs(
     k: int,
     frequencies_L: Scores,
     seed: int = 0,
+    *,
+    track_ids: Sequence[str] | None = None,
+    clusters: Sequence[Sequence[str]] = (),
 ) -> dict[str, Level]:
     """Every level of one dataset, with both baselines.
+
+    ``window``, ``song_vote`` and ``song_mean`` carry 95 % intervals over the songs:
+    ``macro_f1_low``, ``macro_f1_high``, ``roc_auc_low``, ``roc_auc_high``, and per label
+    ``f1_low``, ``f1_high``. All levels carry ``cluster_macro_f1``: the same windows and truth
+    scored over clusters of labels (METHOD.md row 18), nan if none are given.
 
     Args:
         window_scores_NL: [n, L] scores of the windows.
@@ -101,20 +112,52 @@ def evaluate_songs(
         labels: the L labels.
         k: labels given to each window and song.
         frequencies_L: [L] how often each label occurs where the baseline may look.
-        seed: of the random baseline.
+        seed: of the random baseline and of the intervals.
+        track_ids: the S songs' names. With them the order in which songs come, from one process or
+            joined from several, changes no digit of the result; a song's windows keep theirs.
+        clusters: groups of labels that together hold each of the labels once.
     """
-    songs = len(truth_SL)
-    counts_S1 = np.bincount(songs_N, minlength=songs)[:, None]
-    levels = {
-        "window": evaluate_scores(window_scores_NL, truth_SL[songs_N], labels, k),
-        "song_vote": evaluate_scores(vote_scores(window_scores_NL, songs_N, songs, k), truth_SL, labels, k),
-        "song_mean": evaluate_scores(_sums(window_scores_NL, songs_N, songs) / counts_S1, truth_SL, labels, k),
-        "random": _random_level(truth_SL, labels, k, seed),
-        "frequent": evaluate_scores(np.tile(frequencies_L, (songs, 1)), truth_SL, labels, k),
-    }
+    if track_ids is not None:
+        window_scores_NL, songs_N, truth_SL = _ordered(window_scores_NL, songs_N, truth_SL, track_ids)
+    songs, groups = len(truth_SL), _columns(labels, clusters)
+    frequent_SL = np.tile(frequencies_L, (songs, 1))
+    multiplicities_RS = resample(songs, RESAMPLES, seed)
+    levels: dict[str, Level] = {}
+    for name, (scores_ML, songs_M) in _predictions(window_scores_NL, songs_N, songs, k).items():
+        levels[name] = evaluate_scores(scores_ML, truth_SL[songs_M], labels, k)
+        _add_intervals(levels[name], scores_ML, truth_SL[songs_M], songs_M, k, multiplicities_RS)
+    levels["random"] = _random_level(truth_SL, labels, k, seed, groups)
+    levels["frequent"] = evaluate_scores(frequent_SL, truth_SL, labels, k)
+    levels["frequent"].metrics["cluster_macro_f1"] = _cluster_f1(frequent_SL, truth_SL, groups, k)
+    window_clusters_NC, truth_SC = _best_of(window_scores_NL, groups), _best_of(truth_SL, groups)
+    for name, (scores_MC, songs_M) in _predictions(window_clusters_NC, songs_N, songs, k).items():
+        levels[name].metrics["cluster_macro_f1"] = _macro_f1(scores_MC, truth_SC[songs_M], k)
     for level in levels.values():
         level.metrics["songs"] = songs
     return levels
+
+
+def _predictions(
+    window_scores_NL: Scores, songs_N: NDArray[np.int64], songs: int, k: int
+) -> dict[str, tuple[Scores, NDArray[np.int64]]]:
+    """Each level's scores, and the song of each of their rows."""
+    every_song = np.arange(songs)
+    counts_S1 = np.bincount(songs_N, minlength=songs)[:, None]
+    return {
+        "window": (window_scores_NL, songs_N),
+        "song_vote": (vote_scores(window_scores_NL, songs_N, songs, k), every_song),
+        "song_mean": (_sums(window_scores_NL, songs_N, songs) / counts_S1, every_song),
+    }
+
+
+def _ordered(
+    window_scores_NL: Scores, songs_N: NDArray[np.int64], truth_SL: Truth, track_ids: Sequence[str]
+) -> tuple[Scores, NDArray[np.int64], Truth]:
+    """The same windows and songs in the order of the track ids."""
+    order_S = np.array(sorted(range(len(track_ids)), key=track_ids.__getitem__), np.int64)
+    rank_S = np.argsort(order_S)
+    order_N = np.argsort(rank_S[songs_N], kind="stable")
+    return window_scores_NL[order_N], rank_S[songs_N][order_N], truth_SL[order_S]
 
 
 def vote_scores(window_scores_NL: Scores, songs_N: NDArray[np.int64], songs: int, k: int) -> Scores:
@@ -126,10 +169,104 @@ def vote_scores(window_scores_NL: Scores, songs_N: NDArray[np.int64], songs: int
     return (votes_SL + tie_break_SL) / (counts_S1 + 1)
 
 
-def _random_level(truth_SL: Truth, labels: tuple[str, ...], k: int, seed: int) -> Level:
+def resample(songs: int, times: int, seed: int) -> Scores:
+    """[times, songs]: how often each song is drawn in each bootstrap resample of all songs."""
+    draws_RS = np.random.default_rng((seed, 1)).integers(0, songs, (times, songs))
+    flat = (draws_RS + songs * np.arange(times)[:, None]).reshape(-1)
+    return np.bincount(flat, minlength=times * songs).reshape(times, songs).astype(float)
+
+
+def resampled_f1(predicted_NL: Truth, truth_NL: Truth, songs_N: NDArray[np.int64], multiplicities_RS: Scores) -> Scores:
+    """F1 of each label in each resample of the songs, every song with all its rows: [R, L].
+
+    Args:
+        predicted_NL: [n, L] labels given.
+        truth_NL: [n, L].
+        songs_N: [n] each row's song.
+        multiplicities_RS: as :func:`resample` draws them.
+    """
+    songs = multiplicities_RS.shape[1]
+    hits_SL = _sums((predicted_NL & truth_NL).astype(float), songs_N, songs)
+    given_SL = _sums(predicted_NL.astype(float) + truth_NL, songs_N, songs)
+    return 2 * (multiplicities_RS @ hits_SL) / np.maximum(multiplicities_RS @ given_SL, 1)
+
+
+def resampled_roc_auc(
+    scores_NL: Scores, truth_NL: Truth, songs_N: NDArray[np.int64], multiplicities_RS: Scores
+) -> Scores:
+    """Macro ROC-AUC in each resample, over the labels that some rows of it have and some lack: [R].
+
+    A label's positives are laid out in order of score; each negative then adds its song's
+    multiplicity to all positives above it, and half of it to those it ties with.
+    """
+    from scipy.sparse import csr_array  # type: ignore[import-untyped]
+
+    multiplicities_SR = np.ascontiguousarray(multiplicities_RS.T)
+    songs, resamples = multiplicities_SR.shape
+
+    def totals(steps: NDArray[np.int64], of: NDArray[np.int64], height: int) -> Scores:
+        ones = np.ones(len(steps))
+        return csr_array((ones, (steps, of)), shape=(height, songs)) @ multiplicities_SR
+
+    areas_LR = np.full((truth_NL.shape[1], resamples), np.nan)
+    for at, truth_N in enumerate(truth_NL.T):
+        if truth_N.all() or not truth_N.any():
+            continue
+        steps, place = np.unique(scores_NL[truth_N, at], return_inverse=True)
+        lacking, of = scores_NL[~truth_N, at], songs_N[~truth_N]
+        below, not_above = (np.searchsorted(steps, lacking, side=side) for side in ("left", "right"))
+        halves = totals(np.r_[below, not_above], np.r_[of, of], len(steps) + 1)
+        positives_VR = totals(place, songs_N[truth_N], len(steps))
+        wins_R = (positives_VR * np.cumsum(halves, axis=0)[:-1]).sum(0) / 2
+        pairs_R = positives_VR.sum(0) * halves.sum(0) / 2
+        np.divide(wins_R, pairs_R, out=areas_LR[at], where=pairs_R > 0)
+    return np.array([_nanmean(areas_L) for areas_L in areas_LR.T])
+
+
+def _add_intervals(
+    level: Level, scores_NL: Scores, truth_NL: Truth, songs_N: NDArray[np.int64], k: int, multiplicities_RS: Scores
+) -> None:
+    """Percentile intervals of 95 %: what the metrics would be on other songs of the same kind."""
+    f1_RL = resampled_f1(top_k_mask(scores_NL, k), truth_NL, songs_N, multiplicities_RS)
+    level.metrics["macro_f1_low"], level.metrics["macro_f1_high"] = _interval(f1_RL.mean(1))
+    areas_R = resampled_roc_auc(scores_NL, truth_NL, songs_N, multiplicities_RS[:AREA_RESAMPLES])
+    level.metrics["roc_auc_low"], level.metrics["roc_auc_high"] = _interval(areas_R)
+    for f1_R, values in zip(f1_RL.T, level.per_label.values(), strict=True):
+        values["f1_low"], values["f1_high"] = _interval(f1_R)
+
+
+def _interval(values_R: Scores) -> tuple[float, float]:
+    finite = values_R[np.isfinite(values_R)]
+    low, high = np.percentile(finite, [2.5, 97.5]) if len(finite) else (np.nan, np.nan)
+    return float(low), float(high)
+
+
+def _columns(labels: tuple[str, ...], clusters: Sequence[Sequence[str]]) -> list[list[int]]:
+    at = {label: column for column, label in enumerate(labels)}
+    return [[at[label] for label in cluster] for cluster in clusters]
+
+
+def _best_of(values_NL: Any, groups: list[list[int]]) -> Any:
+    """[n, C]: a cluster scores what its best label does, and is true where one of them is."""
+    return np.stack([values_NL[:, group].max(1) for group in groups], axis=1) if groups else values_NL[:, :0]
+
+
+def _cluster_f1(scores_NL: Scores, truth_NL: Truth, groups: list[list[int]], k: int) -> float:
+    return _macro_f1(_best_of(scores_NL, groups), _best_of(truth_NL, groups), k)
+
+
+def _macro_f1(scores_NC: Scores, truth_NC: Truth, k: int) -> float:
+    return macro_f1(scores_NC, truth_NC, k) if truth_NC.shape[1] else float("nan")
+
+
+def _random_level(truth_SL: Truth, labels: tuple[str, ...], k: int, seed: int, groups: list[list[int]]) -> Level:
     """The mean over several random rankings; what knowing nothing scores."""
     generator = np.random.default_rng(seed)
-    draws = [evaluate_scores(generator.random(truth_SL.shape), truth_SL, labels, k) for _ in range(RANDOM_DRAWS)]
+    draws = []
+    for _ in range(RANDOM_DRAWS):
+        scores_SL = generator.random(truth_SL.shape)
+        draws.append(evaluate_scores(scores_SL, truth_SL, labels, k))
+        draws[-1].metrics["cluster_macro_f1"] = _cluster_f1(scores_SL, truth_SL, groups, k)
     metrics = {name: _nanmean([draw.metrics[name] for draw in draws]) for name in draws[0].metrics}
     per_label = {
         label: {name: _nanmean([draw.per_label[label][name] for draw in draws]) for name in draws[0].per_label[label]}
@@ -139,14 +276,20 @@ def _random_level(truth_SL: Truth, labels: tuple[str, ...], k: int, seed: int) -
 
 
 def _areas(scores_NL: Scores, truth_NL: Truth) -> tuple[Scores, Scores]:
-    """ROC-AUC and average precision per label [L]; nan for a label that all rows or none have."""
-    from sklearn.metrics import average_precision_score, roc_auc_score
+    """ROC-AUC and average precision per label [L]; nan for a label that all rows or none have.
 
-    roc, pr = np.full(truth_NL.shape[1], np.nan), np.full(truth_NL.shape[1], np.nan)
-    for at in range(truth_NL.shape[1]):
-        if 0 < truth_NL[:, at].sum() < len(truth_NL):
-            roc[at] = roc_auc_score(truth_NL[:, at], scores_NL[:, at])
-            pr[at] = average_precision_score(truth_NL[:, at], scores_NL[:, at])
+    scikit-learn's definitions, equal scores counted together, in a tenth of its time: the random baseline draws often.
+    """
+    rows, labels = truth_NL.shape
+    roc, pr = np.full(labels, np.nan), np.full(labels, np.nan)
+    for at, positives in enumerate(truth_NL.sum(0)):
+        if not 0 < positives < rows:
+            continue
+        order = np.argsort(-scores_NL[:, at], kind="stable")
+        last_of_equals = np.flatnonzero(np.diff(scores_NL[order, at], append=np.nan))
+        hits, given = np.cumsum(truth_NL[order, at])[last_of_equals], last_of_equals + 1
+        pr[at] = (np.diff(hits, prepend=0) * hits / given).sum() / positives
+        roc[at] = np.trapezoid(np.r_[0, hits], np.r_[0, given - hits]) / (positives * (rows - positives))
     return roc, pr
 
 

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from mer_ray import losses
@@ -229,21 +230,19 @@ class Learner:
         projector.load_state_dict(self._best_weights)
         return projector.eval()
 
-    def save(self, folder: Path) -> None:
-        """Write a checkpoint: tensors as safetensors, the rest as JSON."""
+    def save(self, path: Path) -> None:
+        """Write a checkpoint, one safetensors file: tensors, and the rest as JSON in its metadata."""
         tensors = {f"last.{name}": value for name, value in _copy(self.projector).items()}
         tensors |= {f"best.{name}": value for name, value in self._best_weights.items()}
         for at, state in self._optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{at}.{name}": value.detach().cpu().clone() for name, value in state.items()}
-        save_file(tensors, folder / "state.safetensors")
         plain = {"history": self.history, "best": self.best, "schedule": self._schedule.state_dict()}
         plain["param_groups"] = self._optimizer.state_dict()["param_groups"]
-        (folder / "state.json").write_text(json.dumps(plain))
+        save_file(tensors, path, metadata={"state": json.dumps(plain)})
 
-    def restore(self, folder: Path) -> None:
+    def restore(self, path: Path) -> None:
         """Go on from a checkpoint that :meth:`save` wrote."""
-        tensors = load_file(folder / "state.safetensors")
-        plain = json.loads((folder / "state.json").read_text())
+        tensors, plain = read_checkpoint(path)
         groups: dict[str, dict[str, Any]] = {"last": {}, "best": {}, "optimizer": {}}
         for name, value in tensors.items():
             group, rest = name.split(".", 1)
@@ -277,6 +276,12 @@ class Learner:
         positive_BE, negative_BE = positive_BE.to(self._device), negative_BE.to(self._device)
         usable_B = usable_B.to(self._device)
         return losses.triplet_loss(projected_BE, positive_BE, negative_BE, usable_B, options.margin)
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of a checkpoint (``last.*``, ``best.*``, ``optimizer.*``) and its plain state."""
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["state"])  # noqa: SIM118
 
 
 def _copy(projector: Projector) -> dict[str, Tensor]:

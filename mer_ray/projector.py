@@ -136,7 +136,7 @@ def project(
     """
     pieces = [np.zeros((0, projector.shape.output_dim), np.float32)]
     for start, end, counts in _batches(projector.shape.context, len(features_ND), counts_S):
-        batch = torch.from_numpy(np.ascontiguousarray(features_ND[start:end])).to(device)
+        batch = torch.from_numpy(np.array(features_ND[start:end])).to(device)
         pieces.append(F.normalize(projector(batch, counts), dim=1).cpu().numpy())
     return np.concatenate(pieces)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import yaml
-from pydantic import AfterValidator, AliasChoices, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import AfterValidator, AliasChoices, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from mer_ray.errors import InputError
@@ -155,8 +155,8 @@ class ExtractSettings(AudioSettings, ClusterSettings, RunSettings):
     """The feature store: a folder or s3:// prefix; continued if it is there."""
 
 
-class TrainSettings(PresetSettings):
-    """Fit a projector from stored features to the embeddings of emotion words."""
+class RecipeSettings(PresetSettings):
+    """How a projector is trained."""
 
     presets = {
         "reference": {
@@ -168,16 +168,6 @@ class TrainSettings(PresetSettings):
         }
     }
 
-    train: Annotated[list[Uri], Field(min_length=1)]
-    """Manifest with labels; repeat the flag to train on several datasets together."""
-    features: Annotated[list[Uri], Field(min_length=1)]
-    """Feature store with the songs' features; repeat the flag for several."""
-    model: Uri
-    """Directory to write the model to; an unfinished training there goes on."""
-    targets: Literal["labels", "clusters"] = "clusters"
-    """Draw songs to their labels' embeddings, or to the centres of the labels' clusters."""
-    lambda_: Annotated[float, Field(ge=0)] = Field(0.0, validation_alias=AliasChoices("lambda"))
-    """Weight of the alignment regularization."""
     regularizer: Literal["negative", "positive", "reference"] = "negative"
     """Pairs from different clusters (the paper), from one cluster (Table 6), or the published code's form."""
     margin: Annotated[float, Field(ge=0)] = 1.0
@@ -214,12 +204,52 @@ class TrainSettings(PresetSettings):
     """Epochs to wait after that."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Dropout inside the projector."""
+    seed: int = 0
+    """Seed of weights, order, draws and of the split of manifests that have none."""
+
+    @model_validator(mode="after")
+    def _positions_need_an_order(self) -> RecipeSettings:
+        if self.positions and self.context != "track":
+            raise ValueError("a single window has no order; add --context track or leave --positions out")
+        return self
+
+
+class TrainSettings(RecipeSettings):
+    """Fit a projector from stored features to the embeddings of emotion words."""
+
+    train: Annotated[list[Uri], Field(min_length=1)]
+    """Manifest with labels; repeat the flag to train on several datasets together."""
+    features: Annotated[list[Uri], Field(min_length=1)]
+    """Feature store with the songs' features; repeat the flag for several."""
+    model: Uri
+    """Directory to write the model to; an unfinished training there goes on."""
+    targets: Literal["labels", "clusters"] = "clusters"
+    """Draw songs to their labels' embeddings, or to the centres of the labels' clusters."""
+    lambda_: Annotated[float, Field(ge=0)] = Field(0.0, validation_alias=AliasChoices("lambda"))
+    """Weight of the alignment regularization."""
     workers: Annotated[int, Field(ge=0)] = 1
     """Ray Train workers; 0 trains inside this process."""
     gpus: Annotated[int, Field(ge=0)] = 0
     """GPUs for training: 0, or one a worker."""
-    seed: int = 0
-    """Seed of weights, order, draws and of the split of manifests that have none."""
+
+
+class ReproduceSettings(RecipeSettings):
+    """Train and test what the paper's tables need, and lay ours beside the paper's."""
+
+    features: Annotated[list[Uri], Field(min_length=1)]
+    """Feature store with the songs' features; repeat the flag for several."""
+    output: Uri
+    """Directory for models, results, figures and the page; continued if it is there."""
+    jamendo: Uri | None = None
+    """Manifest of MTG-Jamendo; without it, its cells are marked not run."""
+    cal500: Uri | None = None
+    """Manifest of CAL500."""
+    emotify: Uri | None = None
+    """Manifest of Emotify."""
+    only: list[Literal["table2", "table3", "table4", "table5", "table6", "sweep", "figure2"]] = []
+    """Only this table or figure; repeat the flag for several."""
+    at_once: PositiveInt | None = None
+    """Models trained side by side; one a CPU if not given."""
 
 
 class EvaluateSettings(JobSettings):
@@ -387,7 +417,9 @@ def _did_you_mean(name: str, cls: type[JobSettings]) -> str:
 
 def _explain(problem: object, cls: type[JobSettings]) -> str:
     assert isinstance(problem, dict)
-    where = str(problem["loc"][0]) if problem["loc"] else "settings"
+    if not problem["loc"]:
+        return str(problem["msg"]).removeprefix("Value error, ")
+    where = str(problem["loc"][0])
     flag = "--" + where.rstrip("_").replace("_", "-")
     if problem["type"] == "missing":
         return f"{flag}: required"

@@ -208,10 +208,10 @@ def test_a_run_restored_from_a_checkpoint_ends_bit_for_bit_as_if_undisturbed(cut
     rates = [epoch["lr"] for epoch in undisturbed.history]
     assert len(set(rates)) > 1, "the plateau schedule is to act"
     before = run(OPTIONS, cut, noise=4.0)
-    before.save(tmp_path)
+    before.save(tmp_path / "state.safetensors")
     after = learner(OPTIONS, [60, 25], dropout=0.2, weights=77, noise=4.0)
     torch.rand(9)
-    after.restore(tmp_path)
+    after.restore(tmp_path / "state.safetensors")
     assert after.next_epoch == cut
     assert_same(after, before)
     while after.next_epoch < 6:

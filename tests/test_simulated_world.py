@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.simulated_world import DATASETS, simulate_manifests, simulate_store
+from benchmarks.simulated_world import DATASETS, MOODS, main, simulate_manifests, simulate_store
 from mer_ray.annotations import Annotations
 from mer_ray.catalog import read_manifest
 from mer_ray.datasets import VOCABULARIES, split_songs
@@ -89,7 +90,7 @@ def test_manifests_are_split_by_song_and_read_back(world: World, tmp_path: Path)
     for name, table in world.items():
         assert sorted(table["split"].to_pylist()) == sorted(split_songs(len(table), 0))
         assert len(set(table["track_id"].to_pylist())) == len(table)
-        pa.parquet.write_table(table, tmp_path / f"{name}.parquet")
+        pq.write_table(table, tmp_path / f"{name}.parquet")
         assert read_manifest(str(tmp_path / f"{name}.parquet")).equals(table)
 
 
@@ -160,12 +161,22 @@ def test_noise_makes_it_harder(world: World, features: dict[str, Features], tmp_
     assert 0.5 < zero_shot_auc(world, noisy, "emotify") < zero_shot_auc(world, features, "emotify") - 0.05
 
 
-def test_the_command_writes_a_whole_world(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "benchmarks" / "simulated_world.py"), "--output", str(tmp_path)]
-    flags = ["--songs", "60", "20", "10", "--dim", "32"]
-    result = subprocess.run([*command, *flags], capture_output=True, text=True, timeout=120)
-    assert result.returncode == 0, result.stderr
-    assert "90 songs that are no music, D = 32" in result.stdout
-    sizes = [len(read_manifest(str(tmp_path / f"{name}.parquet"))) for name in DATASETS]
-    assert sizes == [60, 20, 10]
+def test_no_mood_is_a_word_of_a_dataset() -> None:
+    assert len(set(MOODS)) == len(MOODS)
+    assert not set(MOODS) & {word for words in VOCABULARIES.values() for word in words}
+
+
+def test_the_command_writes_a_whole_world(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--output", str(tmp_path), "--songs", "60", "20", "10", "--dim", "32", "--seed", "3"])
+    assert "90 songs that are no music, D = 32" in capsys.readouterr().out
+    tables = {name: read_manifest(str(tmp_path / f"{name}.parquet")) for name in DATASETS}
+    assert [len(table) for table in tables.values()] == [60, 20, 10]
+    assert tables["jamendo"].equals(simulate_manifests(3, (60, 20, 10))["jamendo"])
     assert Store.open(str(tmp_path / "features")).dim == 32
+
+
+def test_the_command_explains_itself() -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / "simulated_world.py"), "--help"]
+    assert (
+        "no music behind them" in subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    )

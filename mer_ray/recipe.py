@@ -1,0 +1,112 @@
+"""What a training is made of, before and after: the model's description, its fingerprint, its directory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save
+
+from mer_ray import __version__, storage
+from mer_ray.annotations import Annotations
+from mer_ray.errors import InputError
+from mer_ray.features import Store
+from mer_ray.fingerprints import differences, text_sha256, weights_sha256
+from mer_ray.labels import label_model
+from mer_ray.labelspace import LabelSpace
+from mer_ray.learner import read_checkpoint
+from mer_ray.model import Model
+from mer_ray.projector import Projector, ProjectorShape
+from mer_ray.report import model_card
+from mer_ray.runs import as_json, read_json
+from mer_ray.settings import TrainSettings
+
+STATE = "state.safetensors"
+"""A checkpoint's file."""
+
+READINGS = (
+    *("preset", "targets", "lambda_", "regularizer", "margin", "positive", "negatives", "bandwidth"),
+    *("standardize", "context", "positions"),
+)
+"""The settings that are readings of the paper; a result always says which it used."""
+
+_NOT_RESULTS = {"model", "workers", "gpus", "settings", "train", "features", "label_text"}
+
+
+def describe(
+    settings: TrainSettings, datasets: Sequence[Annotations], stores: Sequence[Store], space: LabelSpace
+) -> dict[str, Any]:
+    """``config.json`` of the model to be: shape, readings, encoder, label model, and their fingerprint."""
+    shape = ProjectorShape(
+        stores[0].dim,
+        space.embeddings.shape[1],
+        dropout=settings.dropout,
+        context=settings.context,
+        positions=settings.positions,
+    )
+    chosen = settings.model_dump(exclude=_NOT_RESULTS)
+    truth = [(one.track_ids, one.vocabulary, one.truth.tolist(), one.splits.tolist()) for one in datasets]
+    return {
+        "version": __version__,
+        "projector": asdict(shape),
+        "encoder": {**stores[0].encoder, "dim": stores[0].dim},
+        "label_model": {
+            "name": settings.label_model,
+            "weights_sha256": weights_sha256(label_model(settings.label_model)),
+        },
+        "readings": {
+            **{name.rstrip("_"): chosen[name] for name in READINGS},
+            "label_text": "phrases" if settings.label_text else "plain",
+        },
+        "settings": {name.rstrip("_"): value for name, value in chosen.items()},
+        "datasets": [one.dataset for one in datasets],
+        "fingerprint": {
+            **{name.rstrip("_"): value for name, value in chosen.items() if name != "preset"},
+            "datasets": ", ".join(one.dataset for one in datasets),
+            "truth": text_sha256(json.dumps(truth))[:16],
+            "phrases": text_sha256(json.dumps(space.phrases))[:16],
+            "encoder": f"{stores[0].encoder.get('name')}, D = {stores[0].dim}",
+        },
+    }
+
+
+def begin(model: str, fingerprint: dict[str, Any]) -> dict[str, Any] | None:
+    """The metrics of a finished model of the same settings; None if there is training to do.
+
+    Raises:
+        InputError: the directory belongs to other settings.
+    """
+    before = read_json(storage.join(model, "_run", "settings.json"))
+    if before is not None:
+        unlike = differences(fingerprint, before["fingerprint"])
+        if unlike:
+            raise InputError(f"model {model}: begun with other settings: {'; '.join(unlike)}; use another directory.")
+        if storage.exists(storage.join(model, "config.json")):
+            return read_json(storage.join(model, "metrics.json"))
+    elif storage.exists(storage.join(model, "config.json")):
+        raise InputError(f"model {model}: holds a model already; use another directory.")
+    storage.write_bytes(storage.join(model, "_run", "settings.json"), as_json({"fingerprint": fingerprint}))
+    return None
+
+
+def write_model(
+    uri: str, config: dict[str, Any], space: LabelSpace, datasets: Sequence[Annotations], final: Path
+) -> dict[str, Any]:
+    """Assemble the model directory from the final checkpoint in a local folder; returns its metrics."""
+    tensors, state = read_checkpoint(final / STATE)
+    notes = json.loads((final / "notes.json").read_text())
+    projector = Projector(ProjectorShape(**config["projector"]))
+    projector.load_state_dict({name[5:]: value for name, value in tensors.items() if name.startswith("best.")})
+    background = load_file(final / "background.safetensors")["songs"].numpy()
+    labels = {**space.describe(), "datasets": {one.dataset: list(one.vocabulary) for one in datasets}}
+    metrics = {"best": state["best"], "epochs": len(state["history"]), **notes, "history": state["history"]}
+    last = {name[5:]: value for name, value in tensors.items() if name.startswith("last.")}
+    storage.write_bytes(storage.join(uri, "last.safetensors"), save(last))
+    storage.write_bytes(storage.join(uri, "metrics.json"), as_json(metrics))
+    model = Model(projector.eval(), config, labels, background)
+    storage.write_bytes(storage.join(uri, "README.md"), model_card(config, labels, metrics).encode())
+    model.save(uri)
+    return metrics
