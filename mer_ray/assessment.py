@@ -85,6 +85,11 @@ def known_clusters(clusters: Sequence[Sequence[str]], vocabulary: Sequence[str])
     return [cluster for cluster in own if cluster] if sum(map(len, own)) == len(vocabulary) else []
 
 
+def _describe_clusters(model: Model, vocabulary: list[str]) -> str:
+    clusters = known_clusters(model.labels.get("clusters", []), vocabulary)
+    return f"{len(vocabulary)} labels in {len(clusters)}" if clusters else "not trained with all of its labels"
+
+
 def _frequencies(dataset: Annotations, scored: list[int]) -> NDArray[np.float64]:
     """How often each label occurs among the songs that are not scored, or among all if there are no others."""
     others = np.setdiff1d(np.arange(len(dataset.truth)), scored)
@@ -102,14 +107,7 @@ def _write(settings: EvaluateSettings, model: Model, results: Results, left_out:
         }
         for dataset, levels in results.items()
     }
-    facts = {
-        "model": f"{settings.model} (trained on {', '.join(model.config['datasets'])})",
-        "encoder": f"{model.config['encoder'].get('name')}, D = {model.config['encoder']['dim']}, "
-        f"licence {model.config['encoder'].get('licence')}",
-        "readings": ", ".join(f"{name} = {value}" for name, value in sorted(model.config["readings"].items())),
-        "ranking": settings.ranking,
-        "songs without features": ", ".join(f"{name} {count:,}" for name, count in left_out.items()),
-    }
+    facts = _facts(settings, model, results, left_out)
     write = storage.write_bytes
     write(storage.join(settings.output, "metrics.json"), as_json(metrics))
     write(storage.join(settings.output, "per_label.json"), as_json(labels))
@@ -119,6 +117,21 @@ def _write(settings: EvaluateSettings, model: Model, results: Results, left_out:
         write(storage.join(settings.output, f"per_label_{dataset}.png"), figure)
     write(storage.join(settings.output, "report.md"), evaluation_report(results, facts).encode())
     write(storage.join(settings.output, "report.html"), evaluation_page(results, facts, figures).encode())
+
+
+def _facts(settings: EvaluateSettings, model: Model, results: Results, left_out: dict[str, int]) -> dict[str, str]:
+    """What made the figures, for their reader."""
+    return {
+        "model": f"{settings.model} (trained on {', '.join(model.config['datasets'])})",
+        "encoder": f"{model.config['encoder'].get('name')}, D = {model.config['encoder']['dim']}, "
+        f"licence {model.config['encoder'].get('licence')}",
+        "readings": ", ".join(f"{name} = {value}" for name, value in sorted(model.config["readings"].items())),
+        "ranking": settings.ranking,
+        "clusters": "; ".join(
+            f"{name}: {_describe_clusters(model, list(levels['window'].per_label))}" for name, levels in results.items()
+        ),
+        "songs without features": ", ".join(f"{name} {count:,}" for name, count in left_out.items()),
+    }
 
 
 def _plain(values: dict[str, float]) -> dict[str, float | None]:

@@ -11,7 +11,7 @@ from mer_ray.evaluation import Level
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_OURS, _CHANCE, _INK = "#3b6ea5", "#d1495b", "#1f2933"
+_OURS, _BAR, _CHANCE, _INK = "#2b5a8c", "#9dbfe0", "#d1495b", "#1f2933"
 _INCHES_A_LABEL = 0.24
 
 
@@ -32,7 +32,7 @@ def per_label_figure(dataset: str, levels: Mapping[str, Level]) -> bytes:
     title = f"{dataset}: labels by majority vote of the windows (songs that have the label)"
     figure.suptitle(title, fontsize=11, color=_INK)
     handles, names = f1_axes.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    figure.legend(handles[::-1], names[::-1], loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=130)
     return image.getvalue()
@@ -40,12 +40,12 @@ def per_label_figure(dataset: str, levels: Mapping[str, Level]) -> bytes:
 
 def _draw_f1(axes: Axes, ours: list[dict[str, float]], chance: list[float]) -> None:
     rows, f1 = range(len(ours)), [values["f1"] for values in ours]
-    axes.barh(rows, f1, height=0.68, color=_OURS, label="F1")
+    axes.barh(rows, f1, height=0.68, color=_BAR, label="F1")
     low = [values.get("f1_low", values["f1"]) for values in ours]
     high = [values.get("f1_high", values["f1"]) for values in ours]
-    axes.hlines(rows, low, high, color=_INK, lw=1, label="95 % interval over songs")
+    axes.hlines(rows, low, high, color=_OURS, lw=1.4, label="95 % interval over songs")
     axes.plot(chance, rows, "|", color=_CHANCE, ms=9, mew=2, label="chance (random labels)")
-    axes.set(xlabel="F1", xlim=(0, 1))
+    axes.set(xlabel="F1", xlim=(0, min(1.02, 1.08 * max(*high, *chance, 0.1))))
     _plain(axes)
 
 

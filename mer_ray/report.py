@@ -34,13 +34,13 @@ _LABEL_METRICS = {
 _NOTES = (
     f"[low, high]: 95 % percentile intervals over resamples of the songs ({RESAMPLES:,} for F1, {AREA_RESAMPLES} for "
     "ROC-AUC), each song with all its windows. They tell what other songs of the kind would change, not what another "
-    "training would.",
+    "training would. With few songs they lean low: a label's few songs may all be missing from a resample.",
     "Macro F1 depends on how many labels are given and how common they are: read it against the two baselines. "
     "ROC-AUC does not; 0.5 is chance.",
 )
 _CLUSTER_NOTE = (
     "Cluster F1: the same windows and truth scored over the model's clusters of labels, where a near word counts as "
-    "right. It is the easier task; the reference code reports it in-domain."
+    "right: mostly the easier task. The reference code reports it in-domain; chance is higher too."
 )
 
 

@@ -18,10 +18,10 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +32,9 @@ from mer_ray.errors import InputError
 from mer_ray.features import STATUS_COLUMNS, STATUS_FIELDS, part_uris, read_columns
 from mer_ray.fingerprints import canonical, differences, text_sha256
 from mer_ray.lock import RunLock
+
+Task = TypeVar("Task")
+Outcome = TypeVar("Outcome")
 
 SETTINGS, SUMMARY, MANIFEST, FAILURES = "settings.json", "summary.json", "manifest.parquet", "failures.parquet"
 
@@ -56,6 +59,35 @@ def connect() -> dict[str, float]:
     context.print_on_execution_start = False
     resources: dict[str, float] = ray.cluster_resources()
     return resources
+
+
+def side_by_side(function: Callable[[Task], Outcome], tasks: Sequence[Task], at_once: int | None) -> Iterator[Outcome]:
+    """Call a function on each task, several at a time on the cluster; outcomes come as they are done.
+
+    Args:
+        function: importable; what it prints goes to Ray's logs.
+        tasks: its arguments.
+        at_once: how many at a time; one a CPU if None.
+    """
+    import ray
+
+    cpus = connect().get("CPU", 1)
+    share = max(1.0, cpus // at_once) if at_once else 1.0
+
+    def alone(task: Task) -> Outcome:
+        import torch
+
+        torch.set_num_threads(int(share))
+        return function(task)
+
+    remote = ray.remote(alone).options(num_cpus=share)
+    waiting = list(tasks)
+    running: list[Any] = []
+    while waiting or running:
+        while waiting and len(running) < (at_once or cpus):
+            running.append(remote.remote(waiting.pop(0)))
+        done, running = ray.wait(running, num_returns=1)
+        yield ray.get(done[0])
 
 
 @dataclass

@@ -15,7 +15,9 @@ from mer_ray.settings import (
     DemoSettings,
     EvaluateSettings,
     ExtractSettings,
+    ImportSettings,
     JobSettings,
+    ReproduceSettings,
     TagSettings,
     TrainSettings,
     parse,
@@ -24,6 +26,7 @@ from mer_ray.settings import (
 
 ROOT = Path(__file__).parents[1]
 CLASSES = [CatalogSettings, ExtractSettings, TrainSettings, EvaluateSettings, TagSettings, DemoSettings]
+CLASSES += [ImportSettings, ReproduceSettings]
 JOBS = sorted(path.name for path in (ROOT / "jobs").glob("*.py"))
 TRAIN = ["--train", "/a.parquet", "--features", "/f", "--model", "/m"]
 TAG = ["--features", "/f", "--model", "/m", "--labels", "gems", "--output", "/o"]

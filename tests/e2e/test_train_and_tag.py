@@ -58,7 +58,7 @@ def test_evaluation_stands_beside_its_baselines(store: Path, model: Path, job: J
     metrics = json.loads((tmp_path / "metrics.json").read_text())["demo-gems"]
     assert set(metrics) == {"window", "song_vote", "song_mean", "random", "frequent"}
     wanted = {"macro_f1", "macro_precision", "macro_recall", "roc_auc", "pr_auc", "k", "songs"}
-    assert all(set(level) == wanted for level in metrics.values())
+    assert all(wanted <= set(level) for level in metrics.values())
     assert metrics["song_mean"]["roc_auc"] > 0.6 > metrics["random"]["roc_auc"]
     assert f"{metrics['song_vote']['macro_f1']:.3f}" in printed
     assert (tmp_path / "per_label_demo-gems.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,27 @@
+"""The paper's Tables 2 to 6 and Figure 2 from your own copies of the datasets; goes on where it stopped.
+
+python jobs/reproduce.py --jamendo jamendo.parquet --cal500 cal500.parquet --emotify emotify.parquet \\
+    --features s3://music/features --output reproduction/
+python jobs/reproduce.py --emotify emotify.parquet --features features/ --output reproduction/ --only table2
+"""
+
+from __future__ import annotations
+
+from mer_ray.settings import ALL_DONE, ReproduceSettings, run
+
+
+def main(settings: ReproduceSettings) -> int:
+    """Train and test what the tables need, write the page and print the tables."""
+    from mer_ray.reproduction import reproduce
+    from mer_ray.reproduction_report import markdown_tables, write_report
+
+    tables, results = reproduce(settings)
+    write_report(settings, tables, results)
+    print()
+    print(markdown_tables(tables, results))
+    print(f"reproduce: page in {settings.output}/report.html, figures and results.json beside it")
+    return ALL_DONE
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(main, ReproduceSettings))
