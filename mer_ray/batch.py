@@ -17,6 +17,7 @@ from mer_ray import catalog, storage
 from mer_ray.errors import InputError
 from mer_ray.features import Store, read_columns
 from mer_ray.fingerprints import text_sha256
+from mer_ray.isolation import Limits, room_for
 from mer_ray.labels import Phrases, read_labels
 from mer_ray.model import Model
 from mer_ray.plan import Plan, resolve_plan
@@ -60,7 +61,9 @@ def extract(settings: ExtractSettings | TagSettings, manifest: pa.Table) -> Summ
         if len(pending):
             queue = output.write_pending(pending.select(["track_id", "uri"]))
             arguments = {**encoder, "device": "cuda" if plan.gpus else "cpu"}
-            graph = pipelines.extraction(queue, settings.features, plan, decoding, arguments)
+            graph = pipelines.extraction(
+                queue, settings.features, plan, {**decoding, "limits": _limits(settings)}, arguments
+            )
         return _drive(output, graph, len(manifest), len(pending))
 
 
@@ -163,6 +166,11 @@ def _encoder_arguments(settings: ExtractSettings | TagSettings, plan: Plan) -> d
         "window_seconds": settings.window_seconds,
         "dtype": plan.dtype,
     }
+
+
+def _limits(settings: ExtractSettings | TagSettings) -> Limits:
+    memory_mb = settings.decoder_memory_mb or room_for(settings.max_minutes * 60)
+    return Limits(settings.song_timeout_s, memory_mb)
 
 
 def _identity(encoder: dict[str, Any]) -> dict[str, Any]:

@@ -113,16 +113,16 @@ def evaluate_songs(
         k: labels given to each window and song.
         frequencies_L: [L] how often each label occurs where the baseline may look.
         seed: of the random baseline and of the intervals.
-        track_ids: the S songs' names. With them the order in which songs come, from one process or
-            joined from several, changes no digit of the result; a song's windows keep theirs.
+        track_ids: the S songs' names. With them the order in which songs come, from one process
+            or joined from several, changes no digit of the result.
         clusters: groups of labels that together hold each of the labels once.
     """
     if track_ids is not None:
-        window_scores_NL, songs_N, truth_SL = _ordered(window_scores_NL, songs_N, truth_SL, track_ids)
-    songs, groups = len(truth_SL), _columns(labels, clusters)
+        order_S = np.array(sorted(range(len(track_ids)), key=track_ids.__getitem__), np.int64)
+        songs_N, truth_SL = np.argsort(order_S)[songs_N], truth_SL[order_S]
+    songs, groups, levels = len(truth_SL), _columns(labels, clusters), dict[str, Level]()
     frequent_SL = np.tile(frequencies_L, (songs, 1))
     multiplicities_RS = resample(songs, RESAMPLES, seed)
-    levels: dict[str, Level] = {}
     for name, (scores_ML, songs_M) in _predictions(window_scores_NL, songs_N, songs, k).items():
         levels[name] = evaluate_scores(scores_ML, truth_SL[songs_M], labels, k)
         _add_intervals(levels[name], scores_ML, truth_SL[songs_M], songs_M, k, multiplicities_RS)
@@ -150,16 +150,6 @@ def _predictions(
     }
 
 
-def _ordered(
-    window_scores_NL: Scores, songs_N: NDArray[np.int64], truth_SL: Truth, track_ids: Sequence[str]
-) -> tuple[Scores, NDArray[np.int64], Truth]:
-    """The same windows and songs in the order of the track ids."""
-    order_S = np.array(sorted(range(len(track_ids)), key=track_ids.__getitem__), np.int64)
-    rank_S = np.argsort(order_S)
-    order_N = np.argsort(rank_S[songs_N], kind="stable")
-    return window_scores_NL[order_N], rank_S[songs_N][order_N], truth_SL[order_S]
-
-
 def vote_scores(window_scores_NL: Scores, songs_N: NDArray[np.int64], songs: int, k: int) -> Scores:
     """Majority vote of the windows' top k (paper §4.3): [songs, L], ordered by votes, then mean score."""
     counts_S1 = np.bincount(songs_N, minlength=songs)[:, None]
@@ -179,6 +169,9 @@ def resample(songs: int, times: int, seed: int) -> Scores:
 def resampled_f1(predicted_NL: Truth, truth_NL: Truth, songs_N: NDArray[np.int64], multiplicities_RS: Scores) -> Scores:
     """F1 of each label in each resample of the songs, every song with all its rows: [R, L].
 
+    A label whose few songs are all missing from a resample keeps there the F1 of the whole sample: a zero
+    would say that the label became hard, and would draw the macro mean below its own estimate.
+
     Args:
         predicted_NL: [n, L] labels given.
         truth_NL: [n, L].
@@ -188,7 +181,9 @@ def resampled_f1(predicted_NL: Truth, truth_NL: Truth, songs_N: NDArray[np.int64
     songs = multiplicities_RS.shape[1]
     hits_SL = _sums((predicted_NL & truth_NL).astype(float), songs_N, songs)
     given_SL = _sums(predicted_NL.astype(float) + truth_NL, songs_N, songs)
-    return 2 * (multiplicities_RS @ hits_SL) / np.maximum(multiplicities_RS @ given_SL, 1)
+    f1_RL = 2 * (multiplicities_RS @ hits_SL) / np.maximum(multiplicities_RS @ given_SL, 1)
+    lost_RL = multiplicities_RS @ _sums(truth_NL.astype(float), songs_N, songs) == 0
+    return np.where(lost_RL, 2 * hits_SL.sum(0) / np.maximum(given_SL.sum(0), 1), f1_RL)
 
 
 def resampled_roc_auc(

@@ -84,11 +84,21 @@ class RunLock:
         return json.dumps({**self._holder, "heartbeat": time.time()}).encode()
 
     def _read(self) -> dict[str, Any] | None:
-        try:
-            content = json.loads(storage.read_bytes(self._uri))
-        except (FileNotFoundError, ValueError):
-            return None
-        return content if isinstance(content, dict) else None
+        return _read(self._uri)
+
+
+def read_holder(folder: str) -> dict[str, Any] | None:
+    """Who holds the lock of a run directory, with ``alive``: whether that run still has it; None if nobody does."""
+    holder = _read(storage.join(folder, "lock"))
+    return None if holder is None else {**holder, "alive": _alive(holder)}
+
+
+def _read(uri: str) -> dict[str, Any] | None:
+    try:
+        content = json.loads(storage.read_bytes(uri))
+    except (FileNotFoundError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def _alive(holder: dict[str, Any]) -> bool:

@@ -21,8 +21,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mer_ray import storage
-from mer_ray.audio import AudioError, DecodedTrack, decode_windows, fetch
 from mer_ray.features import STATUS_COLUMNS, STATUS_FIELDS, Identity, features_column, store_schema
+from mer_ray.isolation import Limits, shared_decoder
 from mer_ray.plan import Plan
 from mer_ray.runs import commit
 
@@ -98,26 +98,15 @@ def decode_songs(songs: pa.Table, **decoding: Any) -> Iterator[pa.Table]:
         yield pa.Table.from_pylist([row], schema=DECODED_SCHEMA)
 
 
-def decode_song(uri: str, **decoding: Any) -> dict[str, Any]:
-    """One song's decoded columns; whatever goes wrong with it becomes its status.
+def decode_song(uri: str, *, limits: Limits, **decoding: Any) -> dict[str, Any]:
+    """One song's decoded columns; whatever goes wrong with it, and whatever it does to its decoder, becomes its status.
 
     Args:
         uri: where it lies.
-        decoding: ``window_seconds``, ``keep_tail`` and ``max_seconds`` of :func:`decode_windows`.
+        limits: its time and its decoder's memory.
+        decoding: ``window_seconds``, ``keep_tail`` and ``max_seconds`` of :func:`mer_ray.audio.decode_windows`.
     """
-    try:
-        track = decode_windows(fetch(uri), **decoding)
-    except AudioError as error:
-        return _failed(error.error_class, str(error))
-    except Exception as error:  # noqa: BLE001 - a song that cannot be read is data, never the end of a night
-        return _failed("decoder_error", f"{type(error).__name__}: {error}"[:500])
-    return {
-        "status": "ok",
-        "duration_s": track.duration_s,
-        "truncated": track.truncated,
-        "bad_packets": track.bad_packets,
-        **_packed(track),
-    }
+    return shared_decoder(limits).decode(uri, **decoding)
 
 
 class EncodeSongs:
@@ -253,17 +242,6 @@ def _read_parquet(uri: str, columns: list[str]) -> Dataset:
         storage.filesystem(uri)[1], filesystem=storage.arrow_filesystem(uri), columns=columns, num_cpus=0.1
     )
     return songs
-
-
-def _failed(error_class: str, message: str) -> dict[str, Any]:
-    return {"status": "failed", "error_class": error_class, "error": message, "truncated": False, "bad_packets": 0}
-
-
-def _packed(track: DecodedTrack) -> dict[str, Any]:
-    pieces = [*track.windows, *([] if track.tail is None else [track.tail])]
-    scales = [float(np.abs(piece).max()) / 32767 or 1.0 for piece in pieces]
-    windows = [np.rint(piece / scale).astype(np.int16).tobytes() for piece, scale in zip(pieces, scales, strict=True)]
-    return {"windows": windows, "scales": scales}
 
 
 def _unpacked(song: dict[str, Any]) -> list[NDArray[np.float32]]:

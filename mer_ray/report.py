@@ -34,7 +34,7 @@ _LABEL_METRICS = {
 _NOTES = (
     f"[low, high]: 95 % percentile intervals over resamples of the songs ({RESAMPLES:,} for F1, {AREA_RESAMPLES} for "
     "ROC-AUC), each song with all its windows. They tell what other songs of the kind would change, not what another "
-    "training would. With few songs they lean low: a label's few songs may all be missing from a resample.",
+    "training would. A label that a resample loses keeps the F1 it has on all songs.",
     "Macro F1 depends on how many labels are given and how common they are: read it against the two baselines. "
     "ROC-AUC does not; 0.5 is chance.",
 )
@@ -95,7 +95,7 @@ def page(title: str, sections: Sequence[tuple[str, str]]) -> str:
         sections: heading (plain text; none if empty) and body (HTML) of each.
     """
     named = [(heading, f"s{at}", body) for at, (heading, body) in enumerate(sections)]
-    links = "".join(f'<a href="#{name}">{html.escape(heading)}</a>' for heading, name, _ in named if heading)
+    links = " ".join(f'<a href="#{name}">{html.escape(heading)}</a>' for heading, name, _ in named if heading)
     bodies = "\n".join(
         f'<section id="{name}">\n' + (f"<h2>{html.escape(heading)}</h2>\n" if heading else "") + f"{body}\n</section>"
         for heading, name, body in named

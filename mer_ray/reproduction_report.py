@@ -22,6 +22,7 @@ from mer_ray.reproduction import FIGURE, Measured, Results, facts
 from mer_ray.settings import ReproduceSettings
 
 NOT_RUN = "not run"
+SPREAD = "Mean cosine between segments of different clusters, last training epoch"
 COLOURS = {"jamendo": "#3b6ea5", "cal500": "#d98032", "emotify": "#4d9157"}
 SHARED = "#7d4f9e"
 
@@ -43,6 +44,8 @@ def write_report(settings: ReproduceSettings, tables: Sequence[Table], results: 
     for one in tables:
         header, rows = grid(one, results[one.name])
         sections.append((one.title, html_table(header, rows) + (f"<p>{one.note}</p>" if one.note else "")))
+        if one.name == "sweep":
+            sections.append((SPREAD, html_table(*spread_grid(one, results[one.name]))))
     sections += [(title, html_image(image, title)) for title, image in images.values()]
     storage.write_bytes(storage.join(settings.output, "report.html"), page("The paper's tables", sections).encode())
 
@@ -53,6 +56,8 @@ def markdown_tables(tables: Sequence[Table], results: Results) -> str:
     for one in tables:
         parts += [f"## {one.title}", "", table(*grid(one, results[one.name]))]
         parts += [one.note, ""] if one.note else []
+        if one.name == "sweep":
+            parts += [f"## {SPREAD}", "", table(*spread_grid(one, results[one.name]))]
     return "\n".join(parts)
 
 
@@ -74,15 +79,24 @@ def grid(one: Table, rows: dict[str, list[Measured]]) -> tuple[list[str], list[l
     return header, [*body, chance]
 
 
+def spread_grid(one: Table, rows: dict[str, list[Measured]]) -> tuple[list[str], list[list[str]]]:
+    """What the regularization does to what it acts on, for each model of the sweep."""
+    header = ["", *(column.split(" → ")[0] for column in one.columns)]
+    return header, [
+        [name, *(NOT_RUN if cell.spread is None else f"{cell.spread:+.3f}" for cell in cells)]
+        for name, cells in rows.items()
+    ]
+
+
 def _ours(cell: Measured) -> str:
     if cell.ours is None:
         return NOT_RUN
-    interval = "" if cell.low is None or cell.high is None else f" [{cell.low:.3f}, {cell.high:.3f}]"
-    return f"{cell.ours:.3f}{interval}"
+    interval = "" if cell.low is None or cell.high is None else f" [{_short(cell.low)}, {_short(cell.high)}]"
+    return f"{_short(cell.ours)}{interval}"
 
 
 def _short(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4g}" if value < 0.1 else f"{value:.3f}"
+    return "–" if value is None else f"{value:.4f}" if value < 0.1 else f"{value:.3f}"
 
 
 def _images(settings: ReproduceSettings, results: Results) -> dict[str, tuple[str, bytes]]:
@@ -121,7 +135,7 @@ def cluster_figure(title: str, space: LabelSpace, vocabularies: dict[str, set[st
     alone = sorted(group[0] for group in groups if len(group) == 1)
     columns = min(4, max(1, len(stars)))
     rows = max(1, math.ceil(len(stars) / columns))
-    lines = math.ceil(sum(len(word) + 3 for word in alone) / 120) + 1
+    lines = math.ceil(sum(len(word) + 2 for word in alone) / 150) + 1
     figure = Figure(figsize=(13, 2.5 * rows + 0.24 * lines + 0.9), layout="constrained")
     FigureCanvasAgg(figure)
     grid_spec = figure.add_gridspec(rows + 1, columns, height_ratios=[*[2.5] * rows, 0.24 * lines + 0.2])
@@ -130,17 +144,16 @@ def cluster_figure(title: str, space: LabelSpace, vocabularies: dict[str, set[st
     below = figure.add_subplot(grid_spec[rows, :])
     below.axis("off")
     text = f"Words alone ({len(alone)}): {', '.join(alone)}" if alone else "No word is alone."
-    below.text(0, 1, _wrapped(text, 150), va="top", fontsize=9, color="#555555")
-    figure.suptitle(
-        f"{title}: {len(space.words)} words, {len(groups)} clusters, bandwidth {space.clusters.bandwidth:g}"
-    )
+    below.text(0, 1, _wrapped(text, 160), va="top", fontsize=9, color="#555555", transform=below.transAxes)
+    facts = f"{len(space.words)} words, {len(groups)} clusters, bandwidth {space.clusters.bandwidth:g}"
+    figure.suptitle(f"{title}: {facts}", x=0.01, ha="left")
     handles = [
         below.plot([], [], "o", color=COLOURS[name], label=f"{name} ({len(words)} words)")[0]
         for name, words in vocabularies.items()
     ]
     if set.intersection(*vocabularies.values()) or len(vocabularies) > 2:
         handles += below.plot([], [], "o", color=SHARED, label="in several")
-    figure.legend(handles=handles, loc="outside upper right", frameon=False, ncols=4)
+    figure.legend(handles=handles, loc="outside lower left", frameon=False, ncols=4)
     return _png(figure)
 
 

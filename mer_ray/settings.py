@@ -32,6 +32,7 @@ def _absolute(uri: str) -> str:
 Uri = Annotated[str, Field(min_length=1), AfterValidator(_absolute)]
 
 ALL_DONE, TOO_MANY_FAILURES, WRONG_INPUT = 0, 3, 2
+NOT_VALID = 3
 
 
 class JobSettings(BaseSettings):
@@ -113,6 +114,10 @@ class ClusterSettings(JobSettings):
     """Windows in one forward pass; 64 on a GPU and 8 on a CPU if not given."""
     songs_per_part: PositiveInt | None = None
     """Songs committed in one file; fitted to the size of the run if not given."""
+    song_timeout_s: PositiveFloat = 600.0
+    """Seconds to fetch and decode one song; one that takes longer is recorded as timeout."""
+    decoder_memory_mb: Annotated[int, Field(ge=256)] | None = None
+    """Memory of one decoder, in MB; fitted to --max-minutes if not given. A song that needs more fails."""
 
 
 class RunSettings(JobSettings):
@@ -321,6 +326,22 @@ class ImportSettings(JobSettings):
     """Split songs at random by seed, or in storage order; files named train, val and test (MTG-Jamendo) keep theirs."""
     seed: int = 0
     """Seed of the split."""
+
+
+class StatusSettings(JobSettings):
+    """Say what an output directory holds and who works on it; a run may go on meanwhile."""
+
+    run: Uri
+    """Output directory of extract or tag, or model directory of train: local or s3://."""
+    json_: bool = Field(False, validation_alias=AliasChoices("json"))
+    """Print the same as JSON."""
+
+
+class ValidateSettings(JobSettings):
+    """Check an output directory against its manifest and its schema; exit code 3 if a check fails."""
+
+    run: Uri
+    """Output directory of extract or tag: local or s3://."""
 
 
 class DemoSettings(JobSettings):

@@ -18,15 +18,17 @@ from mer_ray.settings import (
     ImportSettings,
     JobSettings,
     ReproduceSettings,
+    StatusSettings,
     TagSettings,
     TrainSettings,
+    ValidateSettings,
     parse,
     run,
 )
 
 ROOT = Path(__file__).parents[1]
 CLASSES = [CatalogSettings, ExtractSettings, TrainSettings, EvaluateSettings, TagSettings, DemoSettings]
-CLASSES += [ImportSettings, ReproduceSettings]
+CLASSES += [ImportSettings, ReproduceSettings, StatusSettings, ValidateSettings]
 JOBS = sorted(path.name for path in (ROOT / "jobs").glob("*.py"))
 TRAIN = ["--train", "/a.parquet", "--features", "/f", "--model", "/m"]
 TAG = ["--features", "/f", "--model", "/m", "--labels", "gems", "--output", "/o"]

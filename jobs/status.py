@@ -1,0 +1,26 @@
+"""Say what an output directory holds and who works on it: done, failed, left, rate, lock. Never writes.
+
+python jobs/status.py --run features/
+python jobs/status.py --run s3://music/tags --json
+"""
+
+from __future__ import annotations
+
+from mer_ray.settings import ALL_DONE, StatusSettings, run
+
+
+def main(settings: StatusSettings) -> int:
+    """Look, and print what was seen."""
+    from dataclasses import asdict
+
+    from mer_ray.inspection import inspect
+    from mer_ray.inspection_report import as_text
+    from mer_ray.runs import as_json
+
+    status = inspect(settings.run)
+    print(as_json(asdict(status)).decode() if settings.json_ else as_text(status), end="")
+    return ALL_DONE
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(main, StatusSettings))

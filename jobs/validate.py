@@ -1,0 +1,22 @@
+"""Check an output directory of extract or tag against its manifest and its schema. Never writes.
+
+python jobs/validate.py --run features/
+python jobs/validate.py --run s3://music/tags
+"""
+
+from __future__ import annotations
+
+from mer_ray.settings import ALL_DONE, NOT_VALID, ValidateSettings, run
+
+
+def main(settings: ValidateSettings) -> int:
+    """Check, print a line a check, and say whether all hold."""
+    from mer_ray.validation import as_text, validate
+
+    report = validate(settings.run)
+    print(as_text(report), end="")
+    return ALL_DONE if report.valid else NOT_VALID
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(main, ValidateSettings))
