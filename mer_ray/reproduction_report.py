@@ -74,8 +74,9 @@ def grid(one: Table, rows: dict[str, list[Measured]]) -> tuple[list[str], list[l
             line += [_ours(cell), _short(cell.paper)] if printed else [_ours(cell)]
         body.append(line)
     chance = ["random labels"]
-    for cell in next(iter(rows.values())):
-        chance += [_short(cell.chance), ""] if printed else [_short(cell.chance)]
+    for cells in zip(*rows.values(), strict=True):
+        known = next((cell.chance for cell in cells if cell.chance is not None), None)
+        chance += [_short(known), ""] if printed else [_short(known)]
     return header, [*body, chance]
 
 
@@ -143,7 +144,7 @@ def cluster_figure(title: str, space: LabelSpace, vocabularies: dict[str, set[st
         _star(figure.add_subplot(grid_spec[at // columns, at % columns]), group, vocabularies)
     below = figure.add_subplot(grid_spec[rows, :])
     below.axis("off")
-    text = f"Words alone ({len(alone)}): {', '.join(alone)}" if alone else "No word is alone."
+    text = f"Words alone ({len(alone)}): {' · '.join(alone)}" if alone else "No word is alone."
     below.text(0, 1, _wrapped(text, 160), va="top", fontsize=9, color="#555555", transform=below.transAxes)
     facts = f"{len(space.words)} words, {len(groups)} clusters, bandwidth {space.clusters.bandwidth:g}"
     figure.suptitle(f"{title}: {facts}", x=0.01, ha="left")
