@@ -9,6 +9,7 @@ second of audio), never what a header claims.
 
 from __future__ import annotations
 
+import errno
 import io
 import math
 import os
@@ -277,7 +278,13 @@ class _Watched(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        return self._file.seek(offset, whence)
+        try:
+            return self._file.seek(offset, whence)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            # A damaged header sends the reader to a negative place: no fault of the disk.
+            raise ValueError("a place outside the file") from error
 
     def tell(self) -> int:
         return self._file.tell()
@@ -336,6 +343,8 @@ def _check_local(uri: str) -> str:
             return path
     except OSError as error:
         raise _from_os_error(path, error) from error
+    except ValueError as error:
+        raise AudioError("not_found", f"{path!r}: no possible path ({error}). Check the catalogue.") from error
 
 
 def _fetch_s3(uri: str) -> bytes:
@@ -360,4 +369,6 @@ def _from_os_error(uri: object, error: OSError) -> AudioError:
         return AudioError("not_found", f"{uri}: a folder, not a file. Check the catalogue.")
     if isinstance(error, PermissionError):
         return AudioError("forbidden", f"{uri}: access denied. Check the permissions or credentials.")
+    if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
+        return AudioError("not_found", f"{uri}: {error.strerror}. Check the catalogue.")
     return AudioError("io_error", f"{uri}: {error}. Try again with --retry-failed.")

@@ -31,6 +31,8 @@ MIN_RATE, MAX_RATE = 4_000, 768_000
 """Hz. A header that claims 1 Hz would have a small file resampled into all of the memory."""
 MAX_BAD_FRACTION = 0.5
 """A file with more undecodable packets than this is noise rather than damaged music."""
+MAX_STRAYS = 8
+"""Frames of another format in a row (a fifth of a second) that are damage rather than a change of format."""
 TRUNCATED_BELOW = 0.98
 """A file that yields less than this part of what it states was cut short."""
 
@@ -121,6 +123,8 @@ def inspect(file: BinaryIO) -> FileFacts:
     stated = kind in _STATE_A_LENGTH
     if kind in ("WAV", "AIFF"):
         cut_short = _sound_chunk_cut(file, size, "big" if kind == "AIFF" else "little")
+    elif kind == "AU":
+        cut_short = _au_cut(head, size)
     elif kind == "Ogg":
         cut_short = _ogg_cut(file, size)
     elif kind == "MP3":
@@ -186,6 +190,8 @@ def open_pyav(file: BinaryIO) -> Iterator[MonoStream]:
         container = av.open(file, mode="r", metadata_errors="ignore", options={"format_whitelist": _DEMUXERS})
     except av.FFmpegError as error:
         raise CannotOpen(f"FFmpeg: {error.strerror}") from error
+    except ValueError as error:
+        raise CannotOpen("FFmpeg: its header points outside the file") from error
     with container:
         if not container.streams.audio:
             raise AudioError("no_audio_stream", "The file has no audio stream; leave it out or replace it.")
@@ -197,7 +203,7 @@ def open_pyav(file: BinaryIO) -> Iterator[MonoStream]:
             raise _nothing_decoded(tally)
         _check_rate(first.sample_rate)
         yield MonoStream(
-            first.sample_rate, _pyav_blocks(chain([first], frames)), _pyav_duration(container, stream), tally
+            first.sample_rate, _pyav_blocks(chain([first], frames), tally), _pyav_duration(container, stream), tally
         )
 
 
@@ -208,7 +214,7 @@ def _pyav_frames(container: InputContainer, stream: AudioStream, tally: Tally) -
     while True:
         try:
             packet = next(packets, None)
-        except av.FFmpegError:
+        except (av.FFmpegError, ValueError):  # ValueError: sent to a place outside the file
             tally.bad += 1  # the container itself is damaged here: nothing after it can be found
             break
         if packet is None:
@@ -231,20 +237,24 @@ def _nothing_decoded(tally: Tally) -> AudioError:
     return AudioError("zero_length", "The file has a header and no audio; replace it.")
 
 
-def _pyav_blocks(frames: Iterator[AudioFrame]) -> Iterator[Samples]:
-    """Frames of some thousand samples gathered into blocks, then mixed down."""
+def _pyav_blocks(frames: Iterator[AudioFrame], tally: Tally) -> Iterator[Samples]:
+    """Frames of some thousand samples gathered into blocks, then mixed down.
+
+    A damaged packet may come out as a frame of another rate or layout: a few such are left out and counted.
+    """
     pending: list[npt.NDArray[Any]] = []
-    held = 0
+    held = strays = 0
     layout: tuple[int, int, str] | None = None
     for frame in frames:
-        if layout is None:
-            layout = (frame.sample_rate, frame.layout.nb_channels, frame.format.name)
-        elif layout != (frame.sample_rate, frame.layout.nb_channels, frame.format.name):
-            raise AudioError(
-                "unsupported",
-                f"The audio changes from {layout[0]} Hz and {layout[1]} channels to {frame.sample_rate} Hz"
-                f" and {frame.layout.nb_channels} channels on the way; convert it to one format.",
-            )
+        found = (frame.sample_rate, frame.layout.nb_channels, frame.format.name)
+        layout = layout or found
+        if found != layout:
+            strays += 1
+            tally.bad += 1
+            if strays > MAX_STRAYS:
+                raise _changed_format(layout, found)
+            continue
+        strays = 0
         pending.append(frame.to_ndarray())
         held += frame.samples * layout[1]
         if held >= BLOCK_SAMPLES:
@@ -252,6 +262,14 @@ def _pyav_blocks(frames: Iterator[AudioFrame]) -> Iterator[Samples]:
             pending, held = [], 0
     if pending and layout is not None:
         yield _mix(pending, layout[1])
+
+
+def _changed_format(old: tuple[int, int, str], new: tuple[int, int, str]) -> AudioError:
+    return AudioError(
+        "unsupported",
+        f"The audio changes from {old[0]} Hz and {old[1]} channels to {new[0]} Hz"
+        f" and {new[1]} channels on the way; convert it to one format.",
+    )
 
 
 def _mix(frames: list[npt.NDArray[Any]], channels: int) -> Samples:
@@ -332,6 +350,12 @@ def _sound_chunk_cut(file: BinaryIO, size: int, order: Any) -> bool:
             return claimed < _UNKNOWN_CHUNK_SIZE and size - position - 8 < TRUNCATED_BELOW * claimed
         position += 8 + claimed + claimed % 2
     return False
+
+
+def _au_cut(head: bytes, size: int) -> bool:
+    """As above: an AU file states where its audio begins and how many bytes it has."""
+    start, claimed = (int.from_bytes(head[at : at + 4], "big") for at in (4, 8))
+    return claimed < _UNKNOWN_CHUNK_SIZE and size - start < TRUNCATED_BELOW * claimed
 
 
 def _ogg_cut(file: BinaryIO, size: int) -> bool:

@@ -213,7 +213,8 @@ class OutputDirectory:
 
     def _mend(self) -> pa.Table:
         """Undo what a killed run may have left: half-written files, and songs that stand in two parts."""
-        storage.remove_temporaries(self.uri)
+        for folder in (self.uri, self._run("")):
+            storage.remove_temporaries(folder)
         rows = self._rows(["track_id", "status"])
         if pc.count_distinct(rows["track_id"]).as_py() == len(rows):
             return rows
