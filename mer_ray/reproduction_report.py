@@ -74,8 +74,8 @@ def grid(one: Table, rows: dict[str, list[Measured]]) -> tuple[list[str], list[l
             line += [_ours(cell), _short(cell.paper)] if printed else [_ours(cell)]
         body.append(line)
     chance = ["random labels"]
-    for column in zip(*rows.values(), strict=True):
-        known = next((cell.chance for cell in column if cell.chance is not None), None)
+    for at in range(len(one.columns)):
+        known = next((cells[at].chance for cells in rows.values() if cells[at].chance is not None), None)
         chance += [_short(known), ""] if printed else [_short(known)]
     return header, [*body, chance]
 
