@@ -49,10 +49,14 @@ def encoder_differences(asked: Mapping[str, Any], found: Mapping[str, Any]) -> l
     Weights decide where both digests are known, else name and revision; a key that one side
     does not state is not held against it. The arithmetic's dtype does not count.
     """
-    by_weights = bool(asked.get("weights_sha256") and found.get("weights_sha256"))
-    keys = (*(("weights_sha256",) if by_weights else ("name", "revision")), *_ENCODER_KEYS)
-    shared = [key for key in keys if asked.get(key) is not None and found.get(key) is not None]
-    problems = differences({key: asked[key] for key in shared}, {key: found[key] for key in shared})
-    if by_weights and asked["weights_sha256"] != found["weights_sha256"]:
-        problems.insert(0, f"encoder is {found.get('name')} there, {asked.get('name')} asked")
+    keys = [key for key in _ENCODER_KEYS if asked.get(key) is not None and found.get(key) is not None]
+    problems = differences({key: asked[key] for key in keys}, {key: found[key] for key in keys})
+    if asked.get("weights_sha256") and found.get("weights_sha256"):
+        same, told = asked["weights_sha256"] == found["weights_sha256"], ("name", "weights_sha256")
+    else:
+        same, told = all(asked.get(key) == found.get(key) for key in ("name", "revision")), ("name", "revision")
+    if not same:
+        key = next((key for key in told if asked.get(key) != found.get(key)), told[0])
+        what = {"name": "encoder", "weights_sha256": "sha256 of the weights"}.get(key, key)
+        problems.insert(0, f"{what} is {str(found.get(key))[:60]} there, {str(asked.get(key))[:60]} asked")
     return problems

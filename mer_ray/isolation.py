@@ -180,7 +180,7 @@ class _Child:
         with theirs:
             arguments = (theirs.fileno(), os.getpid(), limits.memory_mb, limits.seconds, reader)
             # As the spawn of multiprocessing does: what this process can import, the child can.
-            paths = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+            paths = {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
             # A pool of BLAS threads costs 40 MB a core, and what they would share is small.
             threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
             try:

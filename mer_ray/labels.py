@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import yaml
@@ -30,8 +29,7 @@ _BANDWIDTHS = tuple(round(0.5 + 0.025 * step, 3) for step in range(21))
 _LARGEST_CLUSTER = 0.25
 
 
-@dataclass(frozen=True)
-class Clusters:
+class Clusters(NamedTuple):
     """A clustering of n labels into k groups.
 
     Attributes:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Literal
@@ -151,7 +152,7 @@ def encode_tracks(
 
 
 def load_encoder(
-    name: str = HUB_ENCODER,
+    name: str | PathLike[str] = HUB_ENCODER,
     *,
     revision: str | None = None,
     layers: Sequence[int] = LAYERS,
@@ -176,6 +177,7 @@ def load_encoder(
     Raises:
         InputError: no such directory or hub id, weights that are not a MERT's, or layers it lacks.
     """
+    name = str(name)
     if name in _TWINS:
         model, revision, licence = _twin(name), None, "Apache-2.0 (untrained)"
     else:

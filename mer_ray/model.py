@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -38,12 +39,13 @@ class Model:
     background: NDArray[np.float32]
 
     @classmethod
-    def load(cls, uri: str) -> Model:
+    def load(cls, uri: str | PathLike[str]) -> Model:
         """Read a model directory.
 
         Raises:
             InputError: there is no finished model, or a file of it is damaged.
         """
+        uri = str(uri)
         try:
             config = json.loads(storage.read_bytes(storage.join(uri, "config.json")))
             labels = json.loads(storage.read_bytes(storage.join(uri, "labels.json")))

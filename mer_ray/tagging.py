@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -78,7 +79,7 @@ class Tagger:
     yardstick: NDArray[np.float32] | None = None
 
     @classmethod
-    def load(cls, model: str) -> Tagger:
+    def load(cls, model: str | PathLike[str]) -> Tagger:
         """A tagger from a model directory (local or ``s3://``)."""
         return cls(Model.load(model))
 

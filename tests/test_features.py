@@ -199,7 +199,11 @@ def test_a_torn_part_is_named_when_windows_are_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "named"),
-    [({"layers": [3]}, "layers"), ({"pooling": "first"}, "pooling"), ({"weights_sha256": "b" * 64}, "weights_sha256")],
+    [
+        ({"layers": [3]}, "layers"),
+        ({"pooling": "first"}, "pooling"),
+        ({"weights_sha256": "b" * 64}, "sha256 of the weights"),
+    ],
 )
 def test_stores_of_different_encoders_are_not_read_together(tmp_path: Path, change: dict[str, Any], named: str) -> None:
     one = write_store(tmp_path / "one", songs_table({"a": track(1, 0)}))
