@@ -24,6 +24,7 @@ class Annotations:
         track_ids: the S songs that have labels.
         truth: [S, L] bool.
         splits: [S] train, validation or test.
+        splits_stated: whether the manifest states them; if not, they were drawn by the seed.
         k: labels a song is given in evaluation (paper §4.3).
     """
 
@@ -32,6 +33,7 @@ class Annotations:
     track_ids: list[str]
     truth: NDArray[np.bool_]
     splits: NDArray[np.str_]
+    splits_stated: bool
     k: int
 
     @classmethod
@@ -64,6 +66,7 @@ class Annotations:
             track_ids=[row["track_id"] for row in rows],
             truth=truth,
             splits=_splits([row["split"] for row in rows], seed),
+            splits_stated=any(row["split"] for row in rows),
             k=min(top_k(dataset, [len(row["labels"]) for row in rows]), len(vocabulary)),
         )
 

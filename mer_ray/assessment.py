@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_ray import storage
-from mer_ray.annotations import TEST, Annotations
+from mer_ray.annotations import Annotations
 from mer_ray.catalog import read_manifest
+from mer_ray.corpus import labelled_windows
 from mer_ray.errors import InputError
 from mer_ray.evaluation import Level, evaluate_songs
-from mer_ray.features import Store, open_stores, read_windows
+from mer_ray.features import Store, open_stores
 from mer_ray.figures import per_label_figure
 from mer_ray.labels import Phrases, read_labels
 from mer_ray.model import Model
@@ -37,7 +38,8 @@ def assess(settings: EvaluateSettings) -> Results:
     stores = open_stores(settings.features)
     for store in stores:
         model.check_features(store)
-    datasets = [Annotations.from_manifest(read_manifest(uri), uri, settings.seed) for uri in settings.test]
+    drawn = int(model.config.get("settings", {}).get("seed", 0))
+    datasets = [Annotations.from_manifest(read_manifest(uri), uri, drawn) for uri in settings.test]
     given = read_labels(settings.label_text) if settings.label_text else {}
     results: Results = {}
     left_out: dict[str, int] = {}
@@ -52,19 +54,9 @@ def assess(settings: EvaluateSettings) -> Results:
 def _assess_one(
     settings: EvaluateSettings, model: Model, stores: Sequence[Store], dataset: Annotations, given: Phrases
 ) -> tuple[dict[str, Level], int]:
-    rows = dataset.where(settings.split)
-    if settings.split == TEST and not len(rows):
-        rows = dataset.where("all")
-    at = {dataset.track_ids[row]: row for row in rows}
-    windows = read_windows(stores, list(at))
-    if not windows.track_ids:
-        raise InputError(
-            f"manifest of {dataset.dataset}: none of its {len(at)} {settings.split} songs has features in "
-            f"{', '.join(store.uri for store in stores)}; extract them first."
-        )
+    windows, scored = labelled_windows(stores, dataset, songs_to_score(settings.split, model, dataset), settings.split)
     phrases = {label: given.get(label, (label,)) for label in dataset.vocabulary}
     scale = LabelScale(model.embed(phrases), model.background, settings.ranking)
-    scored = [at[track_id] for track_id in windows.track_ids]
     levels = evaluate_songs(
         scale.scores(model.project(windows.features, windows.counts)),
         windows.songs,
@@ -77,6 +69,19 @@ def _assess_one(
         clusters=known_clusters(model.labels.get("clusters", []), dataset.vocabulary),
     )
     return levels, len(windows.absent)
+
+
+def songs_to_score(split: str, model: Model, dataset: Annotations) -> NDArray[np.int64]:
+    """Rows of the songs to score: those of the split.
+
+    A manifest that states no splits is scored whole if the model never saw the dataset; if it was
+    trained on it, the split drawn then holds.
+    """
+    seen = dataset.dataset in model.config.get("datasets", [])
+    if not dataset.splits_stated and not seen:
+        return dataset.where("all")
+    rows = dataset.where(split)
+    return rows if len(rows) or seen else dataset.where("all")
 
 
 def known_clusters(clusters: Sequence[Sequence[str]], vocabulary: Sequence[str]) -> list[list[str]]:

@@ -87,16 +87,27 @@ class Corpus:
 
     def _split(self, stores: Sequence[Store], dataset: Annotations, split: str) -> tuple[Windows, NDArray[np.bool_]]:
         """A split's windows, and the truth of the songs that have any."""
-        rows = dataset.where(split)
-        at = {dataset.track_ids[row]: row for row in rows}
-        windows = read_windows(stores, list(at))
-        if not windows.track_ids:
-            raise InputError(
-                f"manifest of {dataset.dataset}: none of its {len(rows)} {split} songs has features in "
-                f"{', '.join(store.uri for store in stores)}; extract them first."
-            )
+        windows, rows = labelled_windows(stores, dataset, dataset.where(split), split)
         name = f"{dataset.dataset} {split}"
         self.songs[name] = len(windows.track_ids)
         if windows.absent:
             self.absent[name] = dict(Counter(windows.absent.values()))
-        return windows, dataset.truth[[at[track_id] for track_id in windows.track_ids]]
+        return windows, dataset.truth[rows]
+
+
+def labelled_windows(
+    stores: Sequence[Store], dataset: Annotations, rows: NDArray[np.int64], what: str
+) -> tuple[Windows, list[int]]:
+    """Windows of some labelled songs, and the row in ``dataset`` of each song that has any.
+
+    Raises:
+        InputError: none has; ``what`` names the songs in the message.
+    """
+    at = {dataset.track_ids[row]: int(row) for row in rows}
+    windows = read_windows(stores, list(at))
+    if not windows.track_ids:
+        raise InputError(
+            f"manifest of {dataset.dataset}: none of its {len(rows)} {what} songs has features in "
+            f"{', '.join(store.uri for store in stores)}; extract them first."
+        )
+    return windows, [at[track_id] for track_id in windows.track_ids]

@@ -269,7 +269,8 @@ class EvaluateSettings(JobSettings):
     output: Uri
     """Directory for metrics.json, report.md and figures."""
     split: Literal["test", "validation", "train", "all"] = "test"
-    """Songs to score; a manifest without splits is scored whole."""
+    """Songs to score; a manifest without splits is split as in the model's training, or scored whole if the model
+    never saw the dataset."""
     k: PositiveInt | None = None
     """Labels a song is given; if not given, the dataset's own (2 Jamendo, 4 CAL500, 3 Emotify, else its average)."""
     ranking: Literal["cosine", "standardized"] = "cosine"

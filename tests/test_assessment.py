@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from mer_ray.assessment import assess, known_clusters
+from mer_ray.annotations import Annotations
+from mer_ray.assessment import assess, known_clusters, songs_to_score
 from mer_ray.errors import InputError
 from mer_ray.features import features_column, store_schema
 from mer_ray.fingerprints import weights_sha256
@@ -19,6 +20,7 @@ from mer_ray.labels import label_model, unit
 from mer_ray.model import Model
 from mer_ray.projector import Projector, ProjectorShape
 from mer_ray.settings import EvaluateSettings
+from tests.test_model import small_model
 
 DIM, SONGS = 6, 24
 WORDS = ("calm", "happy", "joyful", "sad")
@@ -159,3 +161,15 @@ def test_clusters_are_cut_down_to_the_datasets_labels() -> None:
     assert known_clusters(clusters, ("a", "b")) == [["a"], ["b"]]
     assert known_clusters(clusters, ("a", "unknown")) == []
     assert known_clusters([], ("a",)) == []
+
+
+def test_a_manifest_without_splits_is_scored_where_the_model_did_not_train() -> None:
+    rows = [{"track_id": f"x/{at}", "dataset": "x", "split": None, "labels": ["calm"]} for at in range(40)]
+    dataset = Annotations.from_manifest(pa.Table.from_pylist(rows), "x", seed=0)
+    model = small_model()
+    model.config["datasets"] = ["x"]
+    held_out = songs_to_score("test", model, dataset)
+    assert len(held_out) == 4
+    assert set(dataset.splits[held_out]) == {"test"}
+    model.config["datasets"] = ["y"]
+    assert len(songs_to_score("test", model, dataset)) == 40
