@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mer_ray.catalog import catalog_readings
 from mer_ray.datasets import split_songs, top_k
 from mer_ray.errors import InputError
 
@@ -26,6 +27,7 @@ class Annotations:
         splits: [S] train, validation or test.
         splits_stated: whether the manifest states them; if not, they were drawn by the seed.
         k: labels a song is given in evaluation (paper §4.3).
+        readings: how splits and truth were read, as the manifest states it.
     """
 
     dataset: str
@@ -35,6 +37,7 @@ class Annotations:
     splits: NDArray[np.str_]
     splits_stated: bool
     k: int
+    readings: dict[str, str]
 
     @classmethod
     def from_manifest(cls, manifest: pa.Table, name: str, seed: int) -> Annotations:
@@ -68,6 +71,7 @@ class Annotations:
             splits=_splits([row["split"] for row in rows], seed),
             splits_stated=any(row["split"] for row in rows),
             k=min(top_k(dataset, [len(row["labels"]) for row in rows]), len(vocabulary)),
+            readings=catalog_readings(manifest),
         )
 
     def where(self, split: str) -> NDArray[np.int64]:

@@ -62,7 +62,7 @@ def extract(settings: ExtractSettings | TagSettings, manifest: pa.Table) -> Summ
             queue = output.write_pending(pending.select(["track_id", "uri"]))
             arguments = {**encoder, "device": "cuda" if plan.gpus else "cpu"}
             graph = pipelines.extraction(
-                queue, settings.features, plan, {**decoding, "limits": _limits(settings)}, arguments
+                queue, settings.features, output.token, plan, {**decoding, "limits": _limits(settings)}, arguments
             )
         return _drive(output, graph, len(manifest), len(pending))
 
@@ -130,7 +130,7 @@ def _tag_store(
                 "pending": ray.put(pending["track_id"].combine_chunks()),
                 "yardstick": ray.put(yardstick),
             }
-            graph = pipelines.tagging(parts, settings.output, workers, task)
+            graph = pipelines.tagging(parts, settings.output, output.token, workers, task)
         return _drive(output, graph, len(asked), len(pending))
 
 

@@ -319,6 +319,12 @@ def read_manifest(uri: str) -> pa.Table:
     return _manifest(columns, uri, readings)
 
 
+def catalog_readings(manifest: pa.Table) -> dict[str, str]:
+    """Which readings of the paper chose a manifest's labels and splits, as it states them."""
+    stated = (manifest.schema.metadata or {}).get(_READINGS)
+    return dict(json.loads(stated)) if stated else {}
+
+
 def write_manifest(uri: str, table: pa.Table) -> None:
     """Write a manifest as Parquet to a local or ``s3://`` URI, whole or not at all."""
     storage.write_table(uri, table)

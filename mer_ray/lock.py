@@ -38,6 +38,11 @@ class RunLock:
         self._lost: dict[str, Any] | None = None
         self._thread = threading.Thread(target=self._beat, name="lock-heartbeat", daemon=True)
 
+    @property
+    def token(self) -> str:
+        """What tells this run from any other that held or will hold the lock."""
+        return self._token
+
     def acquire(self) -> None:
         """Take the lock.
 
@@ -85,6 +90,13 @@ class RunLock:
 
     def _read(self) -> dict[str, Any] | None:
         return _read(self._uri)
+
+
+def check_held(folder: str, token: str) -> None:
+    """Raise RuntimeError unless the lock of a run directory is held with this token."""
+    holder = _read(storage.join(folder, "lock"))
+    if holder is None or holder.get("token") != token:
+        raise RuntimeError(f"{folder}: the run that began this work has lost its lock; it writes nothing more.")
 
 
 def read_holder(folder: str) -> dict[str, Any] | None:

@@ -45,12 +45,15 @@ and over-full windows lose nothing."""
 COMMIT_CPUS = 0.2
 
 
-def extraction(manifest: str, output: str, plan: Plan, decoding: dict[str, Any], encoder: dict[str, Any]) -> Dataset:
+def extraction(
+    manifest: str, output: str, token: str, plan: Plan, decoding: dict[str, Any], encoder: dict[str, Any]
+) -> Dataset:
     """The graph from a manifest of pending songs to receipts.
 
     Args:
         manifest: Parquet with ``track_id`` and ``uri``.
         output: the feature store.
+        token: of the run, see :func:`mer_ray.runs.commit`.
         plan: pool sizes.
         decoding: arguments of :func:`decode_song`.
         encoder: arguments of :func:`mer_ray.mert.load_encoder`.
@@ -79,7 +82,7 @@ def extraction(manifest: str, output: str, plan: Plan, decoding: dict[str, Any],
         commit_features,
         batch_size=plan.songs_per_part,
         batch_format="pyarrow",
-        fn_args=(output,),
+        fn_args=(output, token),
         num_cpus=COMMIT_CPUS,
     )
 
@@ -137,18 +140,19 @@ class EncodeSongs:
         )
 
 
-def commit_features(songs: pa.Table, output: str) -> pa.Table:
+def commit_features(songs: pa.Table, output: str, token: str) -> pa.Table:
     """Write encoded songs as one part of the store; returns its receipt."""
     receipt = {f"{stage}_s": pc.sum(songs[f"{stage}_s"]).as_py() for stage in ("decode", "encode")}
-    return _receipt(commit(output, songs.drop_columns(["decode_s", "encode_s"])), songs, **receipt)
+    return _receipt(commit(output, songs.drop_columns(["decode_s", "encode_s"]), token), songs, **receipt)
 
 
-def tagging(parts: list[str], output: str, workers: int, task: dict[str, Any]) -> Dataset:
+def tagging(parts: list[str], output: str, token: str, workers: int, task: dict[str, Any]) -> Dataset:
     """The graph from a store's parts to receipts of tag parts.
 
     Args:
         parts: URIs of store parts that hold pending songs.
         output: the tags directory.
+        token: of the run, see :func:`mer_ray.runs.commit`.
         workers: processes.
         task: arguments of :class:`mer_ray.pipelines.TagSongs`.
     """
@@ -161,7 +165,7 @@ def tagging(parts: list[str], output: str, workers: int, task: dict[str, Any]) -
         TagSongs,
         batch_size=1,
         batch_format="pyarrow",
-        fn_constructor_kwargs={**task, "output": output},
+        fn_constructor_kwargs={**task, "output": output, "token": token},
         compute=ActorPoolStrategy(size=workers),
         num_cpus=0.9,
     )
@@ -171,7 +175,7 @@ class TagSongs:
     """A tagging process: parts of a feature store in, receipts of committed tag parts out."""
 
     def __init__(
-        self, model: str, options: TagOptions, encoder: Identity, pending: Any, yardstick: Any, output: str
+        self, model: str, options: TagOptions, encoder: Identity, pending: Any, yardstick: Any, output: str, token: str
     ) -> None:
         import ray
         import torch
@@ -181,7 +185,7 @@ class TagSongs:
         torch.set_num_threads(1)
         self._tagger = SongTagger(Tagger.load(model).with_yardstick(ray.get(yardstick)), options, encoder)
         self._pending = ray.get(pending)
-        self._output = output
+        self._output, self._token = output, token
 
     def __call__(self, parts: pa.Table) -> Iterator[pa.Table]:
         for part in parts["part"].to_pylist():
@@ -189,7 +193,7 @@ class TagSongs:
                 wanted = songs.filter(pc.is_in(songs["track_id"], value_set=self._pending))
                 if len(wanted):
                     table = self._tagger.tag(wanted)
-                    yield _receipt(commit(self._output, table), table)
+                    yield _receipt(commit(self._output, table, self._token), table)
 
 
 def song_vectors(parts: list[str], model: str, chosen: pa.Array, workers: int) -> NDArray[np.float32]:

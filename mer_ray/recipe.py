@@ -33,6 +33,9 @@ READINGS = (
 )
 """The settings that are readings of the paper; a result always says which it used."""
 
+STORE_READINGS = ("layers", "pooling", "keep_tail")
+"""The readings of extraction, as a feature store states them."""
+
 _NOT_RESULTS = {"model", "workers", "gpus", "settings", "train", "features", "label_text"}
 
 
@@ -60,6 +63,8 @@ def describe(
         "readings": {
             **{name.rstrip("_"): chosen[name] for name in READINGS},
             "label_text": "phrases" if settings.label_text else "plain",
+            **{key: stores[0].encoder[key] for key in STORE_READINGS if key in stores[0].encoder},
+            **{f"{one.dataset} {name}": value for one in datasets for name, value in one.readings.items()},
         },
         "settings": {name.rstrip("_"): value for name, value in chosen.items()},
         "datasets": [one.dataset for one in datasets],

@@ -9,7 +9,9 @@
     _SUCCESS                  written last
 
 A song is done when it stands in a committed part. A run does what the manifest lists and the parts
-lack, so any number of kills and restarts ends with each song there exactly once.
+lack, so any number of kills and restarts ends with each song there exactly once. Workers that outlive
+their killed driver commit nothing: a part is written only while the lock is held with the token of the
+run that began the work. What slips through between that check and the write is mended before accounting.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from mer_ray import __version__, storage
 from mer_ray.errors import InputError
 from mer_ray.features import STATUS_COLUMNS, STATUS_FIELDS, part_uris, read_columns
 from mer_ray.fingerprints import canonical, differences, text_sha256
-from mer_ray.lock import RunLock
+from mer_ray.lock import RunLock, check_held
 
 Task = TypeVar("Task")
 Outcome = TypeVar("Outcome")
@@ -106,6 +108,11 @@ class OutputDirectory:
     def __exit__(self, *_: object) -> None:
         self._lock.release()
 
+    @property
+    def token(self) -> str:
+        """What this run's workers show to commit parts; worthless once the lock is gone."""
+        return self._lock.token
+
     def begin(self, fingerprint: Mapping[str, Any], settings: Mapping[str, Any], manifest: pa.Table) -> None:
         """Write down what is asked, or find that the directory goes on from the same question.
 
@@ -132,7 +139,7 @@ class OutputDirectory:
 
     def pending(self, manifest: pa.Table, *, retry_failed: bool) -> pa.Table:
         """The manifest's songs that no part holds; failed ones too when they are to be done again."""
-        rows = self._mend()
+        rows = self._mend(["track_id", "status"])
         if retry_failed:
             self._drop(rows, pc.not_equal(rows["status"], "ok"))
             rows = rows.filter(pc.equal(rows["status"], "ok"))
@@ -169,16 +176,14 @@ class OutputDirectory:
             The summary.
 
         Raises:
-            RuntimeError: a song of the manifest is missing from the parts or stands there twice.
+            RuntimeError: a song of the manifest is missing from the parts, or another run has the lock.
         """
-        rows = self._rows(STATUS_COLUMNS)
+        self.check_lock()
+        rows = self._mend(STATUS_COLUMNS)
         asked = storage.read_table(self._run(MANIFEST), ["track_id"])["track_id"]
-        distinct = pc.count_distinct(rows["track_id"]).as_py()
         lost = pc.sum(pc.invert(pc.is_in(asked, value_set=rows["track_id"].combine_chunks()))).as_py() or 0
-        if distinct != len(rows) or lost:
-            raise RuntimeError(
-                f"{self.uri}: {lost} songs missing, {len(rows) - distinct} doubled; run the same command again."
-            )
+        if lost:
+            raise RuntimeError(f"{self.uri}: {lost} songs missing; run the same command again.")
         failed = rows.filter(pc.not_equal(rows["status"], "ok")).drop_columns(["part"])
         storage.write_table(self._run(FAILURES), failed)
         summary = {
@@ -211,16 +216,22 @@ class OutputDirectory:
             tables.append(table.append_column("part", names).cast(schema))
         return pa.concat_tables(tables)
 
-    def _mend(self) -> pa.Table:
-        """Undo what a killed run may have left: half-written files, and songs that stand in two parts."""
+    def _mend(self, columns: list[str]) -> pa.Table:
+        """Undo what a killed run may have left: half-written files, and songs that stand in two parts.
+
+        Returns:
+            These columns of all parts, and ``part``; a song that was read keeps that row.
+        """
         for folder in (self.uri, self._run("")):
             storage.remove_temporaries(folder)
-        rows = self._rows(["track_id", "status"])
+        rows = self._rows(columns)
         if pc.count_distinct(rows["track_id"]).as_py() == len(rows):
             return rows
-        first = rows.append_column("at", pa.array(np.arange(len(rows)))).group_by("track_id").aggregate([("at", "min")])
+        failed = pc.not_equal(rows["status"], "ok").to_numpy().astype(np.int64)
+        rank = pa.array(failed * len(rows) + np.arange(len(rows)))
+        best = rows.append_column("rank", rank).group_by("track_id").aggregate([("rank", "min")])
         again = np.ones(len(rows), bool)
-        again[first["at_min"].to_numpy()] = False
+        again[best["rank_min"].to_numpy() % len(rows)] = False
         self._drop(rows, pa.chunked_array([pa.array(again)]))
         return rows.filter(pa.array(~again))
 
@@ -234,8 +245,9 @@ class OutputDirectory:
         for part in hit.filter(pc.is_in(hit, value_set=mixed)).to_pylist():
             keep = pc.invert(unwanted.filter(pc.equal(rows["part"], part)))
             kept = storage.read_table(part).filter(keep)
-            storage.remove(part)
-            commit(self.uri, kept)
+            # Killed between the two, a song stands there twice and is mended; the other order would lose work.
+            if storage.join(self.uri, commit(self.uri, kept)) != part:
+                storage.remove(part)
 
 
 def part_name(table: pa.Table) -> str:
@@ -243,9 +255,20 @@ def part_name(table: pa.Table) -> str:
     return f"part-{text_sha256(chr(0).join(sorted(table['track_id'].to_pylist())))[:20]}.parquet"
 
 
-def commit(uri: str, table: pa.Table) -> str:
-    """Write one part, whole or not at all; returns its name."""
+def commit(uri: str, table: pa.Table, token: str | None = None) -> str:
+    """Write one part, whole or not at all; returns its name.
+
+    Args:
+        uri: the output directory.
+        table: whole songs.
+        token: of the run that asked for the work, where it is done by another process than the lock's.
+
+    Raises:
+        RuntimeError: that run no longer holds the lock.
+    """
     name = part_name(table)
+    if token is not None:
+        check_held(storage.join(uri, "_run"), token)
     storage.write_table(storage.join(uri, name), table)
     return name
 

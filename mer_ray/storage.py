@@ -89,6 +89,12 @@ def write_bytes(uri: str, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+    # The rename itself must outlive a power loss too, or _SUCCESS could stand without its parts.
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def create_bytes(uri: str, data: bytes) -> bool:
