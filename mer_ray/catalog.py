@@ -315,7 +315,7 @@ def read_manifest(uri: str) -> pa.Table:
         if name not in table.column_names:
             raise InputError(f"{uri}: no column {name!r}; make a manifest of it with jobs/catalog.py.")
     columns = {name: table[name] for name in MANIFEST_SCHEMA.names if name in table.column_names}
-    readings = json.loads((table.schema.metadata or {}).get(_READINGS, b"{}"))
+    readings = catalog_readings(table)
     return _manifest(columns, uri, readings)
 
 

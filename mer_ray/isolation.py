@@ -63,7 +63,7 @@ class Limits:
 
     Attributes:
         seconds: to fetch and decode it.
-        memory_mb: of private memory (10^6 bytes) of the decoder, which needs some 60 before any song.
+        memory_mb: of private memory (10^6 bytes) of the decoder, which needs some 100 before any song.
     """
 
     seconds: float = 600.0

@@ -233,7 +233,7 @@ class OutputDirectory:
         again = np.ones(len(rows), bool)
         again[best["rank_min"].to_numpy() % len(rows)] = False
         self._drop(rows, pa.chunked_array([pa.array(again)]))
-        return rows.filter(pa.array(~again))
+        return self._rows(columns)  # the parts have changed, and with them where a row stands
 
     def _drop(self, rows: pa.Table, unwanted: pa.ChunkedArray) -> None:
         """Rewrite the parts that hold unwanted rows without them."""

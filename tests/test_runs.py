@@ -200,16 +200,71 @@ def test_an_empty_manifest_finishes_with_nothing(tmp_path: Path) -> None:
     assert finish(tmp_path, empty)["songs"] == 0
 
 
-@pytest.mark.parametrize(("parts", "named"), [((("a",),), "1 songs missing"), ((("a", "b"), ("b",)), "1 doubled")])
-def test_finishing_raises_when_a_song_is_lost_or_doubled(
-    tmp_path: Path, parts: tuple[tuple[str, ...], ...], named: str
-) -> None:
+def test_finishing_raises_when_a_song_is_lost(tmp_path: Path) -> None:
     pending(tmp_path, manifest("a", "b"))
-    for songs in parts:
-        commit(str(tmp_path), rows(*songs))
-    with pytest.raises(RuntimeError, match=named):
+    commit(str(tmp_path), rows("a"))
+    with pytest.raises(RuntimeError, match="1 songs missing"):
         finish(tmp_path, manifest("a", "b"))
     assert not (tmp_path / "_SUCCESS").exists()
+
+
+def test_a_part_that_a_dead_runs_worker_wrote_late_is_mended_before_accounting(tmp_path: Path) -> None:
+    asked = manifest("a", "b", "c")
+    with OutputDirectory(str(tmp_path), "extract") as output:
+        output.begin(FINGERPRINT, {}, asked)
+        assert len(output.pending(asked, retry_failed=False)) == 3
+        for late_or_not in (rows("a", "b"), rows("b", "c"), rows("c", "a", failed=True)):
+            commit(str(tmp_path), late_or_not)
+        summary = output.finish()
+    assert (summary["songs"], summary["ok"]) == (3, 3), "a song that was read once stays read"
+    assert held(tmp_path) == ["a", "b", "c"]
+    assert (tmp_path / "_SUCCESS").exists()
+
+
+def test_workers_of_a_run_that_lost_the_lock_commit_nothing(tmp_path: Path) -> None:
+    with OutputDirectory(str(tmp_path), "extract") as first:
+        commit(str(tmp_path), rows("a"), first.token)
+        (tmp_path / "_run" / "lock").unlink()
+        with pytest.raises(RuntimeError, match="writes nothing more"):
+            commit(str(tmp_path), rows("b"), first.token)
+        with OutputDirectory(str(tmp_path), "extract") as second:
+            with pytest.raises(RuntimeError, match="writes nothing more"):
+                commit(str(tmp_path), rows("c"), first.token)
+            commit(str(tmp_path), rows("d"), second.token)
+    assert held(tmp_path) == ["a", "d"]
+
+
+def test_a_run_that_lost_the_lock_writes_no_success(tmp_path: Path) -> None:
+    asked = manifest("a")
+    with OutputDirectory(str(tmp_path), "extract") as output:
+        output.begin(FINGERPRINT, {}, asked)
+        commit(str(tmp_path), rows("a"))
+        (tmp_path / "_run" / "lock").unlink()
+        with pytest.raises(RuntimeError, match="taken over by another run"):
+            output.finish()
+    assert not (tmp_path / "_SUCCESS").exists()
+
+
+@pytest.mark.parametrize("step", ["commit", "remove"])
+def test_a_kill_amid_mending_neither_loses_a_song_nor_its_work(
+    tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = manifest("a", "b", "c")
+    pending(tmp_path, asked)
+    commit(str(tmp_path), pa.concat_tables([rows("a", "b"), rows("c", failed=True)]))
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mer_ray.runs.commit" if step == "commit" else "mer_ray.storage.remove", killed)
+        patch.setattr("mer_ray.lock.RunLock.release", lambda _: None)
+        patch.setattr("mer_ray.runs.OutputDirectory.begin", lambda *_: None)
+        with pytest.raises(KeyboardInterrupt):
+            pending(tmp_path, asked, retry_failed=True)
+    (tmp_path / "_run" / "lock").unlink()
+    assert pending(tmp_path, asked, retry_failed=True) == ["c"]
+    assert held(tmp_path) == ["a", "b"]
 
 
 def test_a_second_run_in_the_directory_is_refused_until_the_first_is_over(tmp_path: Path) -> None:
