@@ -164,6 +164,7 @@ def _encoder_arguments(settings: ExtractSettings | TagSettings, plan: Plan) -> d
         "layers": settings.layers,
         "pooling": settings.pooling,
         "window_seconds": settings.window_seconds,
+        "keep_tail": settings.keep_tail,
         "dtype": plan.dtype,
     }
 

@@ -62,6 +62,7 @@ class EncoderIdentity:
     layers: tuple[int, ...]
     pooling: str
     window_seconds: float
+    keep_tail: bool
     sample_rate: int
     dtype: str
     dim: int
@@ -158,6 +159,7 @@ def load_encoder(
     layers: Sequence[int] = LAYERS,
     pooling: Pooling = "mean",
     window_seconds: float = WINDOW_SECONDS,
+    keep_tail: bool = False,
     device: str = "auto",
     dtype: str = "auto",
 ) -> MertEncoder:
@@ -170,7 +172,8 @@ def load_encoder(
         revision: hub commit; the pinned one for the default encoder.
         layers: hidden states to keep, counted from 1 = output of the first layer (paper §3.2).
         pooling: ``mean`` over time, or ``first`` frame only (the published code's reading).
-        window_seconds: recorded in the identity; the caller cuts the windows.
+        window_seconds: recorded in the identity, as is ``keep_tail``; the caller cuts the windows.
+        keep_tail: whether the piece after a song's last full window is a window of its own.
         device: ``auto`` takes the GPU if there is one.
         dtype: ``auto`` is bfloat16 on a GPU and float32 on a CPU.
 
@@ -197,6 +200,7 @@ def load_encoder(
         layers=tuple(layers),
         pooling=pooling,
         window_seconds=window_seconds,
+        keep_tail=keep_tail,
         sample_rate=SAMPLE_RATE,
         dtype=dtype,
         dim=len(layers) * model.config.hidden_size,
