@@ -1,16 +1,20 @@
-# Two commands: `make demo` and `make test`. Both install what they need into .venv first.
+# `make demo`, `make test` and `make chaos`. Each installs what it needs into .venv first.
 PYTHON ?= python3
 MUSIC ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test chaos lint clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python jobs/demo.py $(if $(MUSIC),--music "$(MUSIC)")
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest
+
+# At least thirty kills of extract and tag; minutes. MUSIC=folder takes songs of your own.
+chaos: $(VENV)/.installed-test
+	$(BIN)/python -m benchmarks.chaos $(if $(MUSIC),--music "$(MUSIC)")
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

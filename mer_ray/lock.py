@@ -16,6 +16,8 @@ from mer_ray.errors import InputError
 
 HEARTBEAT_SECONDS = 10.0
 EXPIRES_SECONDS = 60.0
+SETTLE_SECONDS = 0.5
+"""Of several runs that take over one dead lock at once, the last to write it by then has it."""
 
 
 class RunLock:
@@ -50,13 +52,10 @@ class RunLock:
             InputError: another live run holds it, saying which.
         """
         if not storage.create_bytes(self._uri, self._content()):
-            holder = self._read()
-            if holder is not None and _alive(holder):
-                raise InputError(
-                    f"output {self._uri.removesuffix('/_run/lock')}: in use by the {holder.get('job')} run with "
-                    f"process {holder.get('pid')} on {holder.get('host')}; wait for it or stop it."
-                )
+            self._refuse_if_held()
             storage.write_bytes(self._uri, self._content())
+            time.sleep(SETTLE_SECONDS)
+            self._refuse_if_held()
         self.check()
         self._thread.start()
 
@@ -74,6 +73,14 @@ class RunLock:
         holder = self._read()
         if holder is not None and holder.get("token") == self._token:
             storage.remove(self._uri)
+
+    def _refuse_if_held(self) -> None:
+        holder = self._read()
+        if holder is not None and holder.get("token") != self._token and _alive(holder):
+            raise InputError(
+                f"output {self._uri.removesuffix('/_run/lock')}: in use by the {holder.get('job')} run with "
+                f"process {holder.get('pid')} on {holder.get('host')}; wait for it or stop it."
+            )
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):
@@ -114,11 +121,18 @@ def _read(uri: str) -> dict[str, Any] | None:
 
 
 def _alive(holder: dict[str, Any]) -> bool:
-    if holder.get("host") == socket.gethostname():
-        try:
-            os.kill(int(holder.get("pid", 0)), 0)
-        except (ProcessLookupError, ValueError):
-            return False
-        except PermissionError:
-            pass
+    if holder.get("host") == socket.gethostname() and _gone(holder.get("pid", 0)):
+        return False
     return bool(time.time() - float(holder.get("heartbeat", 0)) < EXPIRES_SECONDS)
+
+
+def _gone(pid: Any) -> bool:
+    """Whether no process of this machine has the id, or only one that has ended and was not yet waited for."""
+    try:
+        os.kill(int(pid), 0)
+        with open(f"/proc/{int(pid)}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] == "Z"
+    except (ProcessLookupError, ValueError):
+        return True
+    except OSError:
+        return False

@@ -36,7 +36,7 @@ READINGS = (
 STORE_READINGS = ("layers", "pooling", "keep_tail")
 """The readings of extraction, as a feature store states them."""
 
-_NOT_RESULTS = {"model", "workers", "gpus", "settings", "train", "features", "label_text"}
+_NOT_RESULTS = {"model", "workers", "gpus", "settings", "train", "features", "label_text", "checkpoint_seconds"}
 
 
 def describe(

@@ -211,6 +211,8 @@ class RecipeSettings(PresetSettings):
     """Dropout inside the projector."""
     seed: int = 0
     """Seed of weights, order, draws and of the split of manifests that have none."""
+    checkpoint_seconds: Annotated[float, Field(ge=0)] = 20.0
+    """At most this much training is lost to a kill; 0 writes a checkpoint after every epoch."""
 
     @model_validator(mode="after")
     def _positions_need_an_order(self) -> RecipeSettings:

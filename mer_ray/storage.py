@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -81,16 +82,9 @@ def write_bytes(uri: str, data: bytes) -> None:
     if is_s3(uri):
         fs.pipe_file(path, data)
         return
-    folder, name = os.path.split(path)
-    os.makedirs(folder, exist_ok=True)
-    temporary = os.path.join(folder, f".{name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    os.replace(_write_temporary(path, data), path)
     # The rename itself must outlive a power loss too, or _SUCCESS could stand without its parts.
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(os.path.dirname(path), os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -98,10 +92,10 @@ def write_bytes(uri: str, data: bytes) -> None:
 
 
 def create_bytes(uri: str, data: bytes) -> bool:
-    """Write an object only if none is there; False if one is."""
+    """Write an object only if none is there, with all its content from the first moment on; False if one is."""
     fs, path = filesystem(uri)
     if not is_s3(uri):
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        return _create_local(path, data)
     try:
         fs.pipe_file(path, data, mode="create")
     except OSError:
@@ -110,6 +104,35 @@ def create_bytes(uri: str, data: bytes) -> bool:
             raise
         return False
     return True
+
+
+def _create_local(path: str, data: bytes) -> bool:
+    temporary = _write_temporary(path, data)
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError:  # a filesystem without hard links: the content follows the name by a moment
+        try:
+            with open(path, "xb") as file:
+                file.write(data)
+        except FileExistsError:
+            return False
+    finally:
+        os.unlink(temporary)
+    return True
+
+
+def _write_temporary(path: str, data: bytes) -> str:
+    """Write a hidden sibling of a local file, safe from a power loss; returns its path."""
+    folder, name = os.path.split(path)
+    os.makedirs(folder, exist_ok=True)
+    temporary = os.path.join(folder, f".{name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    with open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    return temporary
 
 
 def remove(uri: str) -> None:

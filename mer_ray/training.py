@@ -31,8 +31,6 @@ from mer_ray.recipe import STATE, begin, describe, write_model
 from mer_ray.runs import as_json, connect, read_json
 from mer_ray.settings import TrainSettings
 
-CHECKPOINT_SECONDS = 20.0
-"""A checkpoint holds four times the projector; writing one each short epoch would cost more than it saves."""
 BACKGROUND_SONGS = 10_000
 RETRIES = 3
 
@@ -61,6 +59,7 @@ def train(settings: TrainSettings) -> dict[str, Any]:
         finished = begin(settings.model, config["fingerprint"])
         if finished is not None:
             print(f"train: {settings.model} is trained already; nothing to do")
+            storage.remove_folder(storage.join(settings.model, "_run", "train"))  # killed just before it did
             return finished
         print(
             f"train: {', '.join(one.dataset for one in datasets)}; {len(space.words)} words in "
@@ -103,7 +102,7 @@ def _run_epochs(settings: TrainSettings, learner: Learner, save: Callable[[], No
         if learner.workers.rank == 0:
             line = {**learner.history[-1], "best": learner.best}
             storage.write_bytes(storage.join(settings.model, "_run", "progress.json"), as_json(line))
-        if learner.workers.from_first(time.monotonic() - saved) > CHECKPOINT_SECONDS:
+        if learner.workers.from_first(time.monotonic() - saved) > settings.checkpoint_seconds:
             save()
             saved = time.monotonic()
 

@@ -42,7 +42,7 @@ def ray_address(s3: S3Server) -> Iterator[str]:
     """One local Ray for the whole session, two CPUs whatever the machine has; its workers know the S3 server."""
     import ray
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
     yield ray.get_runtime_context().gcs_address
     ray.shutdown()
 

@@ -5,7 +5,9 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,39 @@ def test_a_released_lock_leaves_nothing_and_can_be_taken(tmp_path: Path) -> None
 def test_a_dead_process_of_this_machine_is_taken_over_at_once(tmp_path: Path) -> None:
     leave_lock(tmp_path, host=socket.gethostname(), pid=dead_process())
     assert taken(tmp_path)
+
+
+def test_a_dead_process_that_nobody_waited_for_is_taken_over_at_once(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        leave_lock(tmp_path, host=socket.gethostname(), pid=process.pid)
+        wait_until(lambda: Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z")
+        assert taken(tmp_path)
+
+
+@pytest.mark.parametrize("stale", [False, True])
+def test_of_runs_that_start_at_one_moment_one_has_the_lock_and_the_others_are_refused(
+    tmp_path: Path, stale: bool
+) -> None:
+    for attempt in range(3 if stale else 20):
+        place = tmp_path / str(attempt)
+        if stale:
+            leave_lock(place, heartbeat=0)
+        together = threading.Barrier(6)
+
+        def start(at: Path = place, together: threading.Barrier = together) -> RunLock | None:
+            mine = RunLock(folder(at), "extract")
+            together.wait()
+            try:
+                mine.acquire()
+            except InputError:
+                return None
+            return mine
+
+        with ThreadPoolExecutor(6) as pool:
+            holders = [one for one in pool.map(lambda _: start(), range(6)) if one is not None]
+        assert len(holders) == 1
+        holders[0].check()
+        holders[0].release()
 
 
 def test_a_living_process_of_this_machine_is_not(tmp_path: Path) -> None:

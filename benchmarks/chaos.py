@@ -1,0 +1,143 @@
+"""A night of kills: extract and tag of real audio against an undisturbed run (`make chaos`).
+
+python -m benchmarks.chaos [--music DIR] [--songs 60] [--kills 30] [--seed 0]
+
+Starts a Ray of its own with two nodes. Kills of random kind come at random moments; whenever a run ends
+otherwise than well, the same command is run again; when the directory is done, the next one is begun,
+until all kills are spent. Each directory is compared with the undisturbed run: same ids, same features
+within 1e-3, same tags. Prints a Markdown table of kills by kind and songs redone; ends with exit code 1 if a
+song is lost, doubled or different. Without ``--music`` it composes its songs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from mer_ray.catalog import load_catalog, write_manifest
+from mer_ray.composer import write_world
+from mer_ray.report import table
+from tests.chaos import DAMAGE, DRIVERS, Night, assert_same, lost_and_doubled, rows_of
+
+KINDS = {
+    "extract": (*DRIVERS, "encoder", "decode worker", "decoder", "commit worker", "node", "late part"),
+    "tag": (*DRIVERS, "tagger", "node"),
+}
+KILLS_A_DIRECTORY = 12
+TAGGED_EVERY = 4
+"""One directory in so many is one of tags, the others are of features."""
+REPLACED_AFTER_SECONDS = 2.0
+
+
+class TwoNodes:
+    """A Ray of two raylets on this machine, of which the second can be lost and is then replaced."""
+
+    def __init__(self) -> None:
+        from ray._common.utils import reset_ray_address
+        from ray.cluster_utils import Cluster
+
+        self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+        reset_ray_address()  # or whoever starts Ray on this machine meanwhile would join this one
+        self._second = self._cluster.add_node(num_cpus=2)
+        self.address: str = self._cluster.address
+
+    def lose(self) -> None:
+        """SIGKILL of the second raylet, and of all that runs on it; another comes up soon after."""
+        lost = self._second
+        self._cluster.remove_node(lost, allow_graceful=False)
+        time.sleep(REPLACED_AFTER_SECONDS)
+        self._second = self._cluster.add_node(num_cpus=2, wait=False)
+
+    def shutdown(self) -> None:
+        """Give everything back."""
+        self._cluster.shutdown()
+
+
+def main() -> int:
+    """Kill until all kills are spent, and print what they cost."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--music", type=Path, help="folder of songs; composed if not given")
+    parser.add_argument("--songs", type=int, default=60, help="at most this many songs (60)")
+    parser.add_argument("--kills", type=int, default=30, help="how many (30)")
+    parser.add_argument("--seed", type=int, default=0, help="of every moment and choice (0)")
+    asked = parser.parse_args()
+    nodes = TwoNodes()
+    try:
+        with tempfile.TemporaryDirectory(prefix="mer-ray-chaos-") as folder:
+            return _rehearse(asked, Path(folder), nodes)
+    finally:
+        nodes.shutdown()
+
+
+def _rehearse(asked: argparse.Namespace, folder: Path, nodes: TwoNodes) -> int:
+    environment = {**os.environ, "RAY_ADDRESS": nodes.address, "HF_HUB_OFFLINE": "1"}
+    night = Night(environment, os.getpid(), asked.seed, lose_node=nodes.lose)
+    chance = random.Random(asked.seed)
+    flags, watched = _undisturbed(asked, folder, night)
+    truth = {job: rows_of(folder / f"undisturbed-{job}") for job in KINDS}
+    night.undisturbed = truth["extract"]
+    bad, directory = Counter[str](), 0
+    while night.killed < asked.kills:
+        directory += 1
+        job = "extract" if directory % TAGGED_EVERY else "tag"
+        output = folder / f"{job}-{directory}"
+        night.through(job, [*flags[job], output], output, _kinds(job, chance), watched if job == "extract" else ())
+        lost, doubled = lost_and_doubled(output, truth[job])
+        bad.update(lost=lost, doubled=doubled)
+        try:
+            assert_same(output, truth[job])
+        except AssertionError as difference:
+            bad["different"] += 1
+            print(f"{output.name}: {difference}", flush=True)
+        counts = Counter(night.kills)
+        so_far = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+        print(f"{output.name}: {night.killed} of {asked.kills} kills, {lost} lost, {doubled} doubled ({so_far})")
+    print(f"\n{len(truth['extract'])} songs, {directory} directories, seed {asked.seed}\n")
+    rows = [[kind, str(counts[kind]), str(night.redone[kind])] for kind in sorted(counts)]
+    rows.append(["all", str(counts.total()), str(night.redone.total())])
+    print(table(["killed or damaged", "times", "songs redone"], rows))
+    print(f"\n{bad['lost']} lost, {bad['doubled']} doubled, {bad['different']} directories unlike the undisturbed run")
+    return int(bad.total() > 0)
+
+
+def _kinds(job: str, chance: random.Random) -> list[str]:
+    """What strikes one directory: kills of random kinds, and damage after some of the driver's."""
+    drawn: list[str] = []
+    for kind in chance.choices(KINDS[job], k=KILLS_A_DIRECTORY):
+        drawn.append(kind)
+        if kind in DRIVERS:
+            drawn += chance.sample(DAMAGE, chance.choice([0, 1, 2]))
+    return drawn
+
+
+def _undisturbed(
+    asked: argparse.Namespace, folder: Path, night: Night
+) -> tuple[dict[str, list[object]], tuple[Path, ...]]:
+    """Run both jobs with nothing killed; returns their flags, and the folders the songs lie in."""
+    write_world(folder / "world", songs_per_dataset=asked.songs if asked.music is None else 30, seed=asked.seed)
+    manifest, labelled = folder / "songs.parquet", folder / "labelled.parquet"
+    songs = load_catalog(str(folder / "world" / "demo-gems.tsv"))
+    write_manifest(str(labelled), songs)
+    if asked.music is not None:
+        songs = load_catalog(str(asked.music)).slice(0, asked.songs)
+    write_manifest(str(manifest), songs)
+    tiny: list[object] = ["--encoder", "tiny", "--songs-per-part", 2]
+    features, learnt = folder / "undisturbed-extract", folder / "learnt-from"
+    extract: list[object] = ["--catalog", manifest, *tiny, "--features"]
+    model: list[object] = ["--model", folder / "model"]
+    tag: list[object] = ["--features", features, *model, "--labels", "gems", "--output"]
+    night.through("extract", [*extract, features], features, [])
+    night.through("extract", ["--catalog", labelled, *tiny, "--features", learnt], learnt, [])
+    lesson: list[object] = ["--train", labelled, "--features", learnt, "--epochs", 3, "--workers", 0]
+    night.through("train", [*lesson, *model], folder / "model", [])
+    night.through("tag", [*tag, folder / "undisturbed-tag"], folder / "undisturbed-tag", [])
+    return {"extract": extract, "tag": tag}, tuple({Path(uri).parent for uri in songs["uri"].to_pylist()})
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
