@@ -83,7 +83,7 @@ def conclusion(settings: DemoSettings, out: Path) -> str:
         encoder,
         "",
         f"tags      {out / 'tags'}  (Parquet: duckdb -c \"from '{out / 'tags'}/*.parquet'\")",
-        f"report    {out / 'evaluation' / 'report.md'}",
+        f"report    {out / 'evaluation' / 'report.html'}",
         f"model     {out / 'model' / 'README.md'}",
     ]
     if settings.music is not None:
