@@ -194,7 +194,7 @@ def resampled_roc_auc(
     A label's positives are laid out in order of score; each negative then adds its song's
     multiplicity to all positives above it, and half of it to those it ties with.
     """
-    from scipy.sparse import csr_array  # type: ignore[import-untyped]
+    from scipy.sparse import csr_array
 
     multiplicities_SR = np.ascontiguousarray(multiplicities_RS.T)
     songs, resamples = multiplicities_SR.shape
