@@ -104,8 +104,6 @@ def exit_code(summary: Summary, settings: RunSettings) -> int:
 def _tag_store(
     settings: TagSettings, store: Store, model: Model, labels: Phrases, manifest: pa.Table | None
 ) -> Summary:
-    import ray
-
     from mer_ray import pipelines
 
     options = _tag_options(settings, labels)
@@ -127,8 +125,8 @@ def _tag_store(
                 "model": settings.model,
                 "options": options,
                 "encoder": store.encoder,
-                "pending": ray.put(pending["track_id"].combine_chunks()),
-                "yardstick": ray.put(yardstick),
+                "pending": pending["track_id"].combine_chunks(),
+                "yardstick": yardstick,
             }
             graph = pipelines.tagging(parts, settings.output, output.token, workers, task)
         return _drive(output, graph, len(asked), len(pending))

@@ -154,18 +154,20 @@ def tagging(parts: list[str], output: str, token: str, workers: int, task: dict[
         output: the tags directory.
         token: of the run, see :func:`mer_ray.runs.commit`.
         workers: processes.
-        task: arguments of :class:`mer_ray.pipelines.TagSongs`.
+        task: the other arguments of :class:`mer_ray.pipelines.TagSongs`; the ids in ``pending`` and the
+            ``yardstick`` are put in the object store once, for all processes.
     """
     import ray
     from ray.data import ActorPoolStrategy
 
+    shared = {name: ray.put(task[name]) for name in ("pending", "yardstick")}
     # A block a part, so that a part is the unit of work.
     blocks = [pa.table({"part": [part]}) for part in parts]
     return ray.data.from_arrow(blocks).map_batches(
         TagSongs,
         batch_size=1,
         batch_format="pyarrow",
-        fn_constructor_kwargs={**task, "output": output, "token": token},
+        fn_constructor_kwargs={**task, **shared, "output": output, "token": token},
         compute=ActorPoolStrategy(size=workers),
         num_cpus=0.9,
     )
