@@ -14,6 +14,7 @@ import ctypes
 import json
 import os
 import random
+import select
 import shutil
 import signal
 import struct
@@ -80,6 +81,7 @@ class Reads:
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._folders = folders
         self._seen: list[tuple[float, str]] = []
+        self._over = threading.Event()
 
     def __enter__(self) -> Reads:
         self._descriptor = self._libc.inotify_init()
@@ -91,8 +93,8 @@ class Reads:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._libc.inotify_rm_watch(self._descriptor, 1)  # the listener wakes to a watch that is gone
-        self._thread.join(timeout=5)
+        self._over.set()
+        self._thread.join()
         os.close(self._descriptor)
 
     def again(self) -> list[float]:
@@ -106,14 +108,14 @@ class Reads:
         return times
 
     def _listen(self) -> None:
-        while True:
+        while not self._over.is_set():
+            if not select.select([self._descriptor], [], [], 0.2)[0]:
+                continue
             events, at = os.read(self._descriptor, 1 << 16), 0
             while at < len(events):
-                watch, mask, _, size = struct.unpack_from("iIII", events, at)
-                name = events[at + 16 : at + 16 + size].rstrip(b"\0").decode()
+                watch, _, _, size = struct.unpack_from("iIII", events, at)
+                name = os.fsdecode(events[at + 16 : at + 16 + size].rstrip(b"\0"))
                 at += 16 + size
-                if not mask & self._CLOSE_NOWRITE:
-                    return
                 if name:
                     self._seen.append((time.monotonic(), f"{watch}/{name}"))
 
