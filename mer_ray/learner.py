@@ -171,14 +171,7 @@ class Learner:
         batches = epoch_batches([len(one) for one in self._sets], draws, order_seed, epoch)
         for step, indices in enumerate(batches):
             generator = torch.Generator().manual_seed(stream_seed(options.seed, DRAWS, epoch, step))
-            self._optimizer.zero_grad(set_to_none=True)
-            align, regularization = self.batch_loss(indices, generator)
-            loss = align + options.lambda_ * regularization
-            if loss.requires_grad:  # not on a worker without rows, at the end of an epoch
-                loss.backward()
-            self.workers.add_gradients(list(self.projector.parameters()))
-            self._optimizer.step()
-            sums += [loss.item(), align.item(), regularization.item()]
+            sums += self.step(indices, generator)
         loss_mean, align_mean, regularization_mean = sums / (step + 1)
         score = self.workers.from_first(self.validate() if self.workers.rank == 0 else 0.0)
         metrics = {
@@ -195,6 +188,17 @@ class Learner:
             self._best_weights = _copy(self.projector)
         self.history.append({name: float(value) for name, value in metrics.items()})
         return self.history[-1]
+
+    def step(self, indices: Sequence[NDArray[np.int64]], generator: torch.Generator) -> tuple[float, float, float]:
+        """Learn from one batch (see :meth:`batch_loss`); returns loss, alignment and regularization."""
+        self._optimizer.zero_grad(set_to_none=True)
+        align, regularization = self.batch_loss(indices, generator)
+        loss = align + self._options.lambda_ * regularization
+        if loss.requires_grad:  # not on a worker without rows, at the end of an epoch
+            loss.backward()
+        self.workers.add_gradients(list(self.projector.parameters()))
+        self._optimizer.step()
+        return loss.item(), align.item(), regularization.item()
 
     def batch_loss(self, indices: Sequence[NDArray[np.int64]], generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Alignment summed over the datasets, and regularization over their joint batch.
@@ -262,7 +266,7 @@ class Learner:
         if not len(share):
             return torch.zeros(0, self.projector.shape.output_dim, device=self._device)
         counts = None if one.counts_S is None else one.counts_S[share]
-        projected: Tensor = self.projector(one.features_ND[one.windows_of(share)].to(self._device), counts)
+        projected: Tensor = self.projector(one.features_of(share).to(self._device), counts)
         return projected
 
     def _triplet(self, one: TrainingSet, truth_BL: Tensor, projected_BE: Tensor, generator: torch.Generator) -> Tensor:

@@ -31,10 +31,9 @@ def positive_targets(
     Returns:
         [b, E].
     """
-    weights_BL = truth_BL.float()
     if sample:
-        drawn_B = torch.multinomial(weights_BL, 1, generator=generator).squeeze(1)
-        return targets_LE[drawn_B]
+        return targets_LE[_draw_label(truth_BL, generator)]
+    weights_BL = truth_BL.float()
     return weights_BL @ targets_LE / weights_BL.sum(1, keepdim=True).clamp(min=1)
 
 
@@ -53,13 +52,14 @@ def negative_targets(
     Returns:
         [b, E] means, and [b] bool: False where a song has every label and so no wrong one.
     """
-    wrong_BL = ~truth_BL
     keys_BL = torch.rand(truth_BL.shape, generator=generator).masked_fill(truth_BL, -1.0)
-    count = min(count, truth_BL.shape[1])
-    keys_BN, drawn_BN = keys_BL.topk(count, dim=1)
-    weights_BN = (keys_BN >= 0).float()
-    sums_BE = torch.einsum("bn,bne->be", weights_BN, targets_LE[drawn_BN])
-    return sums_BE / weights_BN.sum(1, keepdim=True).clamp(min=1), wrong_BL.any(1)
+    if count == 1:
+        keys_BN, drawn_BN = keys_BL.max(dim=1, keepdim=True)  # four times as fast as topk
+    else:
+        keys_BN, drawn_BN = keys_BL.topk(min(count, truth_BL.shape[1]), dim=1)
+    weights_BN = (keys_BN >= 0).to(targets_LE.dtype)
+    sums_BE = F.embedding_bag(drawn_BN, targets_LE, mode="sum", per_sample_weights=weights_BN)
+    return sums_BE / weights_BN.sum(1, keepdim=True).clamp(min=1), keys_BN[:, 0] >= 0
 
 
 def triplet_loss(
@@ -86,8 +86,7 @@ def triplet_loss(
 
 def draw_clusters(truth_BL: Tensor, assignments_L: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """The cluster of each segment: that of one of its labels, drawn at random. [b] int64."""
-    drawn_B = torch.multinomial(truth_BL.float(), 1, generator=generator).squeeze(1)
-    return assignments_L[drawn_B]
+    return assignments_L[_draw_label(truth_BL, generator)]
 
 
 def alignment_regularization(projected_BE: Tensor, clusters_B: Tensor, form: Regularizer = "negative") -> Tensor:
@@ -115,6 +114,11 @@ def alignment_regularization(projected_BE: Tensor, clusters_B: Tensor, form: Reg
     others_B = (~same_BB).sum(1)
     mean_B = (cosine_BB * ~same_BB).sum(1) / others_B.clamp(min=1)
     return _masked_mean(F.relu(mean_B + 1), others_B > 0)
+
+
+def _draw_label(truth_BL: Tensor, generator: torch.Generator | None) -> Tensor:
+    """One true label of each row, all equally likely: [b] int64 (torch.multinomial takes three times as long)."""
+    return torch.rand(truth_BL.shape, generator=generator).masked_fill(~truth_BL, -1.0).argmax(dim=1)
 
 
 def _unit(vectors: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -45,6 +46,10 @@ class TrainingSet:
         starts = np.cumsum(counts) - counts
         pieces = [np.arange(starts[song], starts[song] + counts[song]) for song in drawn]
         return np.concatenate([np.zeros(0, np.int64), *pieces])
+
+    def features_of(self, drawn: NDArray[np.int64]) -> Tensor:
+        """Their features, [n, D]; plain indexing takes three times as long."""
+        return self.features_ND.index_select(0, torch.from_numpy(self.windows_of(drawn)))
 
     def draws_of(self, windows: int) -> int:
         """How many to draw for about so many windows, at least one."""

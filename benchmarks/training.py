@@ -1,0 +1,348 @@
+"""Training: what feeds the steps, against a Python loop over windows; two workers; a store of MTG-Jamendo's size.
+
+python -m benchmarks.training [--windows 210000] [--steps 20]
+
+Features are drawn at random, [windows, 3072] float16, with MTG-Jamendo's 56 words, two a song. The loop is a
+``torch.utils.data.Dataset`` that draws a window's negatives in Python and a collate function that stacks them, as
+the published code does; both train the same projector with the same settings. Everything on one thread a worker.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from benchmarks.measure import Line, take_turns
+from benchmarks.simulated_world import simulated_identity
+from mer_ray import losses
+from mer_ray.datasets import VOCABULARIES
+from mer_ray.features import features_column, store_schema
+from mer_ray.learner import Learner, LearnOptions, ValidationSet
+from mer_ray.projector import Projector, ProjectorShape
+from mer_ray.report import table
+from mer_ray.runs import commit
+from mer_ray.sampling import TrainingSet, epoch_batches
+from mer_ray.settings import TrainSettings, parse
+
+COMMAND = "python -m benchmarks.training"
+DIM, EMBEDDING, BATCH, LR = 3072, 384, 256, 2e-4
+CURVE_EPOCHS, CURVE_WINDOWS, CURVE_DIM = 8, 2048, 128
+NOTHING_MORE = ["--train=x", "--features=x", "--model=x", "--lambda=0"]
+
+
+def main() -> None:
+    """Print the lines as a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--windows", type=int, default=210_000, help="of the store (210000)")
+    parser.add_argument("--steps", type=int, default=20, help="steps that are timed (20)")
+    parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.worker:
+        return _worker(int(asked.worker[0]), int(asked.worker[1]), asked.worker[2], asked.steps)
+    lines = measure(asked.windows, asked.steps)
+    print(
+        table(
+            ["what", "baseline", "ours", "ratio"],
+            [[one.what, one.baseline, one.ours, f"{one.ratio:.2f}"] for one in lines],
+        )
+    )
+    return None
+
+
+def measure(windows: int = 210_000, steps: int = 20) -> list[Line]:
+    """All lines of this benchmark."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory(prefix="mer-ray-training-") as folder:
+        return [*_feed(steps), _curves(), _two_workers(steps, Path(folder)), *_start(windows, Path(folder))]
+
+
+def simulated_set(windows: int, dim: int, seed: int = 0) -> TrainingSet:
+    """Random features [windows, dim] that show the mean embedding of each song's words."""
+    words = len(VOCABULARIES["jamendo"])
+    generator = torch.Generator().manual_seed(seed)
+    songs = max(1, windows // 20)
+    truth = torch.zeros(songs, words, dtype=torch.bool)
+    truth.scatter_(1, torch.rand(songs, words, generator=generator).topk(2, dim=1).indices, True)
+    targets = torch.nn.functional.normalize(torch.randn(words, EMBEDDING, generator=generator), dim=1)
+    songs_N = torch.arange(windows) % songs
+    image = torch.randn(words, dim, generator=generator)
+    features = truth.float()[songs_N] @ image + 0.5 * torch.randn(windows, dim, generator=generator)
+    return TrainingSet("simulated", features.half(), songs_N, truth, targets, torch.arange(words))
+
+
+class WindowLoop(Dataset[dict[str, Tensor]]):
+    """The baseline: a window at a time, its wrong words drawn in Python."""
+
+    def __init__(self, one: TrainingSet, negatives: int) -> None:
+        self._one, self._negatives = one, negatives
+        self._labels = [set(row.nonzero()[:, 0].tolist()) for row in one.truth_SL]
+
+    def __len__(self) -> int:
+        return len(self._one.features_ND)
+
+    def __getitem__(self, at: int) -> dict[str, Tensor]:
+        one = self._one
+        labels = self._labels[int(one.songs_N[at])]
+        wrong: list[int] = []
+        while len(wrong) < self._negatives:
+            drawn = random.randint(0, len(one.targets_LE) - 1)
+            if drawn not in labels:
+                wrong.append(drawn)
+        return {
+            "source": one.features_ND[at],
+            "positive": one.targets_LE[list(labels)].mean(0),
+            "negative": one.targets_LE[wrong].mean(0),
+            "cluster": one.clusters_L[random.choice(list(labels))],
+        }
+
+
+def stacked(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The baseline's collate function."""
+    return {name: torch.stack([item[name] for item in items]) for name in items[0]}
+
+
+def fed(one: TrainingSet, epoch: int, steps: int) -> Iterator[dict[str, Tensor]]:
+    """What the learner feeds itself, batch by batch."""
+    for step, (picked,) in enumerate(epoch_batches([len(one)], BATCH, 0, epoch)):
+        if step == steps:
+            return
+        generator = torch.Generator().manual_seed(step)
+        truth = one.truth_SL[one.songs_N[picked]]
+        yield {
+            "source": one.features_of(picked),
+            "positive": losses.positive_targets(truth, one.targets_LE),
+            "negative": losses.negative_targets(truth, one.targets_LE, generator=generator)[0],
+            "cluster": losses.draw_clusters(truth, one.clusters_L, generator),
+        }
+
+
+def _feed(steps: int) -> list[Line]:
+    one = simulated_set(20_000, DIM)
+    loader = DataLoader(WindowLoop(one, 1), BATCH, shuffle=True, collate_fn=stacked)
+
+    def by_window() -> None:
+        for _ in zip(range(steps), loader, strict=False):
+            pass
+
+    def ours() -> None:
+        for _ in fed(one, 0, steps):
+            pass
+
+    pair = take_turns(by_window, ours)
+    learner = _learner(one, DIM)
+    batches = list(epoch_batches([len(one)], BATCH, 0, 0))[: steps // 2]
+    started = time.process_time()
+    for step, picked in enumerate(batches):
+        learner.step(picked, torch.Generator().manual_seed(step))
+    step_s = (time.process_time() - started) / len(batches)
+    windows = steps * BATCH
+    rates = [f"{windows / spent:,.0f} windows/s" for spent in (pair.baseline_s, pair.ours_s)]
+    share = pair.ours_s / steps / step_s
+    loop_share = pair.baseline_s / steps / step_s
+    return [
+        Line("feed, a Python loop over windows", rates[0], rates[1], pair.ratio, "≥ 10", COMMAND),
+        Line(
+            "feed's share of a step on a CPU (less is better)",
+            f"{loop_share:.1%}",
+            f"{share:.1%}",
+            share,
+            "≤ 0.10",
+            COMMAND,
+        ),
+    ]
+
+
+def _learner(one: TrainingSet, dim: int, epochs: int = 1) -> Learner:
+    settings = parse(TrainSettings, [*NOTHING_MORE, "--preset=paper", "--targets=labels", f"--epochs={epochs}"])
+    options = LearnOptions(**{name: getattr(settings, name) for name in LearnOptions.__dataclass_fields__})
+    torch.manual_seed(0)
+    rows = slice(0, 256)
+    truth = one.truth_SL[one.songs_N[rows]].numpy()
+    validation = ValidationSet(one.features_ND[rows].numpy(), truth, one.targets_LE.numpy(), 2)
+    return Learner(Projector(ProjectorShape(dim, EMBEDDING)), [one], [validation], options)
+
+
+def _curves() -> Line:
+    """The loss of both loops, epoch by epoch, from the same weights: only the draws differ."""
+    one = simulated_set(CURVE_WINDOWS, CURVE_DIM)
+    learner = _learner(one, CURVE_DIM, CURVE_EPOCHS)
+    ours = [learner.run_epoch()["align"] for _ in range(CURVE_EPOCHS)]
+    theirs = _curve_by_window(one)
+    apart = max(abs(one - two) for one, two in zip(ours, theirs, strict=True))
+    shown = [" ".join(f"{loss:.3f}" for loss in curve) for curve in (theirs, ours)]
+    return Line(
+        "loss by epoch, a Python loop (ratio: largest difference)", shown[0], shown[1], apart, "≤ 0.05", COMMAND
+    )
+
+
+def _curve_by_window(one: TrainingSet) -> list[float]:
+    random.seed(0)
+    projector = _learner(one, CURVE_DIM).projector.train()
+    optimizer = torch.optim.AdamW(projector.parameters(), lr=LR)
+    loader = DataLoader(WindowLoop(one, 1), BATCH, shuffle=True, collate_fn=stacked)
+    curve = []
+    for _ in range(CURVE_EPOCHS):
+        seen = []
+        for batch in loader:
+            optimizer.zero_grad(set_to_none=True)
+            usable = torch.ones(len(batch["source"]), dtype=torch.bool)
+            loss = losses.triplet_loss(projector(batch["source"]), batch["positive"], batch["negative"], usable)
+            loss.backward()
+            optimizer.step()
+            seen.append(loss.item())
+        curve.append(float(np.mean(seen)))
+    return curve
+
+
+def _two_workers(steps: int, folder: Path) -> Line:
+    """Steps of one process and of two, one thread each, in turn; seconds of a step are the first worker's median."""
+    times: dict[int, list[float]] = {1: [], 2: []}
+    for turn in range(3):
+        for size in (1, 2):
+            times[size].append(_step_seconds(size, steps, folder / f"meet-{turn}-{size}"))
+    one, two = median(times[1]), median(times[2])
+    ratio = median(a / b for a, b in zip(times[1], times[2], strict=True))
+    rates = [f"{BATCH / seconds:,.0f} windows/s" for seconds in (one, two)]
+    return Line("training steps, one worker against two", rates[0], rates[1], ratio, "≥ 1.6", COMMAND)
+
+
+def _step_seconds(size: int, steps: int, meeting: Path) -> float:
+    command = [sys.executable, "-m", "benchmarks.training", "--steps", str(steps), "--worker"]
+    workers = [
+        subprocess.Popen(
+            [*command, str(rank), str(size), str(meeting)], stdout=subprocess.PIPE, text=True, env=_alone()
+        )
+        for rank in range(size)
+    ]
+    outputs = [worker.communicate()[0] for worker in workers]
+    return float(outputs[0])
+
+
+def _alone() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+def _worker(rank: int, size: int, meeting: str, steps: int) -> None:
+    """A worker of `_two_workers`: prints the median seconds of a step."""
+    torch.set_num_threads(1)
+    if size > 1:
+        dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=size)
+    one = simulated_set(8_000, DIM)
+    learner = _learner(one, DIM)
+    seconds = []
+    for step, picked in enumerate(epoch_batches([len(one)], BATCH, 0, 0)):
+        if step == steps:
+            break
+        started = time.perf_counter()
+        learner.step(picked, torch.Generator().manual_seed(step))
+        seconds.append(time.perf_counter() - started)
+    if rank == 0:
+        print(median(seconds[2:]))
+    if size > 1:
+        dist.destroy_process_group()
+
+
+_LOAD = """
+import sys, time
+import numpy as np
+from mer_ray.features import Store, read_windows
+started = time.perf_counter()
+store = Store.open(sys.argv[1])
+import pyarrow.parquet as pq
+ids = [i for part in store.parts for i in pq.read_table(part, columns=["track_id"])["track_id"].to_pylist()]
+windows = read_windows([store], ids)
+import torch
+from mer_ray.sampling import TrainingSet
+one = TrainingSet("x", torch.from_numpy(windows.features), torch.from_numpy(windows.songs), None, None, None)
+from mer_ray.corpus import Corpus
+Corpus(sets=[one]).feature_scale()
+seconds = time.perf_counter() - started
+peak = open("/proc/self/status").read().split("VmHWM:")[1].split()[0]
+print(seconds, int(peak) / 2**20, len(windows.features))
+"""
+
+
+def _start(windows: int, folder: Path) -> list[Line]:
+    """Seconds and memory until the first step: reading a simulated store and measuring its features' scale."""
+    store = folder / "features"
+    _write_store(windows, store)
+    plain = _run(_PLAIN_READ, store)
+    ours = _run(_LOAD, store)
+    size = windows * DIM * 2 / 2**30
+    return [
+        Line(
+            f"start of training on {windows:,} windows, pyarrow's read alone",
+            f"{plain[0]:.0f} s",
+            f"{ours[0]:.0f} s",
+            plain[0] / ours[0],
+            "< 60 s",
+            COMMAND,
+        ),
+        Line(
+            "memory of a worker, the features alone (less is better)",
+            f"{size:.2f} GiB",
+            f"{ours[1]:.2f} GiB",
+            ours[1] / size,
+            "< 4 GB",
+            COMMAND,
+        ),
+    ]
+
+
+_PLAIN_READ = """
+import sys, time
+import pyarrow.dataset as ds
+started = time.perf_counter()
+for batch in ds.dataset(sys.argv[1], exclude_invalid_files=True).to_batches(): pass
+print(time.perf_counter() - started)
+"""
+
+
+def _run(script: str, store: Path) -> list[float]:
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(store)], capture_output=True, text=True, check=True, env=_alone()
+    )
+    return [float(word) for word in done.stdout.split()]
+
+
+def _write_store(windows: int, store: Path) -> None:
+    """A store of random features, 20 windows a song, 256 songs a part."""
+    identity = simulated_identity(DIM, 0)
+    rng = np.random.default_rng(0)
+    drawn = rng.standard_normal((20 * 256, DIM), np.float32).astype(np.float16)
+    store.mkdir(parents=True)
+    for start in range(0, windows // 20, 256):
+        count = min(256, windows // 20 - start)
+        ids = [f"simulated/{at}" for at in range(start, start + count)]
+        columns: dict[str, Any] = {
+            "track_id": ids,
+            "uri": ids,
+            "status": ["ok"] * count,
+            "error_class": pa.nulls(count, pa.string()),
+            "error": pa.nulls(count, pa.string()),
+            "duration_s": [200.0] * count,
+            "truncated": [False] * count,
+            "bad_packets": [0] * count,
+            "features": features_column(list(np.roll(drawn, start, axis=1)[: 20 * count].reshape(count, 20, DIM)), DIM),
+        }
+        commit(str(store), pa.table(columns, store_schema(identity, DIM)))
+
+
+if __name__ == "__main__":
+    main()
