@@ -19,6 +19,8 @@ from mer_ray.learner import ValidationSet
 from mer_ray.projector import Context
 from mer_ray.sampling import TrainingSet
 
+_CHUNK = 1024  # windows, 25 MB in double precision
+
 
 @dataclass
 class Corpus:
@@ -79,9 +81,11 @@ class Corpus:
 
     def feature_scale(self) -> tuple[Tensor, Tensor]:
         """Mean and deviation of each dimension over all training windows: [D] and [D], in bounded memory."""
-        count = sum(len(one) for one in self.sets)
-        mean = sum(chunk.double().sum(0) for one in self.sets for chunk in one.features_ND.split(8192)) / count
-        squares = (((chunk.double() - mean) ** 2).sum(0) for one in self.sets for chunk in one.features_ND.split(8192))
+        count = sum(len(one.features_ND) for one in self.sets)
+        mean = sum(chunk.double().sum(0) for one in self.sets for chunk in one.features_ND.split(_CHUNK)) / count
+        squares = (
+            ((chunk.double() - mean) ** 2).sum(0) for one in self.sets for chunk in one.features_ND.split(_CHUNK)
+        )
         variance = torch.as_tensor(sum(squares)) / count
         return torch.as_tensor(mean).float(), variance.sqrt().float()
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -33,6 +35,11 @@ STATUS_FIELDS = [
 """The columns that say what became of a song; every table of songs begins with them."""
 
 STATUS_COLUMNS = [field.name for field in STATUS_FIELDS]
+
+STATUS_AHEAD, FEATURES_AHEAD = 16, 4
+"""Parts that are read at a time: many where a request is all it takes, few where a part is tens of MB."""
+
+_WINDOW_COLUMNS = ["track_id", "status", "error_class", "features"]
 
 Identity = dict[str, Any]
 """An encoder's identity as stored: name, revision, weights_sha256, licence, layers, ..."""
@@ -138,18 +145,25 @@ def part_uris(uri: str) -> list[str]:
     return [storage.join(uri, name) for name in names if name.startswith("part-") and name.endswith(".parquet")]
 
 
-def read_columns(parts: Sequence[str], columns: list[str]) -> Iterator[tuple[str, pa.Table | None]]:
-    """Read some columns of many parts, several in flight; None for a part that is no Parquet file."""
+def read_columns(
+    parts: Sequence[str], columns: list[str], ahead: int = STATUS_AHEAD
+) -> Iterator[tuple[str, pa.Table | None]]:
+    """Read some columns of many parts, ``ahead`` of them at a time; None for a part that is no Parquet file."""
 
-    def read(part: str) -> tuple[str, pa.Table | None]:
+    def read(part: str) -> pa.Table | None:
         try:
-            return part, storage.read_table(part, columns)
+            return storage.read_table(part, columns)
         except pa.ArrowInvalid:
-            return part, None
+            return None
 
-    with ThreadPoolExecutor(max_workers=16) as pool:
-        for start in range(0, len(parts), 64):
-            yield from pool.map(read, parts[start : start + 64])
+    queue = iter(parts)
+    with ThreadPoolExecutor(max_workers=ahead) as pool:
+        waiting = deque((part, pool.submit(read, part)) for part in islice(queue, ahead))
+        while waiting:
+            part, table = waiting.popleft()
+            yield part, table.result()
+            # The next one is asked for only now, so that never more than these are in memory.
+            waiting.extend((part, pool.submit(read, part)) for part in islice(queue, 1))
 
 
 @dataclass(frozen=True)
@@ -181,31 +195,56 @@ class Windows:
 
 
 def read_windows(stores: Sequence[Store], track_ids: Collection[str]) -> Windows:
-    """Read the windows of these songs from one or several stores, in the order of ``track_ids``."""
+    """Read the windows of these songs from one or several stores, in the order of ``track_ids``.
+
+    Memory is that of the windows and of a few parts: what has been read is let go as it is put in its place.
+    """
     wanted = pa.array(list(track_ids), pa.string())
-    found: dict[str, NDArray[np.float16]] = {}
     absent = dict.fromkeys(track_ids, "not in the feature store")
+    pieces: list[NDArray[np.float16]] = []
+    found: dict[str, tuple[int, int, int]] = {}  # piece, first window in it, windows
     for store in stores:
-        for part, whole in read_columns(store.parts, ["track_id", "status", "error_class", "features"]):
+        for part, whole in read_columns(store.parts, _WINDOW_COLUMNS, FEATURES_AHEAD):
             if whole is None:
                 raise InputError(
                     f"features {part}: not a readable Parquet file; run extract again, it mends the store."
                 )
             table = whole.filter(pc.is_in(whole["track_id"], value_set=wanted))
             flat, counts = window_arrays(table["features"])
-            pieces = np.split(flat, np.cumsum(counts)[:-1]) if len(counts) else []
-            for track_id, error_class, piece in zip(
-                table["track_id"].to_pylist(), table["error_class"].to_pylist(), pieces, strict=True
+            for track_id, error_class, start, count in zip(
+                table["track_id"].to_pylist(),
+                table["error_class"].to_pylist(),
+                (np.cumsum(counts) - counts).tolist(),
+                counts.tolist(),
+                strict=True,
             ):
-                if len(piece):
-                    found[track_id] = piece
+                if count:
+                    found[track_id] = (len(pieces), start, count)
                     absent.pop(track_id, None)
                 elif track_id in absent:
                     absent[track_id] = f"failed: {error_class}"
+            pieces.append(flat)
     ids = [track_id for track_id in track_ids if track_id in found]
-    counts = np.array([len(found[track_id]) for track_id in ids], np.int64)
-    features = np.concatenate([np.zeros((0, stores[0].dim), np.float16), *(found[track_id] for track_id in ids)])
+    counts = np.array([found[track_id][2] for track_id in ids], np.int64)
+    features = _gathered(pieces, [found[track_id] for track_id in ids], stores[0].dim)
     return Windows(features, np.repeat(np.arange(len(ids)), counts), ids, absent)
+
+
+def _gathered(
+    pieces: list[NDArray[np.float16]], songs: Sequence[tuple[int, int, int]], dim: int
+) -> NDArray[np.float16]:
+    """The windows of (piece, first window, windows) in this order, [n, dim]; ``pieces`` are let go one by one."""
+    ends = np.cumsum([0, *(count for _, _, count in songs)])
+    features = np.empty((int(ends[-1]), dim), np.float16)
+    in_piece: dict[int, list[int]] = {}
+    for at, (piece, _, _) in enumerate(songs):
+        in_piece.setdefault(piece, []).append(at)
+    for piece in reversed(range(len(pieces))):
+        flat = pieces.pop()
+        for at in in_piece.get(piece, ()):
+            _, start, count = songs[at]
+            features[ends[at] : ends[at + 1]] = flat[start : start + count]
+    return features
 
 
 def _schema(part: str) -> pa.Schema:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from mer_ray.corpus import Corpus
 from mer_ray.learner import Learner, ValidationSet
 from mer_ray.projector import Projector, ProjectorShape, project
 from mer_ray.sampling import TrainingSet
@@ -74,6 +75,14 @@ def test_an_epoch_draws_whole_songs_and_every_window_once() -> None:
     assert one.windows_of(np.array([3, 0])).tolist() == [6, 7, 8, 9, 0, 1]
     assert sorted(one.windows_of(np.random.default_rng(0).permutation(4))) == list(range(10))
     assert one.draws_of(5) == 2
+
+
+def test_features_are_scaled_alike_whether_songs_or_windows_are_drawn() -> None:
+    whole_songs = training_set(np.array([2, 3, 1, 4]))
+    windows = replace(whole_songs, counts_S=None)
+    for one, other in zip(*(Corpus(sets=[each]).feature_scale() for each in (whole_songs, windows)), strict=True):
+        assert torch.equal(one, other)
+    torch.testing.assert_close(one, windows.features_ND.float().std(0, correction=0))
 
 
 def test_songs_can_be_learned_from_their_windows_together() -> None:
