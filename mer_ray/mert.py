@@ -8,7 +8,7 @@ no code from the hub is run. Features are hidden states averaged over time and c
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
@@ -78,6 +78,9 @@ class MertEncoder:
         self._dtype = getattr(torch, identity.dtype)
         torch.nn.Module.to(model, device=device, dtype=self._dtype)
         model.eval()
+        if device.type == "cpu":
+            extractor: Any = model.feature_extractor
+            extractor.forward = _one_by_one(extractor.forward)
 
     @property
     def dim(self) -> int:
@@ -117,6 +120,15 @@ class MertEncoder:
         finally:
             for handle in handles:
                 handle.remove()
+
+
+def _one_by_one(convolve: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The convolutions window by window: at their first layer a window is 100 MB, a batch more than all the rest."""
+
+    def each(windows_BS: Tensor) -> Tensor:
+        return torch.cat([convolve(window_1S) for window_1S in windows_BS.split(1)])
+
+    return each
 
 
 def normalize(windows_BS: Tensor) -> Tensor:

@@ -1,0 +1,191 @@
+"""Windows to features: ours against a loop that keeps all hidden states, on a CPU and, where there is one, on a GPU.
+
+python -m benchmarks.encode [--windows 16] [--batch 8] [--device cpu|cuda] [--encoder random]
+
+The loop is what one writes first: ``output_hidden_states=True``, all 13 states stacked, averaged over time, four
+kept. Both encode the same windows of music in batches; features must agree, and the worst window's cosine is printed.
+On a GPU each step of the way is a row: float32, bfloat16 weights, pooling inside the forward, compiled; with its share
+of the card's own bf16 peak, as a large matrix product reaches it in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from benchmarks.cost import GFLOP_A_WINDOW
+from benchmarks.measure import Line, take_turns
+from benchmarks.songs import songs_of
+from mer_ray.audio import decode_windows
+from mer_ray.mert import LAYERS, load_encoder, normalize
+from mer_ray.report import table
+
+COMMAND = "python -m benchmarks.encode"
+Encode = Callable[[NDArray[np.float32]], Tensor]
+
+
+def main() -> None:
+    """Print the lines as a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--music", type=Path, help="folder of songs; composed if not given")
+    parser.add_argument("--windows", type=int, default=16, help="to encode (16)")
+    parser.add_argument("--batch", type=int, default=8, help="windows in one forward pass (8)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
+    parser.add_argument("--encoder", default="random", help="as of extract (random: full size, untrained)")
+    parser.add_argument("--peak", choices=["ours", "loop"], help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.peak:
+        return _print_peak(asked.peak, asked.encoder, asked.batch)
+    windows = music(asked.music, asked.windows)
+    if asked.device == "cpu":
+        lines = measure(windows, asked.batch, asked.encoder)
+        rows = [[one.what, one.baseline, one.ours, f"{one.ratio:.2f}"] for one in lines]
+        print(table(["what", "baseline", "ours", "ratio"], rows))
+    else:
+        print(gpu_table(windows, asked.batch, asked.encoder))
+    return None
+
+
+def music(folder: Path | None, count: int) -> NDArray[np.float32]:
+    """So many windows of songs, [count, samples]."""
+    with TemporaryDirectory(prefix="mer-ray-encode-") as scratch:
+        pieces = [decode_windows(path).windows for path in songs_of(folder, 8, Path(scratch))]
+    full = np.concatenate([piece for piece in pieces if piece.shape[1] == pieces[0].shape[1]])
+    return np.resize(full, (count, full.shape[1]))
+
+
+def loop(encoder: str, device: str = "cpu", dtype: str = "float32") -> Encode:
+    """The baseline: every state kept, stacked and averaged."""
+    model = load_encoder(encoder, device="cpu", dtype=dtype).model
+    if "forward" in vars(model.feature_extractor):
+        del vars(model.feature_extractor)["forward"]  # the convolutions of the whole batch at once
+    torch.nn.Module.to(model, device)
+
+    def encode(windows_BS: NDArray[np.float32]) -> Tensor:
+        with torch.inference_mode():
+            inputs = normalize(torch.from_numpy(windows_BS).to(device)).to(getattr(torch, dtype))
+            states = model(inputs, output_hidden_states=True).hidden_states
+            pooled = torch.stack(states, dim=1).float().mean(dim=2)
+            return pooled[:, list(LAYERS)].flatten(1).cpu()
+
+    return encode
+
+
+def measure(windows: NDArray[np.float32], batch: int = 8, encoder: str = "random") -> list[Line]:
+    """The lines of a CPU."""
+    ours, baseline = load_encoder(encoder, device="cpu"), loop(encoder)
+    worst = worst_cosine(_in_batches(ours, windows, batch), _in_batches(baseline, windows, batch))
+    assert worst >= 0.9999, f"features differ: cosine {worst:.6f}"
+    pair = take_turns(
+        lambda: _in_batches(baseline, windows, batch), lambda: _in_batches(ours, windows, batch), rounds=3
+    )
+    speeds = [f"{len(windows) / spent:.2f} windows/s" for spent in (pair.baseline_s, pair.ours_s)]
+    peaks = [_peak_mb(which, encoder, batch) for which in ("loop", "ours")]
+    return [
+        Line("encode on a CPU, all states kept", speeds[0], speeds[1], pair.ratio, "≥ 1", COMMAND),
+        Line(
+            "memory of an encoder on a CPU, all states kept (less is better)",
+            f"{peaks[0]:,.0f} MiB",
+            f"{peaks[1]:,.0f} MiB",
+            peaks[1] / peaks[0],
+            "≤ 0.5",
+            COMMAND,
+        ),
+        Line("cosine of features, all states kept, worst window", "1", f"{worst:.7f}", worst, "≥ 0.9999", COMMAND),
+    ]
+
+
+def worst_cosine(ours: Tensor, others: Tensor) -> float:
+    """The cosine of the two features of the window where they differ most."""
+    return float(torch.nn.functional.cosine_similarity(ours.double(), others.double(), dim=1).min())
+
+
+def gpu_table(windows: NDArray[np.float32], batch: int, encoder: str) -> str:
+    """Each step's speed, gain and cosine to float32, as Markdown; the card's name and peak above it."""
+    peak = _peak_tflops()
+    exact = _in_batches(load_encoder(encoder, device="cuda", dtype="float32"), windows, batch)
+    rows: list[list[str]] = []
+    first = 0.0
+    for name, encode in _steps(encoder):
+        features = _in_batches(encode, windows, batch)  # also warms up
+        speed = _windows_a_second(encode, windows, batch)
+        first = first or speed
+        share = speed * GFLOP_A_WINDOW / 1000 / peak
+        cosine = worst_cosine(features, exact)
+        rows.append([name, f"{speed:,.0f}", f"{speed / first:.2f}", f"{share:.0%}", f"{cosine:.6f}"])
+    header = ["step", "windows/s", "times the first", "of the bf16 peak", "worst cosine to float32"]
+    return f"{torch.cuda.get_device_name()}, bf16 peak {peak:,.0f} TFLOP/s\n\n{table(header, rows)}"
+
+
+def _steps(encoder: str) -> list[tuple[str, Encode]]:
+    compiled = load_encoder(encoder, device="cuda", dtype="bfloat16")
+    compiled.model.compile()
+    return [
+        ("all states kept, float32", loop(encoder, "cuda")),
+        ("all states kept, bfloat16 weights", loop(encoder, "cuda", "bfloat16")),
+        ("pooled inside the forward, bfloat16", load_encoder(encoder, device="cuda", dtype="bfloat16")),
+        ("the same, compiled", compiled),
+    ]
+
+
+def _in_batches(encode: Encode, windows: NDArray[np.float32], batch: int) -> Tensor:
+    return torch.cat([encode(windows[at : at + batch]) for at in range(0, len(windows), batch)])
+
+
+def _windows_a_second(encode: Encode, windows: NDArray[np.float32], batch: int) -> float:
+    seconds = []
+    for _ in range(5):
+        torch.cuda.synchronize()
+        started = time.perf_counter()
+        _in_batches(encode, windows, batch)
+        torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - started)
+    return len(windows) / median(seconds)
+
+
+def _peak_tflops(size: int = 8192, rounds: int = 20) -> float:
+    """What a large bf16 matrix product reaches."""
+    left, right = (torch.randn(size, size, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    seconds = []
+    for _ in range(5):
+        torch.cuda.synchronize()
+        started = time.perf_counter()
+        for _ in range(rounds):
+            left @ right
+        torch.cuda.synchronize()
+        seconds.append((time.perf_counter() - started) / rounds)
+    return 2 * size**3 / min(seconds) / 1e12
+
+
+def _peak_mb(which: str, encoder: str, batch: int) -> float:
+    command = [sys.executable, "-m", "benchmarks.encode", "--peak", which, "--encoder", encoder, "--batch", str(batch)]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def _print_peak(which: str, encoder: str, batch: int) -> None:
+    """What one batch adds to the memory of a process that holds the encoder, in MiB."""
+    encode: Any = load_encoder(encoder, device="cpu") if which == "ours" else loop(encoder)
+    noise = np.random.default_rng(0).standard_normal((batch, 240_000), np.float32)
+    before = _high_water_mb()
+    encode(noise)
+    print(_high_water_mb() - before)
+
+
+def _high_water_mb() -> float:
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
+
+
+if __name__ == "__main__":
+    main()
