@@ -107,7 +107,7 @@ def receipts(graph: Dataset) -> Iterator[dict[str, Any]]:
         refused = _storage_error(error)
         if refused is None:
             raise
-        raise refused from None
+        raise StorageError(str(refused).partition("\n")[0]) from None  # below it Ray adds advice of its own
 
 
 def decode_songs(songs: pa.Table, **decoding: Any) -> Iterator[pa.Table]:

@@ -21,15 +21,19 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def night(world: Path, model: Path, s3: S3Server) -> str:
-    """A place in the bucket with thirty songs, their table and a model."""
+def night(world: Path, s3: S3Server) -> str:
+    """A place in the bucket with thirty songs and their table."""
     uri = f"s3://{s3.bucket}/night"
-    songs = [world / "demo-gems.tsv", *(world / "demo-gems").iterdir()]
-    files = {str(file.relative_to(world)): file for file in songs}
-    files |= {f"model/{file.relative_to(model)}": file for file in model.rglob("*") if file.is_file()}
-    for name, file in files.items():
-        storage.write_bytes(storage.join(uri, name), file.read_bytes())
+    copy(world / "demo-gems", f"{uri}/demo-gems")
+    storage.write_bytes(f"{uri}/demo-gems.tsv", (world / "demo-gems.tsv").read_bytes())
     return uri
+
+
+def copy(folder: Path, uri: str) -> None:
+    """Put all files below a folder into the bucket."""
+    for file in folder.rglob("*"):
+        if file.is_file():
+            storage.write_bytes(storage.join(uri, str(file.relative_to(folder))), file.read_bytes())
 
 
 def summary(uri: str) -> dict[str, Any]:
@@ -47,9 +51,10 @@ def assert_same_features(uri: str, store: Path) -> None:
 
 
 def test_a_bad_night_loses_nothing_doubles_nothing_and_says_what_it_repeated(
-    night: str, store: Path, job: Job, faults: FaultyProxy
+    night: str, store: Path, model: Path, job: Job, faults: FaultyProxy
 ) -> None:
     songs, features, tags = r"/night/demo-gems/", f"{night}-features", f"{night}-tags"
+    copy(model, f"{night}-model")
     faults.inject(
         Fault("503", path=songs, share=0.3, times=2),
         Fault("reset", path=songs, share=0.2, times=2),
@@ -68,7 +73,7 @@ def test_a_bad_night_loses_nothing_doubles_nothing_and_says_what_it_repeated(
     assert run["fetch_retry_s"] > 0
     assert f"{repeated} fetches repeated" in printed
     assert_same_features(features, store)
-    labels = ("--model", f"{night}/model", "--labels", "gems")
+    labels = ("--model", f"{night}-model", "--labels", "gems")
     assert "repeated" not in done(job("tag", "--features", features, *labels, "--output", tags))
     assert Counter(rows(tags)["track_id"].to_pylist()) == Counter(rows(features)["track_id"].to_pylist())
 
