@@ -99,11 +99,9 @@ def receipts(graph: Dataset) -> Iterator[dict[str, Any]]:
     Raises:
         StorageError: one that ended a worker, without the worker's story.
     """
-    from ray.exceptions import RayError
-
     try:
         yield from graph.iter_rows()
-    except RayError as error:
+    except Exception as error:  # what Ray Data raises need be no error of Ray's
         refused = _storage_error(error)
         if refused is None:
             raise
@@ -278,7 +276,7 @@ def _unpacked(song: dict[str, Any]) -> list[NDArray[np.float32]]:
 def _storage_error(error: BaseException | None) -> StorageError | None:
     """The StorageError among the causes of what Ray raised."""
     while error is not None and type(error) is not StorageError:
-        error = getattr(error, "cause", None) or error.__cause__
+        error = getattr(error, "cause", None) or error.__cause__ or error.__context__
     return error
 
 
