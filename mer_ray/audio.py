@@ -37,7 +37,7 @@ from mer_ray.decoders import (
     openers,
 )
 
-__all__ = ["SAMPLE_RATE", "WINDOW_SECONDS", "AudioError", "DecodedTrack", "decode_windows", "fetch"]
+__all__ = ["SAMPLE_RATE", "WINDOW_SECONDS", "AudioError", "DecodedTrack", "Repeats", "decode_windows", "fetch"]
 
 SAMPLE_RATE = 24_000
 """Hz, the rate MERT was trained at."""
@@ -47,14 +47,24 @@ MIN_SECONDS = 0.1
 """Shortest usable piece: below 400 samples MERT's convolutions yield no frame, and 0.1 s yields seven."""
 SILENCE_PEAK = 1e-4
 """A song that never exceeds this (-80 dB of full scale, three steps of 16 bits: dither) is silent."""
-FETCH_ATTEMPTS = 3
-"""Tries of one fetch before an ``io_error`` is final; the S3 client retries within each."""
+FETCH_ATTEMPTS = 7
+"""Tries of one fetch before an ``io_error`` is final; each is one request."""
+FETCH_WAIT_S = 0.5
+"""Wait before the first repeat, on average; each further one takes twice as long, half a minute in all."""
 
 _GROWTH = 60 * SAMPLE_RATE
 _TRAILING_TAGS = 16_384  # bytes after the last frame that need no second look
 _WORTH_CHANGING = SAMPLE_RATE // 2  # the libraries differ by a frame or two where a file ends
 
 AudioSource = bytes | str | os.PathLike[str] | BinaryIO
+
+
+@dataclass
+class Repeats:
+    """How often fetches were tried again, and the seconds that failed tries and waits took."""
+
+    count: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -99,19 +109,29 @@ def decode_windows(
     return _cut(recording, window_samples, keep_tail)
 
 
-def fetch(uri: str) -> bytes | str:
+def fetch(uri: str, repeats: Repeats | None = None) -> bytes | str:
     """A song ready for :func:`decode_windows`: an ``s3://`` object's bytes, or a local path to stream from.
 
-    Raises AudioError ``not_found``, ``forbidden``, or ``io_error`` once it has been retried.
+    Args:
+        uri: where it lies.
+        repeats: counts the tries after the first.
+
+    Raises:
+        AudioError: ``not_found``, ``forbidden``, or ``io_error`` once it has been retried.
+        StorageError: there are no credentials, or they have expired: no other song could be fetched either.
     """
+    repeats = Repeats() if repeats is None else repeats
     for attempt in range(1, FETCH_ATTEMPTS + 1):
+        started = time.monotonic()
         try:
             return _fetch_s3(uri) if storage.is_s3(uri) else _check_local(uri)
         except AudioError as error:
             if error.error_class != "io_error" or attempt == FETCH_ATTEMPTS:
                 raise
         # Jitter keeps a thousand workers from coming back to a struggling server all at once.
-        time.sleep(2**attempt / 4 * random.uniform(0.5, 1.5))
+        time.sleep(FETCH_WAIT_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
+        repeats.count += 1
+        repeats.seconds += time.monotonic() - started
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
@@ -349,17 +369,14 @@ def _check_local(uri: str) -> str:
 
 def _fetch_s3(uri: str) -> bytes:
     """The whole object in one get: many small ranges are an order of magnitude slower."""
-    import aiohttp
-    from botocore.exceptions import BotoCoreError, NoCredentialsError, PartialCredentialsError
-
     try:
-        return storage.read_bytes(uri)
-    except OSError as error:
-        raise _from_os_error(uri, error) from error
-    except (NoCredentialsError, PartialCredentialsError) as error:
-        raise AudioError("forbidden", f"{uri}: {error}. Set the AWS credentials or a role.") from error
-    except (BotoCoreError, aiohttp.ClientError) as error:
-        raise AudioError("io_error", f"{uri}: {error}. Try again with --retry-failed.") from error
+        return storage.read_once(uri)
+    except storage.failures(uri) as error:
+        if storage.credentials_gone(error):
+            raise storage.refusal(uri, "read", error) from error
+        if isinstance(error, OSError):
+            raise _from_os_error(uri, error) from error
+        raise _io_error(uri, error) from error
 
 
 def _from_os_error(uri: object, error: OSError) -> AudioError:
@@ -371,4 +388,9 @@ def _from_os_error(uri: object, error: OSError) -> AudioError:
         return AudioError("forbidden", f"{uri}: access denied. Check the permissions or credentials.")
     if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
         return AudioError("not_found", f"{uri}: {error.strerror}. Check the catalogue.")
-    return AudioError("io_error", f"{uri}: {error}. Try again with --retry-failed.")
+    return _io_error(uri, error)
+
+
+def _io_error(uri: object, error: Exception) -> AudioError:
+    reason = str(error).rstrip(".") or type(error).__name__
+    return AudioError("io_error", f"{uri}: {reason}. Try again with --retry-failed.")

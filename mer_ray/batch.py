@@ -87,10 +87,12 @@ def tag(settings: TagSettings) -> Summary:
 def report(summary: Summary, uri: str) -> None:
     """Print what came of a run."""
     classes = ", ".join(f"{count:,} {name}" for name, count in summary["error_classes"].items())
+    run = summary["this_run"]
+    repeated = f", {run['fetch_retries']:,} fetches repeated ({run['fetch_retry_s']:,.1f} s)"
     print(
         f"{summary['job']}: {summary['ok']:,} ok, {summary['failed']:,} failed{f' ({classes})' if classes else ''}, "
         f"{summary['audio_seconds'] / 3600:,.2f} h of audio in {uri}; "
-        f"this run {summary['this_run']['seconds']:,.1f} s",
+        f"this run {run['seconds']:,.1f} s{repeated if run['fetch_retries'] else ''}",
         flush=True,
     )
 
@@ -136,21 +138,23 @@ def _drive(output: OutputDirectory, graph: Any, total: int, pending: int) -> Sum
     """Run a graph to its end, printing progress, and account for every song."""
     from mer_ray import pipelines
 
-    busy = {"decode_s": 0.0, "encode_s": 0.0}
+    costs = dict.fromkeys(pipelines.COSTS, 0.0)
     with Progress(output.job, total, done=total - pending, watch=output.check_lock) as progress:
         for receipt in pipelines.receipts(graph) if graph is not None else ():
             progress.add(receipt["songs"], receipt["failed"], receipt["audio_s"])
-            for stage in busy:
-                busy[stage] += receipt[stage]
+            for name in costs:
+                costs[name] += receipt[name]
             if progress.trouble is not None:
                 raise progress.trouble
     rate = progress.audio_s / max(progress.seconds, 1e-9)
+    retries = int(costs.pop("fetch_retries"))
     return output.finish(
         songs=pending,
         failed=progress.failed,
         work_seconds=round(progress.seconds, 2),
         audio_hours_per_hour=round(rate, 1),
-        **{name: round(seconds, 2) for name, seconds in busy.items()},
+        fetch_retries=retries,
+        **{name: round(seconds, 2) for name, seconds in costs.items()},
     )
 
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mer_ray import storage
-from mer_ray.errors import InputError
+from mer_ray.errors import InputError, StorageError
 
 SplitRule = Literal["seeded", "ordered"]
 Cal500Truth = Literal["paper", "reference", "published"]
@@ -316,17 +316,14 @@ def _with_splits(songs: list[Song], split: SplitRule, seed: int) -> list[Song]:
 @contextmanager
 def readable(uri: str) -> Iterator[None]:
     """Turn a failure to read ``uri`` into the user's error."""
-    errors: tuple[type[Exception], ...] = (OSError,)
-    if storage.is_s3(uri):
-        # Missing credentials and unreachable endpoints are no OSError; imported late because it is slow.
-        from botocore.exceptions import BotoCoreError
-
-        errors = (OSError, BotoCoreError)
     try:
-        yield
+        with storage.guarded(uri):
+            yield
+    except StorageError:
+        raise
     except FileNotFoundError as error:
         raise InputError(f"{uri}: not found; check the path.") from error
-    except errors as error:
+    except OSError as error:
         raise InputError(f"{uri}: cannot be read ({error}); check the path and its permissions.") from error
 
 

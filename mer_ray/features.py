@@ -138,11 +138,8 @@ def open_stores(uris: Sequence[str]) -> list[Store]:
 
 def part_uris(uri: str) -> list[str]:
     """The committed parts of an output directory, in name order."""
-    fs, path = storage.filesystem(uri)
-    if not fs.exists(path):
-        return []
-    names = sorted(entry.rsplit("/", 1)[-1] for entry in fs.ls(path, detail=False))
-    return [storage.join(uri, name) for name in names if name.startswith("part-") and name.endswith(".parquet")]
+    names = [name for name in storage.names(uri) if name.startswith("part-") and name.endswith(".parquet")]
+    return [storage.join(uri, name) for name in names]
 
 
 def read_columns(
@@ -250,7 +247,7 @@ def _gathered(
 def _schema(part: str) -> pa.Schema:
     fs, path = storage.filesystem(part)
     try:
-        with fs.open(path, "rb") as file:
+        with storage.guarded(part), fs.open(path, "rb") as file:
             return pq.read_schema(file)
     except pa.ArrowInvalid as error:
         raise InputError(f"features {part}: not a readable Parquet file; extract again into a new folder.") from error

@@ -34,8 +34,9 @@ from typing import Any
 
 import numpy as np
 
-from mer_ray.audio import SAMPLE_RATE, AudioError, DecodedTrack, decode_windows, fetch
+from mer_ray.audio import SAMPLE_RATE, AudioError, DecodedTrack, Repeats, decode_windows, fetch
 from mer_ray.decoders import Samples
+from mer_ray.errors import StorageError
 
 Row = dict[str, Any]
 
@@ -79,9 +80,9 @@ def room_for(max_seconds: float) -> int:
     return 1_000 + round(2 * 4 * SAMPLE_RATE * max_seconds / 1e6)
 
 
-def read_song(uri: str, **options: Any) -> DecodedTrack:
-    """Fetch and decode a song; what the child runs. Raises AudioError."""
-    return decode_windows(fetch(uri), **options)
+def read_song(uri: str, repeats: Repeats, **options: Any) -> DecodedTrack:
+    """Fetch and decode a song; what the child runs. Raises what :func:`mer_ray.audio.fetch` does."""
+    return decode_windows(fetch(uri, repeats), **options)
 
 
 @cache
@@ -113,12 +114,18 @@ class SongDecoder:
         Args:
             uri: where it lies.
             options: of :func:`mer_ray.audio.decode_windows`.
+
+        Raises:
+            StorageError: no song can be fetched any more, see :func:`mer_ray.audio.fetch`.
         """
         ends: list[str] = []
         while len(ends) <= CRASH_RETRIES:
             try:
                 with self._connected() as child:
-                    return child.ask({"uri": uri, "options": options}, self._limits.seconds)
+                    row = child.ask({"uri": uri, "options": options}, self._limits.seconds)
+                if row["status"] == "refused":
+                    raise StorageError(row["error"])
+                return row
             except TimeoutError:
                 limit = f"{self._limits.seconds:g} s (--song-timeout-s)"
                 return failed("timeout", f"{uri}: not decoded within {limit}; raise the limit or replace the file.")
@@ -306,23 +313,34 @@ def _confine(parent: int, memory_mb: int) -> None:
 
 
 def _answer(connection: socket.socket, read: Callable[..., DecodedTrack], request: Row) -> None:
+    repeats = Repeats()
+
+    def fail(error_class: str, message: str) -> None:
+        _send_json(connection, failed(error_class, message) | _cost(repeats))
+
     try:
-        track = read(request["uri"], **request["options"])
+        track = read(request["uri"], repeats=repeats, **request["options"])
     except AudioError as error:
-        return _send_json(connection, failed(error.error_class, str(error)))
+        return fail(error.error_class, str(error))
+    except StorageError as error:
+        return _send_json(connection, {"status": "refused", "error": str(error)})
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001 - a song that cannot be read is data, never the end of a night
-        return _send_json(connection, failed("decoder_error", f"{type(error).__name__}: {error}"[:500]))
+        return fail("decoder_error", f"{type(error).__name__}: {error}"[:500])
     pieces = [*track.windows, *([] if track.tail is None else [track.tail])]
     row = {"status": "ok", "duration_s": track.duration_s, "truncated": track.truncated}
-    _send_json(connection, {**row, "bad_packets": track.bad_packets, "pieces": len(pieces)})
+    _send_json(connection, {**row, **_cost(repeats), "bad_packets": track.bad_packets, "pieces": len(pieces)})
     for piece in pieces:
         # One at a time: a long song never stands in memory a second time.
         scale, samples = _packed(piece)
         connection.sendall(_PIECE.pack(samples.nbytes, scale))
         connection.sendall(samples.data)
     return None
+
+
+def _cost(repeats: Repeats) -> Row:
+    return {"fetch_retries": repeats.count, "fetch_retry_s": repeats.seconds}
 
 
 def _packed(piece: Samples) -> tuple[float, np.ndarray[Any, np.dtype[np.int16]]]:

@@ -12,7 +12,7 @@ import uuid
 from typing import Any
 
 from mer_ray import storage
-from mer_ray.errors import InputError
+from mer_ray.errors import InputError, StorageError
 
 HEARTBEAT_SECONDS = 10.0
 EXPIRES_SECONDS = 60.0
@@ -70,9 +70,10 @@ class RunLock:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
-        holder = self._read()
-        if holder is not None and holder.get("token") == self._token:
-            storage.remove(self._uri)
+        with contextlib.suppress(StorageError):  # a lock that is left expires; why the run ends matters more
+            holder = self._read()
+            if holder is not None and holder.get("token") == self._token:
+                storage.remove(self._uri)
 
     def _refuse_if_held(self) -> None:
         holder = self._read()

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mer_ray import storage
+from mer_ray.errors import StorageError
 from mer_ray.features import STATUS_COLUMNS, STATUS_FIELDS, Identity, features_column, store_schema
 from mer_ray.isolation import Limits, shared_decoder
 from mer_ray.plan import Plan
@@ -37,10 +38,15 @@ DECODED_SCHEMA = pa.schema(
         pa.field("windows", pa.list_(pa.large_binary())),
         pa.field("scales", pa.list_(pa.float32())),
         pa.field("decode_s", pa.float32()),
+        pa.field("fetch_retries", pa.int32()),
+        pa.field("fetch_retry_s", pa.float32()),
     ]
 )
 """A decoded song on its way to an encoder: int16 windows, each scaled to its own peak, so that quiet
 and over-full windows lose nothing."""
+
+COSTS = ("decode_s", "encode_s", "fetch_retries", "fetch_retry_s")
+"""Columns that tell what a song cost; added up in the receipts, and in no part."""
 
 COMMIT_CPUS = 0.2
 
@@ -88,8 +94,18 @@ def extraction(
 
 
 def receipts(graph: Dataset) -> Iterator[dict[str, Any]]:
-    """Run a graph and yield its receipts as parts are committed."""
-    yield from graph.iter_rows()
+    """Run a graph and yield its receipts as parts are committed.
+
+    Raises:
+        StorageError: one that ended a worker, without the worker's story.
+    """
+    try:
+        yield from graph.iter_rows()
+    except Exception as error:  # what Ray Data raises need be no error of Ray's
+        refused = _storage_error(error)
+        if refused is None:
+            raise
+        raise StorageError(str(refused).partition("\n")[0]) from None  # below it Ray adds advice of its own
 
 
 def decode_songs(songs: pa.Table, **decoding: Any) -> Iterator[pa.Table]:
@@ -135,15 +151,17 @@ class EncodeSongs:
         schema = store_schema(self._identity, self._encoder.dim)
         status = [songs[name].combine_chunks() for name in STATUS_COLUMNS]
         table = pa.table([*status, features_column(features, self._encoder.dim)], schema=schema)
-        return table.append_column("decode_s", songs["decode_s"]).append_column(
-            "encode_s", pa.array(np.full(len(songs), seconds, np.float32))
-        )
+        table = table.append_column("encode_s", pa.array(np.full(len(songs), seconds, np.float32)))
+        for name in COSTS:
+            if name in songs.column_names:
+                table = table.append_column(name, songs[name])
+        return table
 
 
 def commit_features(songs: pa.Table, output: str, token: str) -> pa.Table:
     """Write encoded songs as one part of the store; returns its receipt."""
-    receipt = {f"{stage}_s": pc.sum(songs[f"{stage}_s"]).as_py() for stage in ("decode", "encode")}
-    return _receipt(commit(output, songs.drop_columns(["decode_s", "encode_s"]), token), songs, **receipt)
+    costs = {name: pc.sum(songs[name]).as_py() or 0 for name in COSTS}
+    return _receipt(commit(output, songs.drop_columns(list(COSTS)), token), songs, costs)
 
 
 def tagging(parts: list[str], output: str, token: str, workers: int, task: dict[str, Any]) -> Dataset:
@@ -255,7 +273,14 @@ def _unpacked(song: dict[str, Any]) -> list[NDArray[np.float32]]:
     return [np.frombuffer(window, np.int16).astype(np.float32) * np.float32(scale) for window, scale in pairs]
 
 
-def _receipt(part: str, songs: pa.Table, decode_s: float = 0.0, encode_s: float = 0.0) -> pa.Table:
+def _storage_error(error: BaseException | None) -> StorageError | None:
+    """The StorageError among the causes of what Ray raised."""
+    while error is not None and type(error) is not StorageError:
+        error = getattr(error, "cause", None) or error.__cause__ or error.__context__
+    return error
+
+
+def _receipt(part: str, songs: pa.Table, costs: dict[str, float] | None = None) -> pa.Table:
     failed = pc.sum(pc.not_equal(songs["status"], "ok")).as_py() or 0
     audio_s = pc.sum(songs["duration_s"].cast(pa.float64())).as_py() or 0.0
     row = {
@@ -263,8 +288,7 @@ def _receipt(part: str, songs: pa.Table, decode_s: float = 0.0, encode_s: float 
         "songs": len(songs),
         "failed": failed,
         "audio_s": audio_s,
-        "decode_s": float(decode_s),
-        "encode_s": float(encode_s),
+        **{name: float((costs or {}).get(name, 0.0)) for name in COSTS},
         "node": os.uname().nodename,
     }
     return pa.Table.from_pylist([row])

@@ -2,6 +2,9 @@
 
 The endpoint and the credentials of S3 come from the standard AWS variables or from
 the machine's role (``AWS_ENDPOINT_URL``, ``AWS_ACCESS_KEY_ID``, ...), never from our settings.
+
+What may pass by itself (5xx, resets, timeouts, bodies cut short, no connection) is tried again by the S3
+client. What then still fails is a :class:`StorageError`; that nothing is there stays a FileNotFoundError.
 """
 
 from __future__ import annotations
@@ -16,11 +19,22 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
+from fsspec.asyn import FSTimeoutError, sync
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 
-_S3_OPTIONS: dict[str, Any] = {
-    "config_kwargs": {"retries": {"mode": "standard", "max_attempts": 5}, "max_pool_connections": 32}
-}
+from mer_ray.errors import StorageError
+
+CONNECT_TIMEOUT_S = 5.0
+READ_TIMEOUT_S = 20.0
+"""Of silence on an open connection, not of a whole transfer."""
+CLIENT_ATTEMPTS = 5
+"""Of the S3 client at one request."""
+PUT_ATTEMPTS = 3
+PUT_TIMEOUT_S = 20.0
+"""For one put, with another second for each half megabyte."""
+
+_PUT_BYTES_PER_S = 500_000
+_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}
 
 
 def is_s3(uri: str) -> bool:
@@ -28,13 +42,23 @@ def is_s3(uri: str) -> bool:
     return uri.startswith("s3://")
 
 
-def filesystem(uri: str) -> tuple[AbstractFileSystem, str]:
+def filesystem(uri: str, *, attempts: int | None = None) -> tuple[AbstractFileSystem, str]:
     """Resolve a local path or ``s3://`` URI to a filesystem and the path on it (no trailing slash).
 
-    Listings are never cached: another run may be writing beside this one.
+    Listings are never cached: another run may be writing beside this one. ``attempts`` are CLIENT_ATTEMPTS
+    if not given.
     """
     if is_s3(uri):
-        fs = fsspec.filesystem("s3", use_listings_cache=False, **_S3_OPTIONS)
+        attempts = attempts or CLIENT_ATTEMPTS
+        config = {
+            "retries": {"mode": "standard", "total_max_attempts": attempts},
+            "max_pool_connections": 32,
+            "connect_timeout": CONNECT_TIMEOUT_S,
+            "read_timeout": READ_TIMEOUT_S,
+        }
+        # More than one at a time would read an object's size first, and large objects in ranges.
+        fs = fsspec.filesystem("s3", use_listings_cache=False, max_concurrency=1, config_kwargs=config)
+        fs.retries = attempts
         return fs, uri.removeprefix("s3://").rstrip("/")
     local = fsspec.filesystem("file", auto_mkdir=True)
     return local, os.path.abspath(os.path.expanduser(uri.removeprefix("file://")))
@@ -55,10 +79,62 @@ def absolute(uri: str) -> str:
     return uri if is_s3(uri) else filesystem(uri)[1]
 
 
+@contextlib.contextmanager
+def guarded(uri: str, deed: str = "read") -> Iterator[None]:
+    """Turn what storage fails with, beyond that something is or is not there, into a StorageError."""
+    try:
+        yield
+    except (StorageError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError):
+        raise
+    except failures(uri) as error:
+        if type(error) is OSError and error.errno is None:  # pyarrow's word for a damaged file
+            raise
+        raise refusal(uri, deed, error) from error
+
+
+def failures(uri: str) -> tuple[type[Exception], ...]:
+    """What a filesystem may raise; not all that S3 fails with is an OSError."""
+    if not is_s3(uri):
+        return (OSError,)
+    # Imported late because they are slow.
+    from aiohttp import ClientError
+    from botocore.exceptions import BotoCoreError
+    from botocore.parsers import ResponseParserError
+
+    return (OSError, ClientError, BotoCoreError, ResponseParserError)
+
+
+def refusal(uri: str, deed: str, error: BaseException) -> StorageError:
+    """What to tell the user of a failure to read, write or delete."""
+    reason = str(error).rstrip(".") or type(error).__name__
+    mend = "once the storage answers"
+    if credentials_gone(error):
+        reason, mend = f"the credentials are missing or have expired: {reason}", "with new credentials"
+    return StorageError(f"{uri}: cannot be {deed} ({reason}); run the same command again {mend}.")
+
+
+def credentials_gone(error: BaseException) -> bool:
+    """Whether credentials that are missing or have expired are the reason: nothing but new ones will help."""
+    from botocore.exceptions import NoCredentialsError, PartialCredentialsError
+
+    answer = getattr(error.__cause__, "response", None) or {}
+    missing = isinstance(error, (NoCredentialsError, PartialCredentialsError))
+    return missing or answer.get("Error", {}).get("Code") in _EXPIRED
+
+
 def exists(uri: str) -> bool:
     """Whether a file or folder stands at the URI."""
     fs, path = filesystem(uri)
-    return bool(fs.exists(path))
+    with guarded(uri):
+        return bool(fs.exists(path))
+
+
+def names(uri: str) -> list[str]:
+    """The names right below a folder, sorted; none where there is no folder."""
+    fs, path = filesystem(uri)
+    with guarded(uri), contextlib.suppress(FileNotFoundError):
+        return sorted(entry.rsplit("/", 1)[-1] for entry in fs.ls(path, detail=False))
+    return []
 
 
 def is_folder(uri: str) -> bool:
@@ -69,6 +145,14 @@ def is_folder(uri: str) -> bool:
 def read_bytes(uri: str) -> bytes:
     """The whole object in one request."""
     fs, path = filesystem(uri)
+    with guarded(uri):
+        data: bytes = fs.cat_file(path)
+    return data
+
+
+def read_once(uri: str) -> bytes:
+    """The whole object in one request and one try; raises whatever it fails with (:func:`failures`)."""
+    fs, path = filesystem(uri, attempts=1)
     data: bytes = fs.cat_file(path)
     return data
 
@@ -78,10 +162,27 @@ def write_bytes(uri: str, data: bytes) -> None:
 
     Locally through a hidden sibling and a rename; on S3 a put is atomic by itself.
     """
+    with guarded(uri, "written"):
+        if is_s3(uri):
+            _put(uri, data)
+        else:
+            _write_local(filesystem(uri)[1], data)
+
+
+def _put(uri: str, data: bytes, **options: Any) -> None:
+    """Put an object, within a time of its own: the client's timeouts do not count before ``100 Continue``."""
     fs, path = filesystem(uri)
-    if is_s3(uri):
-        fs.pipe_file(path, data)
-        return
+    limit = PUT_TIMEOUT_S + len(data) / _PUT_BYTES_PER_S
+    for attempt in range(1, PUT_ATTEMPTS + 1):
+        try:
+            sync(fs.loop, fs._pipe_file, path, data, timeout=limit, **options)
+            return
+        except FSTimeoutError:
+            if attempt == PUT_ATTEMPTS:
+                raise
+
+
+def _write_local(path: str, data: bytes) -> None:
     os.replace(_write_temporary(path, data), path)
     # The rename itself must outlive a power loss too, or _SUCCESS could stand without its parts.
     descriptor = os.open(os.path.dirname(path), os.O_RDONLY)
@@ -94,16 +195,17 @@ def write_bytes(uri: str, data: bytes) -> None:
 def create_bytes(uri: str, data: bytes) -> bool:
     """Write an object only if none is there, with all its content from the first moment on; False if one is."""
     fs, path = filesystem(uri)
-    if not is_s3(uri):
-        return _create_local(path, data)
-    try:
-        fs.pipe_file(path, data, mode="create")
-    except OSError:
-        # S3 answers with a failed precondition, which is no FileExistsError.
-        if not fs.exists(path):
-            raise
-        return False
-    return True
+    with guarded(uri, "written"):
+        if not is_s3(uri):
+            return _create_local(path, data)
+        try:
+            _put(uri, data, mode="create")
+        except OSError:
+            # S3 answers with a failed precondition, which is no FileExistsError.
+            if not fs.exists(path):
+                raise
+            return False
+        return True
 
 
 def _create_local(path: str, data: bytes) -> bool:
@@ -138,14 +240,14 @@ def _write_temporary(path: str, data: bytes) -> str:
 def remove(uri: str) -> None:
     """Delete an object if it is there."""
     fs, path = filesystem(uri)
-    with contextlib.suppress(FileNotFoundError):
+    with guarded(uri, "deleted"), contextlib.suppress(FileNotFoundError):
         fs.rm_file(path)
 
 
 def remove_folder(uri: str) -> None:
     """Delete a folder and all below it, if it is there."""
     fs, path = filesystem(uri)
-    with contextlib.suppress(FileNotFoundError):
+    with guarded(uri, "deleted"), contextlib.suppress(FileNotFoundError):
         fs.rm(path, recursive=True)
 
 
@@ -161,14 +263,14 @@ def remove_temporaries(uri: str) -> None:
 def read_table(uri: str, columns: list[str] | None = None) -> pa.Table:
     """Read one Parquet file."""
     fs, path = filesystem(uri)
-    with fs.open(path, "rb") as file:
+    with guarded(uri), fs.open(path, "rb") as file:
         return pq.read_table(file, columns=columns)
 
 
 def iter_tables(uri: str, *, rows: int, columns: list[str] | None = None) -> Iterator[pa.Table]:
     """Read a Parquet file some rows at a time, in bounded memory whatever its size."""
     fs, path = filesystem(uri)
-    with fs.open(path, "rb") as file:
+    with guarded(uri), fs.open(path, "rb") as file:
         for batch in pq.ParquetFile(file).iter_batches(batch_size=rows, columns=columns):
             yield pa.Table.from_batches([batch])
 

@@ -6,11 +6,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 
+from tests.faults import FaultyProxy
 from tests.s3 import S3Server, seaweed_server
 
 ROOT = Path(__file__).parents[1]
@@ -29,12 +31,34 @@ def offline() -> None:
 
 
 @pytest.fixture(scope="session")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """A real S3 server on the loopback; the standard AWS variables point to it."""
-    with seaweed_server(tmp_path_factory.mktemp("s3")) as server, pytest.MonkeyPatch.context() as patch:
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server on the loopback."""
+    with seaweed_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3_proxy(s3_server: S3Server) -> Iterator[FaultyProxy]:
+    """What stands before the server and does nothing unless told to."""
+    with FaultyProxy(s3_server.endpoint) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="session")
+def s3(s3_server: S3Server, s3_proxy: FaultyProxy) -> Iterator[S3Server]:
+    """The server as the jobs see it, through the proxy; the standard AWS variables point to it."""
+    server = replace(s3_server, endpoint=s3_proxy.url)
+    with pytest.MonkeyPatch.context() as patch:
         for name, value in server.environment.items():
             patch.setenv(name, value)
         yield server
+
+
+@pytest.fixture
+def faults(s3: S3Server, s3_proxy: FaultyProxy) -> Iterator[FaultyProxy]:
+    """The proxy to inject faults with; transparent again afterwards."""
+    yield s3_proxy
+    s3_proxy.inject()
 
 
 @pytest.fixture(scope="session")

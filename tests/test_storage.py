@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mer_ray import storage
-from mer_ray.errors import InputError
+from mer_ray.errors import InputError, StorageError
 from mer_ray.features import Store
 from mer_ray.labels import read_labels
 from mer_ray.lock import RunLock
@@ -182,7 +182,7 @@ def test_the_s3_server_rejects_a_wrong_secret(s3_root: str, monkeypatch: pytest.
     storage.write_bytes(storage.join(s3_root, "x"), b"x")
     fsspec.get_filesystem_class("s3").clear_instance_cache()
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-    with pytest.raises(PermissionError):
+    with pytest.raises(StorageError, match="run the same command again"):
         storage.read_bytes(storage.join(s3_root, "x"))
 
 

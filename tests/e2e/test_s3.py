@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import s3fs
 
 from mer_ray import storage
+from mer_ray.catalog import scan_folder
 from mer_ray.features import part_uris
 from tests.conftest import Job, done, refused
+from tests.faults import Fault, FaultyProxy
 from tests.s3 import S3Server
 
 
@@ -58,3 +62,20 @@ def test_a_folder_in_a_bucket_is_a_catalogue(bucket: str, job: Job, tmp_path: Pa
 def test_a_bucket_that_is_not_there_is_refused(job: Job, tmp_path: Path) -> None:
     flags = ("--catalog", "s3://no-such-bucket/music", "--features", tmp_path / "features", "--encoder", "tiny")
     assert "s3://no-such-bucket/music" in refused(job("extract", *flags))
+
+
+@pytest.mark.parametrize("count", [int(os.environ.get("MER_TEST_OBJECTS", "2100"))])
+def test_every_object_of_a_large_prefix_is_listed_through_faults(
+    s3_server: S3Server, s3: S3Server, faults: FaultyProxy, count: int
+) -> None:
+    names = [f"{number % 7}/{number:05}.mp3" for number in range(count)]
+    fs = s3fs.S3FileSystem(
+        key=s3_server.access_key, secret=s3_server.secret_key, endpoint_url=s3_server.endpoint, skip_instance_cache=True
+    )
+    fs.pipe({f"{s3_server.bucket}/many/{name}": b"x" for name in names}, batch_size=32)
+    faults.inject(Fault("503", path="continuation-token", times=1), Fault("truncated", path="prefix=many", times=1))
+    manifest = scan_folder(f"s3://{s3.bucket}/many")
+    assert faults.injected["503"] >= 1
+    assert faults.injected["truncated"] >= 1
+    assert manifest["track_id"].to_pylist() == sorted(names)
+    assert set(manifest["size_bytes"].to_pylist()) == {1}

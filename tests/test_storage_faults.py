@@ -1,0 +1,177 @@
+"""What object storage does at night, and what becomes of the song or the write it does it to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import fsspec
+import pyarrow as pa
+import pytest
+
+from mer_ray import audio, storage
+from mer_ray.audio import AudioError, Repeats, fetch
+from mer_ray.errors import InputError, StorageError
+from mer_ray.isolation import Limits, SongDecoder
+from mer_ray.lock import RunLock
+from tests.faults import Fault, FaultyProxy
+from tests.s3 import S3Server
+
+SONG = b"a song of sorts" * 20_000
+PASSING = ["500", "503", "503 page", "hang up", "reset", "truncated", "stalled"]
+"""Kinds of fault that may not be there the next time."""
+
+
+@pytest.fixture
+def root(s3: S3Server, faults: FaultyProxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A place in the bucket with a song in it, and short waits."""
+    monkeypatch.setattr(audio, "FETCH_WAIT_S", 0.01)
+    monkeypatch.setattr(storage, "READ_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(storage, "CONNECT_TIMEOUT_S", 1.0)
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    root = f"s3://{s3.bucket}/faults-{time.monotonic_ns()}"
+    storage.write_bytes(f"{root}/song.mp3", SONG)
+    yield root
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
+@pytest.mark.parametrize("kind", PASSING)
+def test_a_fetch_that_fails_twice_is_repeated_counted_and_whole(root: str, faults: FaultyProxy, kind: str) -> None:
+    faults.inject(Fault(kind, times=2))
+    repeats = Repeats()
+    assert fetch(f"{root}/song.mp3", repeats) == SONG
+    assert faults.injected == {kind: 2}
+    # Where a server hangs up on a connection that was kept, aiohttp asks once more before anyone hears of it.
+    assert repeats.count == 2 or (kind == "hang up" and repeats.count == 1)
+    assert repeats.seconds > 0
+
+
+@pytest.mark.parametrize("kind", ["500", "truncated"])
+def test_a_fetch_that_always_fails_ends_as_an_io_error_after_all_its_tries(
+    root: str, faults: FaultyProxy, kind: str
+) -> None:
+    faults.inject(Fault(kind))
+    repeats = Repeats()
+    with pytest.raises(AudioError, match=f"{root}/song.mp3: .* --retry-failed") as caught:
+        fetch(f"{root}/song.mp3", repeats)
+    assert caught.value.error_class == "io_error"
+    assert faults.injected == {kind: audio.FETCH_ATTEMPTS}
+    assert repeats.count == audio.FETCH_ATTEMPTS - 1
+
+
+def test_a_server_that_is_not_there_is_an_io_error(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    repeats = Repeats()
+    with pytest.raises(AudioError) as caught:
+        fetch(f"{root}/song.mp3", repeats)
+    assert (caught.value.error_class, repeats.count) == ("io_error", audio.FETCH_ATTEMPTS - 1)
+    monkeypatch.setattr(storage, "CLIENT_ATTEMPTS", 1)
+    with pytest.raises(OSError, match="cannot be read"):  # an OSError is what a lock's heartbeat lives through
+        storage.read_bytes(f"{root}/song.mp3")
+
+
+@pytest.mark.parametrize(("kind", "error_class"), [("404", "not_found"), ("403", "forbidden")])
+def test_what_will_not_pass_is_asked_for_once(root: str, faults: FaultyProxy, kind: str, error_class: str) -> None:
+    faults.inject(Fault(kind, method=".*"))
+    repeats = Repeats()
+    with pytest.raises(AudioError) as caught:
+        fetch(f"{root}/song.mp3", repeats)
+    assert caught.value.error_class == error_class
+    assert faults.injected == {kind: 1}
+    assert repeats.count == 0
+
+
+def test_expired_credentials_are_no_fault_of_a_song(root: str, faults: FaultyProxy) -> None:
+    faults.inject(Fault("expired", method=".*"))
+    with pytest.raises(StorageError, match=r"have expired.* run the same command again with new credentials"):
+        fetch(f"{root}/song.mp3")
+    assert faults.injected == {"expired": 1}
+    decoder = SongDecoder(Limits(seconds=60, memory_mb=1_000))
+    with pytest.raises(StorageError, match=f"{root}/song.mp3: .* have expired"):
+        decoder.decode(f"{root}/song.mp3")
+    decoder.close()
+
+
+def test_a_slow_answer_is_waited_for(root: str, faults: FaultyProxy) -> None:
+    faults.inject(Fault("slow", seconds=0.5))
+    repeats = Repeats()
+    assert fetch(f"{root}/song.mp3", repeats) == SONG
+    assert (repeats.count, faults.injected["slow"]) == (0, 1)
+
+
+def test_a_song_of_any_size_is_one_request(root: str, faults: FaultyProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fsspec.get_filesystem_class("s3"), "default_block_size", len(SONG) // 3)
+    faults.inject(Fault("slow", method=".*", seconds=0))
+    assert fetch(f"{root}/song.mp3") == SONG
+    assert storage.read_bytes(f"{root}/song.mp3") == SONG
+    assert faults.injected.total() == 2
+
+
+def test_a_decoder_tells_what_its_songs_fetches_cost_failed_ones_too(root: str, faults: FaultyProxy) -> None:
+    decoder = SongDecoder(Limits(seconds=60, memory_mb=1_000))
+    faults.inject(Fault("503", times=1))
+    row = decoder.decode(f"{root}/song.mp3")
+    decoder.close()
+    assert (row["error_class"], row["fetch_retries"]) == ("not_audio", 1)
+    assert row["fetch_retry_s"] > 0
+
+
+@pytest.mark.parametrize("kind", PASSING)
+def test_whatever_a_run_reads_or_writes_survives_a_fault(root: str, faults: FaultyProxy, kind: str) -> None:
+    table = pa.table({"track_id": ["a", "b"]})
+    storage.write_table(f"{root}/table.parquet", table)
+    storage.write_bytes(f"{root}/old", b"")
+    deeds: list[Callable[[], object]] = [
+        lambda: storage.read_bytes(f"{root}/song.mp3") == SONG,
+        lambda: storage.read_table(f"{root}/table.parquet").equals(table),
+        lambda: storage.names(root)[-2:] == ["song.mp3", "table.parquet"],
+        lambda: storage.exists(f"{root}/song.mp3"),
+        lambda: storage.write_bytes(f"{root}/new", b"new") is None,
+        lambda: storage.create_bytes(f"{root}/created", b"created") in (True, False),
+        lambda: storage.remove(f"{root}/old") is None,
+    ]
+    if kind == "stalled":
+        del deeds[4:6]  # writes are not given up so soon; the next test is theirs
+    faults.inject(Fault(kind, method=".*", times=1))
+    with ThreadPoolExecutor(len(deeds)) as pool:
+        assert all(pool.map(lambda deed: deed(), deeds))
+    assert faults.injected[kind] >= len(deeds) - 1  # table and names may be one path, its listing another
+    faults.inject()
+    if kind != "stalled":
+        assert storage.read_bytes(f"{root}/new") == b"new"
+        assert storage.read_bytes(f"{root}/created") == b"created"
+    assert not storage.exists(f"{root}/old")
+
+
+def test_a_put_that_nobody_answers_is_given_up_and_repeated(
+    root: str, faults: FaultyProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "PUT_TIMEOUT_S", 1.0)
+    faults.inject(Fault("stalled", method="PUT", times=1))
+    storage.write_bytes(f"{root}/part", b"rows")
+    assert faults.injected == {"stalled": 1}
+    assert storage.read_bytes(f"{root}/part") == b"rows"
+    faults.inject(Fault("stalled", method="PUT"))
+    with pytest.raises(StorageError, match=f"{root}/part: cannot be written"):
+        storage.write_bytes(f"{root}/part", b"other")
+    assert faults.injected == {"stalled": storage.PUT_ATTEMPTS}
+
+
+def test_a_refusal_names_the_place_and_what_to_do_and_absence_stays_absence(root: str, faults: FaultyProxy) -> None:
+    faults.inject(Fault("403", method="PUT"), Fault("404", path="absent"))
+    with pytest.raises(InputError, match=rf"^{root}/x: cannot be written \(.+\); run the same command again .+\.$"):
+        storage.write_bytes(f"{root}/x", b"")
+    with pytest.raises(FileNotFoundError):
+        storage.read_bytes(f"{root}/absent")
+
+
+def test_a_lock_is_taken_though_the_answer_to_its_put_was_lost(root: str, faults: FaultyProxy) -> None:
+    faults.inject(Fault("reset", method="PUT", times=1))
+    lock = RunLock(f"{root}/_run", "extract")
+    lock.acquire()
+    assert faults.injected["reset"] == 1
+    lock.check()
+    lock.release()
+    assert not storage.exists(f"{root}/_run/lock")
