@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from mer_ray.tagging import TagOptions
 
+FAILURE_COLUMNS = ("track_id", "error_class", "error")
+
 DECODED_SCHEMA = pa.schema(
     [
         *STATUS_FIELDS,
@@ -41,6 +43,19 @@ DECODED_SCHEMA = pa.schema(
 )
 """A decoded song on its way to an encoder: int16 windows, each scaled to its own peak, so that quiet
 and over-full windows lose nothing."""
+
+RECEIPT_SCHEMA = pa.schema(
+    [
+        pa.field("part", pa.string()),
+        pa.field("songs", pa.int64()),
+        pa.field("audio_s", pa.float64()),
+        pa.field("decode_s", pa.float64()),
+        pa.field("encode_s", pa.float64()),
+        pa.field("node", pa.string()),
+        pa.field("failures", pa.list_(pa.struct(dict.fromkeys(FAILURE_COLUMNS, pa.string()).items()))),
+    ]
+)
+"""What the driver learns of a committed part; its failed songs by name, so that an operator can read of them."""
 
 COMMIT_CPUS = 0.2
 
@@ -256,15 +271,14 @@ def _unpacked(song: dict[str, Any]) -> list[NDArray[np.float32]]:
 
 
 def _receipt(part: str, songs: pa.Table, decode_s: float = 0.0, encode_s: float = 0.0) -> pa.Table:
-    failed = pc.sum(pc.not_equal(songs["status"], "ok")).as_py() or 0
-    audio_s = pc.sum(songs["duration_s"].cast(pa.float64())).as_py() or 0.0
+    failed = songs.filter(pc.not_equal(songs["status"], "ok")).select(FAILURE_COLUMNS)
     row = {
         "part": part,
         "songs": len(songs),
-        "failed": failed,
-        "audio_s": audio_s,
+        "audio_s": pc.sum(songs["duration_s"].cast(pa.float64())).as_py() or 0.0,
         "decode_s": float(decode_s),
         "encode_s": float(encode_s),
         "node": os.uname().nodename,
+        "failures": failed.to_pylist(),
     }
-    return pa.Table.from_pylist([row])
+    return pa.Table.from_pylist([row], schema=RECEIPT_SCHEMA)
