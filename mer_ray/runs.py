@@ -70,10 +70,12 @@ def keep_to_loopback() -> None:
     """Have a Ray that this process starts listen on 127.0.0.1 alone, metrics and object transfer included.
 
     Ray listens on all of a Linux machine's addresses, and turns a 127.0.0.1 it is told into the machine's own.
-    What keeps it to the loopback is its switch for desktop systems, an environment variable read at import.
+    What keeps it to the loopback is its switch for desktop systems: an environment variable, which is read at
+    import. It stays set for processes started from here, which could not join that Ray without it.
     """
     from ray._private import ray_constants
 
+    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
     ray_constants.ENABLE_RAY_CLUSTER = False
 
 
