@@ -1,4 +1,4 @@
-"""The one error a user can mend."""
+"""The one error a user can mend, and the one mistake that every room refuses."""
 
 
 class InputError(Exception):
@@ -7,3 +7,19 @@ class InputError(Exception):
     The message is one sentence that names the thing, the place and the next step.
     A job prints it without a traceback and exits with code 2.
     """
+
+
+def without_credentials(uri: str) -> str:
+    """The URI itself, which ends in settings, rows and logs.
+
+    Raises:
+        InputError: it carries a user or a password, which the message does not repeat.
+    """
+    scheme, separator, rest = uri.partition("://")
+    _, at, host = rest.partition("/")[0].rpartition("@")
+    if separator and at:
+        raise InputError(
+            f"{scheme}://***@{host}: credentials do not belong in a URI; "
+            "give them by the standard AWS variables or the machine's role."
+        )
+    return uri

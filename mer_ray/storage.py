@@ -18,6 +18,8 @@ import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 
+from mer_ray.errors import without_credentials
+
 _S3_OPTIONS: dict[str, Any] = {
     "config_kwargs": {"retries": {"mode": "standard", "max_attempts": 5}, "max_pool_connections": 32}
 }
@@ -32,7 +34,11 @@ def filesystem(uri: str) -> tuple[AbstractFileSystem, str]:
     """Resolve a local path or ``s3://`` URI to a filesystem and the path on it (no trailing slash).
 
     Listings are never cached: another run may be writing beside this one.
+
+    Raises:
+        InputError: the URI carries credentials.
     """
+    without_credentials(uri)
     if is_s3(uri):
         fs = fsspec.filesystem("s3", use_listings_cache=False, **_S3_OPTIONS)
         return fs, uri.removeprefix("s3://").rstrip("/")
