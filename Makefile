@@ -4,7 +4,7 @@ MUSIC ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test chaos lint clean
+.PHONY: demo test chaos lint audit clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python jobs/demo.py $(if $(MUSIC),--music "$(MUSIC)")
@@ -20,6 +20,11 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Known vulnerabilities of the pinned versions; asks an advisory service on the network, so not part of lint.
+audit: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/pip-audit --no-deps --disable-pip --requirement constraints.txt
 
 clean:
 	rm -rf $(VENV) demo

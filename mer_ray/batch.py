@@ -19,6 +19,7 @@ from mer_ray.features import Store, read_columns
 from mer_ray.fingerprints import text_sha256
 from mer_ray.isolation import Limits, room_for
 from mer_ray.labels import Phrases, read_labels
+from mer_ray.metrics import FailureLines, RunMetrics
 from mer_ray.model import Model
 from mer_ray.plan import Plan, resolve_plan
 from mer_ray.progress import Progress
@@ -139,9 +140,13 @@ def _drive(output: OutputDirectory, graph: Any, total: int, pending: int) -> Sum
     from mer_ray import pipelines
 
     costs = dict.fromkeys(pipelines.COSTS, 0.0)
+    metrics, lines = RunMetrics(output.job, pending), FailureLines(output.uri)
     with Progress(output.job, total, done=total - pending, watch=output.check_lock) as progress:
         for receipt in pipelines.receipts(graph) if graph is not None else ():
-            progress.add(receipt["songs"], receipt["failed"], receipt["audio_s"])
+            progress.add(receipt["songs"], len(receipt["failures"]), receipt["audio_s"])
+            metrics.add(receipt)
+            if output.job == "extract":  # tag only repeats what the store says of a failed song
+                lines.add(receipt["failures"])
             for name in costs:
                 costs[name] += receipt[name]
             if progress.trouble is not None:

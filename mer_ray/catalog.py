@@ -31,7 +31,7 @@ from mer_ray.datasets import (
     read_dataset,
     readable,
 )
-from mer_ray.errors import InputError
+from mer_ray.errors import InputError, without_credentials
 
 MANIFEST_SCHEMA = pa.schema(
     [
@@ -235,6 +235,7 @@ def _labels(value: Any) -> list[str] | None:
 def _resolve(uri: str | None, base: str, place: str) -> str:
     if uri is None:
         raise InputError(f"{place}: no uri; fill it in or drop the row.")
+    without_credentials(uri)
     if "://" in uri and not uri.startswith(("s3://", "file://")):
         raise InputError(f"{place}: {uri} is neither a path nor s3://; copy the audio to one of these.")
     if uri.startswith(("s3://", "file://", "/", "~")):
@@ -357,6 +358,8 @@ def _check(table: pa.Table, source: str) -> None:
     for name in ("track_id", "uri"):
         if table[name].null_count:
             raise InputError(f"{source}: a row has no {name}; fill it in or drop the row.")
+    for uri in table["uri"].to_pylist():
+        without_credentials(uri)
     ids = table["track_id"].to_pylist()
     if len(set(ids)) < len(ids):
         repeated = next(name for name, count in Counter(ids).items() if count > 1)

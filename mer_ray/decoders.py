@@ -336,9 +336,9 @@ def _refuse_text(head: bytes) -> None:
         text = ""
     is_page = start[:5].lower().startswith((b"<!", b"<htm", b"<?xml"))
     if is_page or (text and all(c.isprintable() or c.isspace() for c in text)):
-        what = "a web page" if is_page else "text"
-        shown = ascii(start[:40].decode("utf-8", "replace"))
-        raise AudioError("not_audio", f"The file is {what}, not audio, and begins {shown}; check its source.")
+        # Of a page its beginning says which error it is. Other text may be a password file that a catalogue names.
+        shown = f"a web page that begins {start[:40].decode('utf-8', 'replace')!a}" if is_page else "text"
+        raise AudioError("not_audio", f"The file is {shown}, not audio; check its source.")
 
 
 def _sound_chunk_cut(file: BinaryIO, size: int, order: Any) -> bool:

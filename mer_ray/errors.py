@@ -1,4 +1,4 @@
-"""The errors a user can mend."""
+"""The errors a user can mend, and the one mistake that every room refuses."""
 
 
 class InputError(Exception):
@@ -14,3 +14,19 @@ class StorageError(InputError, OSError):
 
     An OSError to what can do without (a heartbeat), and a sentence and exit code 2 to a job.
     """
+
+
+def without_credentials(uri: str) -> str:
+    """The URI itself, which ends in settings, rows and logs.
+
+    Raises:
+        InputError: it carries a user or a password, which the message does not repeat.
+    """
+    scheme, separator, rest = uri.partition("://")
+    _, at, host = rest.partition("/")[0].rpartition("@")
+    if separator and at:
+        raise InputError(
+            f"{scheme}://***@{host}: credentials do not belong in a URI; "
+            "give them by the standard AWS variables or the machine's role."
+        )
+    return uri

@@ -8,6 +8,7 @@ no code from the hub is run. Features are hidden states averaged over time and c
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -190,7 +191,8 @@ def load_encoder(
         dtype: ``auto`` is bfloat16 on a GPU and float32 on a CPU.
 
     Raises:
-        InputError: no such directory or hub id, weights that are not a MERT's, or layers it lacks.
+        InputError: no such directory or hub id, weights that are not a MERT's, layers it lacks, or a GPU that
+            torch cannot see.
     """
     name = str(name)
     if name in _TWINS:
@@ -202,6 +204,11 @@ def load_encoder(
     if not layers or min(layers) < 1 or max(layers) > depth:
         raise InputError(f"layers {tuple(layers)}: encoder {name} has layers 1 to {depth}; choose among them.")
     place = torch.device("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else torch.device(device)
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            f"encoder {name}: torch sees no GPU on {os.uname().nodename}; "
+            "mend its driver (nvidia-smi says what it sees), or encode on CPUs with --gpus 0."
+        )
     if dtype == "auto":
         dtype = "bfloat16" if place.type == "cuda" else "float32"
     identity = EncoderIdentity(

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from mer_ray.tagging import TagOptions
 
+FAILURE_COLUMNS = ("track_id", "error_class", "error")
+
 DECODED_SCHEMA = pa.schema(
     [
         *STATUS_FIELDS,
@@ -47,6 +49,18 @@ and over-full windows lose nothing."""
 
 COSTS = ("decode_s", "encode_s", "fetch_retries", "fetch_retry_s")
 """Columns that tell what a song cost; added up in the receipts, and in no part."""
+
+RECEIPT_SCHEMA = pa.schema(
+    [
+        pa.field("part", pa.string()),
+        pa.field("songs", pa.int64()),
+        pa.field("audio_s", pa.float64()),
+        *(pa.field(name, pa.float64()) for name in COSTS),
+        pa.field("node", pa.string()),
+        pa.field("failures", pa.list_(pa.struct(dict.fromkeys(FAILURE_COLUMNS, pa.string()).items()))),
+    ]
+)
+"""What the driver learns of a committed part; its failed songs by name, so that an operator can read of them."""
 
 COMMIT_CPUS = 0.2
 
@@ -281,14 +295,13 @@ def _storage_error(error: BaseException | None) -> StorageError | None:
 
 
 def _receipt(part: str, songs: pa.Table, costs: dict[str, float] | None = None) -> pa.Table:
-    failed = pc.sum(pc.not_equal(songs["status"], "ok")).as_py() or 0
-    audio_s = pc.sum(songs["duration_s"].cast(pa.float64())).as_py() or 0.0
+    failed = songs.filter(pc.not_equal(songs["status"], "ok")).select(FAILURE_COLUMNS)
     row = {
         "part": part,
         "songs": len(songs),
-        "failed": failed,
-        "audio_s": audio_s,
+        "audio_s": pc.sum(songs["duration_s"].cast(pa.float64())).as_py() or 0.0,
         **{name: float((costs or {}).get(name, 0.0)) for name in COSTS},
         "node": os.uname().nodename,
+        "failures": failed.to_pylist(),
     }
-    return pa.Table.from_pylist([row])
+    return pa.Table.from_pylist([row], schema=RECEIPT_SCHEMA)

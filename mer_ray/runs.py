@@ -42,7 +42,7 @@ SETTINGS, SUMMARY, MANIFEST, FAILURES = "settings.json", "summary.json", "manife
 
 
 def connect() -> dict[str, float]:
-    """Join the Ray cluster at hand, or start one here, with a quiet console.
+    """Join the Ray cluster at hand, or start one here that listens on the loopback alone, with a quiet console.
 
     Returns:
         The cluster's resources, such as ``{"CPU": 16, "GPU": 1}``.
@@ -53,14 +53,30 @@ def connect() -> dict[str, float]:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
     import ray.data
+    from ray._private import services
 
     if not ray.is_initialized():
+        if services.canonicalize_bootstrap_address(None) is None:
+            keep_to_loopback()
         ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False, configure_logging=True)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     resources: dict[str, float] = ray.cluster_resources()
     return resources
+
+
+def keep_to_loopback() -> None:
+    """Have a Ray that this process starts listen on 127.0.0.1 alone, metrics and object transfer included.
+
+    Ray listens on all of a Linux machine's addresses, and turns a 127.0.0.1 it is told into the machine's own.
+    What keeps it to the loopback is its switch for desktop systems: an environment variable, which is read at
+    import. It stays set for processes started from here, which could not join that Ray without it.
+    """
+    from ray._private import ray_constants
+
+    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
+    ray_constants.ENABLE_RAY_CLUSTER = False
 
 
 def side_by_side(function: Callable[[Task], Outcome], tasks: Sequence[Task], at_once: int | None) -> Iterator[Outcome]:

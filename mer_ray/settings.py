@@ -17,13 +17,14 @@ import yaml
 from pydantic import AfterValidator, AliasChoices, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
-from mer_ray.errors import InputError
+from mer_ray.errors import InputError, without_credentials
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 def _absolute(uri: str) -> str:
     """The URI as any process on this machine can read it, whatever its working directory."""
+    without_credentials(uri)
     return (
         uri.rstrip("/") if uri.startswith("s3://") else os.path.abspath(os.path.expanduser(uri.removeprefix("file://")))
     )

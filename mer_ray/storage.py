@@ -22,7 +22,7 @@ from fsspec import AbstractFileSystem
 from fsspec.asyn import FSTimeoutError, sync
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 
-from mer_ray.errors import StorageError
+from mer_ray.errors import StorageError, without_credentials
 
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 20.0
@@ -47,7 +47,11 @@ def filesystem(uri: str, *, attempts: int | None = None) -> tuple[AbstractFileSy
 
     Listings are never cached: another run may be writing beside this one. ``attempts`` are CLIENT_ATTEMPTS
     if not given.
+
+    Raises:
+        InputError: the URI carries credentials.
     """
+    without_credentials(uri)
     if is_s3(uri):
         attempts = attempts or CLIENT_ATTEMPTS
         config = {

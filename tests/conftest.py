@@ -66,7 +66,12 @@ def ray_address(s3: S3Server) -> Iterator[str]:
     """One local Ray for the whole session, two CPUs whatever the machine has; its workers know the S3 server."""
     import ray
 
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+    from mer_ray.runs import keep_to_loopback
+
+    keep_to_loopback()
+    quickly = {"metrics_report_interval_ms": 1000}
+    options = {"include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
+    ray.init("local", num_cpus=2, _system_config=quickly, **options)
     yield ray.get_runtime_context().gcs_address
     ray.shutdown()
 

@@ -332,7 +332,7 @@ def test_an_mp3_behind_a_large_cover_picture_is_found():
         (b"", "empty", "no bytes"),
         (b"<!DOCTYPE html><html><body>404 Not Found</body></html>", "not_audio", "web page"),
         (b"<html>caf\xe9</html>" * 100, "not_audio", "web page"),
-        (b'{"error": "rate limited"}', "not_audio", "rate limited"),
+        (b'{"error": "rate limited"}', "not_audio", "text"),
         (b"#EXTM3U\nfile:///etc/hostname\n", "not_audio", "text"),
         (np.random.default_rng(0).bytes(300_000), "not_audio", "no known audio format"),
         (b"\x89PNG\r\n\x1a\n" + bytes(500), "not_audio", "no known audio format"),

@@ -371,3 +371,9 @@ def refused(named: str, name: str, **options: Any) -> None:
     message = str(caught.value)
     assert "\n" not in message
     assert message.endswith(".")
+
+
+def test_a_gpu_that_torch_cannot_see_is_an_error_and_no_silent_run_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match=r"torch sees no GPU on .*--gpus 0"):
+        load_encoder("tiny", device="cuda")

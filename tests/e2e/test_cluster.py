@@ -1,0 +1,53 @@
+"""A Ray of several nodes: work stands where its resources are, and a node lost for good loses no song."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from mer_ray.catalog import load_catalog, write_manifest
+from tests.chaos import assert_same, rows_of
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def night(world: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+    """What was seen of an extraction that lost one of its two GPU nodes, and the feature store it left."""
+    folder = tmp_path_factory.mktemp("several-nodes")
+    write_manifest(str(folder / "songs.parquet"), load_catalog(str(world / "demo-gems.tsv")))
+    command = [sys.executable, str(ROOT / "tests" / "several_nodes.py"), str(folder / "songs.parquet")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    environment.pop("RAY_ADDRESS", None)
+    run = subprocess.run(
+        [*command, str(folder / "features")], env=environment, capture_output=True, text=True, timeout=290, cwd=ROOT
+    )
+    assert run.returncode == 0, run.stderr
+    seen: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
+    return seen, folder / "features"
+
+
+def test_songs_are_decoded_where_cpus_are_and_encoded_where_gpus_are(night: tuple[dict[str, Any], Path]) -> None:
+    ran = {name: set(kinds) for name, kinds in night[0]["ran"].items()}
+    assert {"decode worker", "decoder"} <= ran["cpu"]
+    assert "encoder" not in ran["cpu"]
+    assert ran["gpu"] == ran["lost gpu"] == {"encoder"}
+
+
+def test_the_run_goes_on_without_a_node_that_is_lost_and_never_replaced(
+    night: tuple[dict[str, Any], Path], store: Path
+) -> None:
+    seen, features = night
+    assert seen["struck"], f"the node was not lost while it encoded: {seen}"
+    assert seen["code"] == 0, seen["printed"]
+    assert "2 encoders (2 GPUs" in seen["printed"]
+    undisturbed: pa.Table = rows_of(store / "features")
+    assert_same(features, undisturbed)
