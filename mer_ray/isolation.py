@@ -80,7 +80,7 @@ def room_for(max_seconds: float) -> int:
     return 1_000 + round(2 * 4 * SAMPLE_RATE * max_seconds / 1e6)
 
 
-def read_song(uri: str, repeats: Repeats, **options: Any) -> DecodedTrack:
+def read_song(uri: str, repeats: Repeats | None = None, **options: Any) -> DecodedTrack:
     """Fetch and decode a song; what the child runs. Raises what :func:`mer_ray.audio.fetch` does."""
     return decode_windows(fetch(uri, repeats), **options)
 
