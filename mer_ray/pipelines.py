@@ -44,26 +44,33 @@ and over-full windows lose nothing."""
 
 COMMIT_CPUS = 0.2
 
+TIMINGS = ("decode_s", "encode_s", "encoder_ready")
+"""What an encoded song carries to its commit beside its row: seconds busy, and when its encoder was loaded."""
+
 
 def extraction(
-    manifest: str, output: str, token: str, plan: Plan, decoding: dict[str, Any], encoder: dict[str, Any]
+    songs: pa.Table, output: str, token: str, plan: Plan, decoding: dict[str, Any], encoder: dict[str, Any]
 ) -> Dataset:
-    """The graph from a manifest of pending songs to receipts.
+    """The graph from pending songs to receipts.
+
+    A decode task hands its songs on as soon as they fill a block of Ray's (128 MB), so what waits between
+    the stages is bounded in bytes, however many songs a task has and however long they are.
 
     Args:
-        manifest: Parquet with ``track_id`` and ``uri``.
+        songs: ``track_id`` and ``uri``; they go into the object store.
         output: the feature store.
         token: of the run, see :func:`mer_ray.runs.commit`.
         plan: pool sizes.
         decoding: arguments of :func:`decode_song`.
         encoder: arguments of :func:`mer_ray.mert.load_encoder`.
     """
+    import ray
     from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
-    songs = _read_parquet(manifest, ["track_id", "uri"])
-    decoded = songs.repartition(target_num_rows_per_block=plan.songs_per_block).map_batches(
+    size = plan.songs_per_block
+    blocks = [songs.slice(start, size) for start in range(0, len(songs), size)]
+    decoded = ray.data.from_arrow(blocks).map_batches(
         decode_songs,
-        batch_size=1,
         batch_format="pyarrow",
         fn_kwargs=decoding,
         compute=TaskPoolStrategy(size=plan.decoders),
@@ -71,20 +78,22 @@ def extraction(
     )
     encoded = decoded.map_batches(
         EncodeSongs,
-        batch_size=plan.songs_per_block,
+        batch_size=plan.songs_per_batch,
         batch_format="pyarrow",
         fn_constructor_args=(encoder, plan.batch_windows, plan.threads),
         compute=ActorPoolStrategy(size=plan.encoders),
         num_cpus=plan.encoder_cpus,
         num_gpus=1 if plan.gpus else None,
     )
-    return encoded.map_batches(
+    committed = encoded.map_batches(
         commit_features,
         batch_size=plan.songs_per_part,
         batch_format="pyarrow",
         fn_args=(output, token),
         num_cpus=COMMIT_CPUS,
     )
+    # Ray fuses this into the commit, where it is no step of its own: it makes each batch, not just most, full.
+    return committed.repartition(target_num_rows_per_block=plan.songs_per_part, strict=True)
 
 
 def receipts(graph: Dataset) -> Iterator[dict[str, Any]]:
@@ -124,26 +133,32 @@ class EncodeSongs:
         self._encoder = load_encoder(**encoder)
         self._identity: Identity = asdict(self._encoder.identity)
         self._batch_windows = batch_windows
+        self._ready = time.time()
 
     def __call__(self, songs: pa.Table) -> pa.Table:
         from mer_ray.mert import encode_tracks
 
         started = time.perf_counter()
-        tracks = [_unpacked(song) for song in songs.select(["windows", "scales"]).to_pylist()]
+        tracks = [*map(packed_windows, songs["windows"], songs["scales"])]
         features = encode_tracks(self._encoder, tracks, self._batch_windows)
         seconds = (time.perf_counter() - started) / max(1, len(songs))
         schema = store_schema(self._identity, self._encoder.dim)
         status = [songs[name].combine_chunks() for name in STATUS_COLUMNS]
         table = pa.table([*status, features_column(features, self._encoder.dim)], schema=schema)
-        return table.append_column("decode_s", songs["decode_s"]).append_column(
-            "encode_s", pa.array(np.full(len(songs), seconds, np.float32))
-        )
+        constant = {"encode_s": seconds, "encoder_ready": self._ready}
+        timings = {"decode_s": songs["decode_s"]} | {
+            name: pa.array(np.full(len(songs), value)) for name, value in constant.items()
+        }
+        for name in TIMINGS:
+            table = table.append_column(name, timings[name])
+        return table
 
 
 def commit_features(songs: pa.Table, output: str, token: str) -> pa.Table:
     """Write encoded songs as one part of the store; returns its receipt."""
     receipt = {f"{stage}_s": pc.sum(songs[f"{stage}_s"]).as_py() for stage in ("decode", "encode")}
-    return _receipt(commit(output, songs.drop_columns(["decode_s", "encode_s"]), token), songs, **receipt)
+    receipt["encoder_ready"] = pc.min(songs["encoder_ready"]).as_py()
+    return _receipt(commit(output, songs.drop_columns([*TIMINGS]), token), songs, **receipt)
 
 
 def tagging(parts: list[str], output: str, token: str, workers: int, task: dict[str, Any]) -> Dataset:
@@ -241,21 +256,31 @@ class ProjectSongs:
                 yield pa.table({"track_id": wanted["track_id"], "vector": pa.array(rows, pa.binary())})
 
 
-def _read_parquet(uri: str, columns: list[str]) -> Dataset:
-    import ray
+class PackedWindow:
+    """A window as the decoder packed it, which becomes float32 samples [n] only while numpy asks for them."""
 
-    songs: Dataset = ray.data.read_parquet(
-        storage.filesystem(uri)[1], filesystem=storage.arrow_filesystem(uri), columns=columns, num_cpus=0.1
-    )
-    return songs
+    def __init__(self, samples: pa.Buffer, scale: float) -> None:
+        self._samples = np.frombuffer(samples, np.int16)
+        self._scale = np.float32(scale)
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[np.float32]:
+        return self._samples.astype(np.float32) * self._scale
 
 
-def _unpacked(song: dict[str, Any]) -> list[NDArray[np.float32]]:
-    pairs = zip(song["windows"] or [], song["scales"] or [], strict=True)
-    return [np.frombuffer(window, np.int16).astype(np.float32) * np.float32(scale) for window, scale in pairs]
+def packed_windows(windows: pa.Scalar, scales: pa.Scalar) -> list[PackedWindow]:
+    """The windows of one row of DECODED_SCHEMA, without a copy: views of its block."""
+    if windows.values is None:
+        return []
+    pairs = zip(windows.values, scales.values.to_pylist(), strict=True)
+    return [PackedWindow(window.as_buffer(), scale) for window, scale in pairs]
 
 
-def _receipt(part: str, songs: pa.Table, decode_s: float = 0.0, encode_s: float = 0.0) -> pa.Table:
+def _receipt(
+    part: str, songs: pa.Table, decode_s: float = 0.0, encode_s: float = 0.0, encoder_ready: float = 0.0
+) -> pa.Table:
     failed = pc.sum(pc.not_equal(songs["status"], "ok")).as_py() or 0
     audio_s = pc.sum(songs["duration_s"].cast(pa.float64())).as_py() or 0.0
     row = {
@@ -265,6 +290,7 @@ def _receipt(part: str, songs: pa.Table, decode_s: float = 0.0, encode_s: float 
         "audio_s": audio_s,
         "decode_s": float(decode_s),
         "encode_s": float(encode_s),
+        "encoder_ready": encoder_ready,
         "node": os.uname().nodename,
     }
     return pa.Table.from_pylist([row])
