@@ -1,12 +1,17 @@
-"""Extract's own cost a song, and its memory, as a catalogue grows.
+"""Extract's own cost a song, and its memory, as a catalogue or its songs grow.
 
 python -m benchmarks.scale [--songs 1000 10000 100000]
+python -m benchmarks.scale --lengths 3 30 180
 
 A real extract (Ray Data, actors, commits, accounting) whose decoder and encoder are stand-ins that do next
-to nothing: each song is one short window, every thousandth fails. So the time is what the machinery costs.
+to nothing. So the time is what the machinery costs.
 Each size runs in a process of its own with a Ray of its own. Memory is read from /proc every half second:
 private pages of the driver and of the largest worker (mapped pages of the object store are shared and
 counted once, as those of the raylet). Prints a Markdown table.
+
+With ``--lengths`` (minutes) the decoder and the encoder are real: four FLAC songs of each length, made here,
+and the tiny twin. Then 24 songs of two hours pass from stand-in to stand-in, the second of them slow, through
+an object store that holds four of them.
 """
 
 from __future__ import annotations
@@ -23,12 +28,17 @@ from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import soundfile
 
-from benchmarks.memory import watched
+from benchmarks.memory import Peaks, watched
 from mer_ray.report import table
 
 DIM = 48
-WINDOW = np.zeros(400, np.int16).tobytes()
+STORE = 1_500_000_000
+"""Bytes of Ray's object store: four songs of two hours."""
+MEMORY = ("driver MB", "largest worker MB", "store MB")
+WORKERS = ("decode", "Encode", "commit")
 IDENTITY = {
     "name": "stand-in",
     "weights_sha256": "0" * 64,
@@ -41,82 +51,115 @@ IDENTITY = {
 
 
 def main() -> None:
-    """Measure each size and print the table."""
+    """Measure each size or length and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--songs", type=int, nargs="+", default=[1_000, 10_000, 100_000])
+    parser.add_argument("--lengths", type=float, nargs="+")
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)  # this process is the measured one
+    parser.add_argument("--stages", choices=[*STAGES], default="none", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.inside is not None:
-        _extract(asked.songs[0], asked.inside)
-        return
-    header = [
-        "songs",
-        "wall s",
-        "start-up s",
-        "ms a song",
-        "CPU ms a song",
-        "driver MB",
-        "largest worker MB",
-        "store MB",
-    ]
-    print(table(header, [_measure(songs) for songs in asked.songs]))
+        _extract(asked.songs[0], asked.inside, asked.stages)
+    elif asked.lengths:
+        _print_lengths(asked.lengths)
+    else:
+        _print_sizes(asked.songs)
 
 
-def _measure(songs: int) -> list[str]:
+def _print_sizes(sizes: list[int]) -> None:
+    rows = []
+    for songs in sizes:
+        with tempfile.TemporaryDirectory(prefix="mer-ray-scale-") as folder:
+            wall, run, peaks = _measure(songs, Path(folder), "none")
+        startup = run.get("startup_s", 0.0)
+        own = (run["work_seconds"] - startup) / songs * 1e3
+        cpu = sum(peaks.cpu_seconds.values()) / songs * 1e3
+        megabytes = (f"{peak:,.0f}" for peak in (peaks.driver, peaks.worker, peaks.store))
+        rows.append([f"{songs:,}", f"{wall:.0f}", f"{startup:.0f}", f"{own:.2f}", f"{cpu:.2f}", *megabytes])
+    print(table(["songs", "wall s", "start-up s", "ms a song", "CPU ms a song", *MEMORY], rows))
+
+
+def _print_lengths(lengths: list[float]) -> None:
+    measured = []
+    for minutes in lengths:
+        with tempfile.TemporaryDirectory(prefix="mer-ray-scale-") as folder:
+            _write_song(Path(folder) / "song.flac", minutes)
+            measured.append((f"4 of {minutes:g} min", *_measure(4, Path(folder), "real")))
     with tempfile.TemporaryDirectory(prefix="mer-ray-scale-") as folder:
-        begun = time.monotonic()
-        command = [sys.executable, "-m", "benchmarks.scale", "--songs", str(songs), "--inside", folder]
-        peaks = watched(command)
-        wall = time.monotonic() - begun
-        run = json.loads((Path(folder) / "features" / "_run" / "summary.json").read_text())["this_run"]
-    startup = run.get("startup_s", 0.0)
-    times = [
-        f"{wall:.0f}",
-        f"{startup:.0f}",
-        f"{(run['work_seconds'] - startup) / songs * 1e3:.2f}",
-        f"{sum(peaks.cpu_seconds.values()) / songs * 1e3:.2f}",
-    ]
-    return [f"{songs:,}", *times, *(f"{megabytes:,.0f}" for megabytes in (peaks.driver, peaks.worker, peaks.store))]
+        measured.append(("24 of 120 min, stand-ins", *_measure(24, Path(folder), "long")))
+    rows = []
+    for what, wall, _, peaks in measured:
+        by_stage = [max([0.0, *(peaks.workers[name] for name in peaks.workers if stage in name)]) for stage in WORKERS]
+        rows.append(
+            [what, f"{wall:.0f}", *(f"{peak:,.0f}" for peak in (peaks.driver, peaks.decoder, *by_stage, peaks.store))]
+        )
+    print(
+        table(
+            ["songs", "wall s", "driver MB", "decoder MB", *(f"{name} worker MB" for name in WORKERS), "store MB"], rows
+        )
+    )
 
 
-def _extract(songs: int, folder: Path) -> None:
+def _measure(songs: int, folder: Path, stages: str) -> tuple[float, dict[str, Any], Peaks]:
+    begun = time.monotonic()
+    inside = ["--songs", str(songs), "--inside", str(folder), "--stages", stages]
+    peaks = watched([sys.executable, "-m", "benchmarks.scale", *inside])
+    run = json.loads((folder / "features" / "_run" / "summary.json").read_text())["this_run"]
+    return time.monotonic() - begun, run, peaks
+
+
+def _extract(songs: int, folder: Path, stages: str) -> None:
     import ray
 
     from mer_ray import batch, pipelines
     from mer_ray.settings import ExtractSettings, parse
 
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
-    numbers = range(songs)
-    manifest = pa.table(
-        {
-            "track_id": [f"catalogue/{number:08d}.mp3" for number in numbers],
-            "uri": [f"s3://music/catalogue/{number:08d}.mp3" for number in numbers],
-        }
-    )
+    ray.init("local", num_cpus=2, object_store_memory=STORE, include_dashboard=False, log_to_driver=False)
+    ids = pa.array([f"catalogue/{number:08d}.mp3" for number in range(songs)])
+    uri = str(folder / "song.flac")
+    uris = pc.binary_join_element_wise("s3://music", ids, "/") if stages == "none" else [uri] * songs
     flags = ["--catalog", "unused", "--features", str(folder / "features"), "--encoder", "tiny"]
+    decode, encode = STAGES[stages]
     with (
-        patch.object(pipelines, "decode_songs", decode_nothing),
-        patch.object(pipelines, "EncodeSongs", EncodeNothing),
+        patch.object(pipelines, "decode_songs", decode or pipelines.decode_songs),
+        patch.object(pipelines, "EncodeSongs", encode or pipelines.EncodeSongs),
     ):
-        batch.extract(parse(ExtractSettings, flags), manifest)
+        batch.extract(parse(ExtractSettings, flags), pa.table({"track_id": ids, "uri": uris}))
+
+
+def _write_song(path: Path, minutes: float) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, 24_000 * 60).astype(np.float32)
+    with soundfile.SoundFile(path, "w", 24_000, 1, "PCM_16", format="FLAC") as file:
+        for _ in range(round(minutes)):
+            file.write(noise)
 
 
 def decode_nothing(songs: pa.Table, **_: Any) -> Iterator[pa.Table]:
-    """Stand in for :func:`mer_ray.pipelines.decode_songs`."""
+    """Stand in for :func:`mer_ray.pipelines.decode_songs`: one short window a song, every thousandth fails."""
+    for song in songs.to_pylist():
+        failed = {"status": "failed", "error_class": "not_found", "error": f"{song['uri']}: not found (404)."}
+        read = {"status": "ok", "duration_s": 200.0, "windows": [bytes(800)], "scales": [1.0]}
+        yield _decoded(song, failed if song["track_id"].endswith("000.mp3") else read)
+
+
+def decode_long(songs: pa.Table, **_: Any) -> Iterator[pa.Table]:
+    """Stand in for a decoder of two-hour songs: 720 windows of silence."""
+    for song in songs.to_pylist():
+        read = {"status": "ok", "duration_s": 7200.0, "windows": [bytes(480_000)] * 720, "scales": [1.0] * 720}
+        yield _decoded(song, read)
+
+
+def _decoded(song: dict[str, Any], row: dict[str, Any]) -> pa.Table:
     from mer_ray.pipelines import DECODED_SCHEMA
 
-    for song in songs.to_pylist():
-        failed = song["track_id"].endswith("000.mp3")
-        row = {**song, "decode_s": 0.0, "truncated": False, "bad_packets": 0}
-        if failed:
-            row |= {"status": "failed", "error_class": "not_found", "error": f"{song['uri']}: not found (404)."}
-        else:
-            row |= {"status": "ok", "duration_s": 200.0, "windows": [WINDOW], "scales": [1.0]}
-        yield pa.Table.from_pylist([row], schema=DECODED_SCHEMA)
+    facts = {"decode_s": 0.0, "truncated": False, "bad_packets": 0}
+    return pa.Table.from_pylist([{**song, **facts, **row}], schema=DECODED_SCHEMA)
 
 
 class EncodeNothing:
     """Stand in for :class:`mer_ray.pipelines.EncodeSongs`."""
+
+    seconds_a_song = 0.0
 
     def __init__(self, *_: Any) -> None:
         self._ready = time.time()
@@ -124,12 +167,28 @@ class EncodeNothing:
     def __call__(self, songs: pa.Table) -> pa.Table:
         from mer_ray.features import STATUS_COLUMNS, features_column, store_schema
 
-        windows = [np.zeros((len(song or []), DIM), np.float32) for song in songs["windows"].to_pylist()]
+        time.sleep(self.seconds_a_song * len(songs))
+        counts = pc.fill_null(pc.list_value_length(songs["windows"]), 0).to_pylist()
         status = [songs[name].combine_chunks() for name in STATUS_COLUMNS]
-        encoded = pa.table([*status, features_column(windows, DIM)], schema=store_schema(IDENTITY, DIM))
+        features = features_column([np.zeros((count, DIM), np.float32) for count in counts], DIM)
+        encoded = pa.table([*status, features], schema=store_schema(IDENTITY, DIM))
         for name, value in (("decode_s", 0.0), ("encode_s", 0.0), ("encoder_ready", self._ready)):
             encoded = encoded.append_column(name, pa.array(np.full(len(songs), value)))
         return encoded
+
+
+class EncodeSlowly(EncodeNothing):
+    """Stand in for an encoder that does not keep up with its decoders."""
+
+    seconds_a_song = 2.0
+
+
+STAGES: dict[str, tuple[Any, Any]] = {
+    "none": (decode_nothing, EncodeNothing),
+    "real": (None, None),
+    "long": (decode_long, EncodeSlowly),
+}
+"""What decodes and what encodes; None is the real thing."""
 
 
 if __name__ == "__main__":

@@ -55,18 +55,17 @@ def extract(settings: ExtractSettings | TagSettings, manifest: pa.Table) -> Summ
     }
     with OutputDirectory(settings.features, "extract") as output:
         output.begin(_extract_fingerprint(identity, decoding), settings.model_dump(), manifest)
-        pending = output.pending(manifest, retry_failed=settings.retry_failed)
+        pending = output.pending(manifest.select(["track_id", "uri"]), retry_failed=settings.retry_failed)
         made_by = f"{identity['name']} (D = {identity['dim']})"
         print(f"extract: {len(pending):,} of {len(manifest):,} songs to do with {made_by}")
         if len(pending):
             print(f"extract: {plan.describe()}", flush=True)
         graph = None
         if len(pending):
-            queue = pending.select(["track_id", "uri"])
-            output.write_pending(queue)
+            output.write_pending(pending)
             arguments = {**encoder, "device": "cuda" if plan.gpus else "cpu"}
             graph = pipelines.extraction(
-                queue, settings.features, output.token, plan, {**decoding, "limits": _limits(settings)}, arguments
+                pending, settings.features, output.token, plan, {**decoding, "limits": _limits(settings)}, arguments
             )
         return _drive(output, graph, len(manifest), len(pending), plan)
 

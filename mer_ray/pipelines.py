@@ -44,6 +44,9 @@ and over-full windows lose nothing."""
 
 COMMIT_CPUS = 0.2
 
+SONGS_PER_BATCH = 4
+"""Songs whose windows are packed together: some 80 windows, more than a batch. A song of two hours holds 350 MB."""
+
 TIMINGS = ("decode_s", "encode_s", "encoder_ready")
 """What an encoded song carries to its commit beside its row: seconds busy, and when its encoder was loaded."""
 
@@ -78,7 +81,7 @@ def extraction(
     )
     encoded = decoded.map_batches(
         EncodeSongs,
-        batch_size=plan.songs_per_batch,
+        batch_size=SONGS_PER_BATCH,
         batch_format="pyarrow",
         fn_constructor_args=(encoder, plan.batch_windows, plan.threads),
         compute=ActorPoolStrategy(size=plan.encoders),

@@ -23,7 +23,6 @@ class Plan:
         batch_windows: windows in one forward pass.
         songs_per_part: songs in a committed file.
         songs_per_block: songs of one decode task.
-        songs_per_batch: songs whose windows are packed together.
         dtype: arithmetic of the encoder.
     """
 
@@ -36,7 +35,6 @@ class Plan:
     batch_windows: int
     songs_per_part: int
     songs_per_block: int
-    songs_per_batch: int
     dtype: str
 
     def describe(self) -> str:
@@ -86,7 +84,6 @@ def resolve_plan(settings: ExtractSettings | TagSettings, resources: Mapping[str
         raise InputError(f"--encoders/--decoders: do not fit the cluster's {cpus:g} CPUs; ask for fewer.")
     if gpus and encoders != gpus:
         raise InputError(f"--encoders {encoders}: with {gpus} GPUs there is one encoder a GPU; leave it out.")
-    batch_windows = settings.batch_windows or (64 if gpus else 8)
     return Plan(
         gpus=gpus,
         encoders=encoders,
@@ -94,11 +91,9 @@ def resolve_plan(settings: ExtractSettings | TagSettings, resources: Mapping[str
         decoders=decoders,
         decoder_cpus=decoder_cpus,
         threads=max(1, round(cpus / encoders)),
-        batch_windows=batch_windows,
+        batch_windows=settings.batch_windows or (64 if gpus else 8),
         songs_per_part=settings.songs_per_part or min(256, max(8, songs // 64)),
         # Few enough that the last tasks do not keep the others waiting, or a lost node loses minutes.
         songs_per_block=min(128, max(1, songs // (32 * decoders))),
-        # A song has some twenty windows; a song of two hours holds 350 MB, so no more than fill a few batches.
-        songs_per_batch=max(1, batch_windows // 16),
         dtype=("bfloat16" if gpus else "float32") if settings.dtype == "auto" else settings.dtype,
     )
