@@ -139,17 +139,18 @@ def decode_nothing(songs: pa.Table, **_: Any) -> Iterator[pa.Table]:
     for song in songs.to_pylist():
         failed = {"status": "failed", "error_class": "not_found", "error": f"{song['uri']}: not found (404)."}
         read = {"status": "ok", "duration_s": 200.0, "windows": [bytes(800)], "scales": [1.0]}
-        yield _decoded(song, failed if song["track_id"].endswith("000.mp3") else read)
+        yield decoded_row(song, failed if song["track_id"].endswith("000.mp3") else read)
 
 
 def decode_long(songs: pa.Table, **_: Any) -> Iterator[pa.Table]:
     """Stand in for a decoder of two-hour songs: 720 windows of silence."""
     for song in songs.to_pylist():
         read = {"status": "ok", "duration_s": 7200.0, "windows": [bytes(480_000)] * 720, "scales": [1.0] * 720}
-        yield _decoded(song, read)
+        yield decoded_row(song, read)
 
 
-def _decoded(song: dict[str, Any], row: dict[str, Any]) -> pa.Table:
+def decoded_row(song: dict[str, Any], row: dict[str, Any]) -> pa.Table:
+    """A row of DECODED_SCHEMA."""
     from mer_ray.pipelines import DECODED_SCHEMA
 
     facts = {"decode_s": 0.0, "truncated": False, "bad_packets": 0}

@@ -76,7 +76,7 @@ def extraction(
         decode_songs,
         batch_format="pyarrow",
         fn_kwargs=decoding,
-        compute=TaskPoolStrategy(size=plan.decoders),
+        compute=TaskPoolStrategy(size=None if plan.decoders_grow else plan.decoders),
         num_cpus=plan.decoder_cpus,
     )
     encoded = decoded.map_batches(
