@@ -31,7 +31,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from benchmarks.scale import EncodeNothing, decoded_row
-from mer_ray import catalog
+from mer_ray import catalog, runs
 from mer_ray.composer import write_world
 from mer_ray.report import table
 
@@ -62,12 +62,12 @@ def _compare(asked: argparse.Namespace, folder: Path) -> None:
     else:
         songs = catalog.load_catalog(asked.music)
     catalog.write_manifest(str(folder / "songs.parquet"), songs.slice(0, asked.songs))
-    runs: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS}
+    times: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS}
     for turn in range(asked.rounds):
         for kind in KINDS:
-            runs[kind].append(_measure(kind, folder, f"{kind}-{turn}", asked.encoder))
-            print(kind, json.dumps(runs[kind][-1]), file=sys.stderr, flush=True)
-    middle = {kind: {name: median(run[name] for run in found) for name in found[0]} for kind, found in runs.items()}
+            times[kind].append(_measure(kind, folder, f"{kind}-{turn}", asked.encoder))
+            print(kind, json.dumps(times[kind][-1]), file=sys.stderr, flush=True)
+    middle = {kind: {name: median(run[name] for run in found) for name in found[0]} for kind, found in times.items()}
     slower = max(middle["decode"]["work"], middle["encode"]["work"])
     # An encoder alone has a thread on every core, a decoder has one.
     shared = middle["decode"]["decode_s"] / (os.cpu_count() or 1) + middle["encode"]["encode_s"]
@@ -90,6 +90,7 @@ def _measure(kind: str, folder: Path, name: str, encoder: str) -> dict[str, floa
 
 
 def _extract(kind: str, output: Path, encoder: str) -> None:
+    runs.prepare_environment()
     import ray
 
     from mer_ray import batch, pipelines

@@ -32,6 +32,7 @@ import pyarrow.compute as pc
 import soundfile
 
 from benchmarks.memory import Peaks, watched
+from mer_ray import runs
 from mer_ray.report import table
 
 DIM = 48
@@ -109,6 +110,7 @@ def _measure(songs: int, folder: Path, stages: str) -> tuple[float, dict[str, An
 
 
 def _extract(songs: int, folder: Path, stages: str) -> None:
+    runs.prepare_environment()
     import ray
 
     from mer_ray import batch, pipelines

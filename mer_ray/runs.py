@@ -51,8 +51,7 @@ def connect() -> dict[str, float]:
     """
     import logging
 
-    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    prepare_environment()
     import ray
     import ray.data
 
@@ -63,6 +62,14 @@ def connect() -> dict[str, float]:
     context.print_on_execution_start = False
     resources: dict[str, float] = ray.cluster_resources()
     return resources
+
+
+def prepare_environment() -> None:
+    """Set what Ray reads from the environment as it starts, unless the user has."""
+    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    # Ray ends a worker that idles for a second where there are more workers than CPUs: each commit would start one.
+    os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "600000")
 
 
 def side_by_side(function: Callable[[Task], Outcome], tasks: Sequence[Task], at_once: int | None) -> Iterator[Outcome]:
