@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,6 +47,9 @@ COMMIT_CPUS = 0.2
 
 SONGS_PER_BATCH = 4
 """Songs whose windows are packed together: some 80 windows, more than a batch. A song of two hours holds 350 MB."""
+
+PART_BYTES = 256_000_000
+"""Features in one part: 256 songs of usual length have 30 MB, as many of two hours a gigabyte."""
 
 TIMINGS = ("decode_s", "encode_s", "encoder_ready")
 """What an encoded song carries to its commit beside its row: seconds busy, and when its encoder was loaded."""
@@ -157,11 +161,12 @@ class EncodeSongs:
         return table
 
 
-def commit_features(songs: pa.Table, output: str, token: str) -> pa.Table:
-    """Write encoded songs as one part of the store; returns its receipt."""
-    receipt = {f"{stage}_s": pc.sum(songs[f"{stage}_s"]).as_py() for stage in ("decode", "encode")}
-    receipt["encoder_ready"] = pc.min(songs["encoder_ready"]).as_py()
-    return _receipt(commit(output, songs.drop_columns([*TIMINGS]), token), songs, **receipt)
+def commit_features(songs: pa.Table, output: str, token: str) -> Iterator[pa.Table]:
+    """Write encoded songs as one part of the store, or as several where they are very long; yields receipts."""
+    for part in _parts(songs):
+        receipt = {f"{stage}_s": pc.sum(part[f"{stage}_s"]).as_py() for stage in ("decode", "encode")}
+        receipt["encoder_ready"] = pc.min(part["encoder_ready"]).as_py()
+        yield _receipt(commit(output, part.drop_columns([*TIMINGS]), token), part, **receipt)
 
 
 def tagging(parts: list[str], output: str, token: str, workers: int, task: dict[str, Any]) -> Dataset:
@@ -279,6 +284,16 @@ def packed_windows(windows: pa.Scalar, scales: pa.Scalar) -> list[PackedWindow]:
         return []
     pairs = zip(windows.values, scales.values.to_pylist(), strict=True)
     return [PackedWindow(window.as_buffer(), scale) for window, scale in pairs]
+
+
+def _parts(songs: pa.Table) -> Iterator[pa.Table]:
+    """Cut before the song whose features would begin another PART_BYTES."""
+    windows = pc.fill_null(pc.list_value_length(songs["features"]), 0).to_numpy().astype(np.int64)
+    dim = songs.schema.field("features").type.value_type.list_size
+    ends = np.cumsum(windows) * dim * np.dtype(np.float16).itemsize
+    cuts = np.flatnonzero(np.diff(ends // PART_BYTES)) + 1
+    for start, end in pairwise([0, *cuts.tolist(), len(songs)]):
+        yield songs.slice(start, end - start)
 
 
 def _receipt(

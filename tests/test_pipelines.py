@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mer_ray import pipelines
 from mer_ray.features import STATUS_COLUMNS, window_arrays
 from mer_ray.lock import RunLock
 from mer_ray.mert import encode_tracks, load_encoder
@@ -32,6 +33,16 @@ def decoded(*counts: int) -> pa.Table:
             row |= {"status": "failed", "error_class": "empty", "error": "nothing"}
         rows.append(row)
     return pa.Table.from_pylist(rows, schema=DECODED_SCHEMA)
+
+
+def committed(encoded: pa.Table, folder: Path) -> list[dict[str, Any]]:
+    """The receipts of a commit."""
+    lock = RunLock(str(folder / "_run"), "extract")
+    lock.acquire()
+    try:
+        return [row for receipt in commit_features(encoded, str(folder), lock.token) for row in receipt.to_pylist()]
+    finally:
+        lock.release()
 
 
 def test_packed_windows_are_the_decoders_samples_times_their_scale() -> None:
@@ -91,15 +102,22 @@ def test_features_are_the_same_however_many_songs_come_together(together: int) -
 
 def test_a_commit_writes_the_rows_without_timings_and_its_receipt_holds_them(tmp_path: Path) -> None:
     encoded = EncodeSongs(ENCODER, 4, 1)(decoded(2, 0, 1))
-    lock = RunLock(str(tmp_path / "_run"), "extract")
-    lock.acquire()
-    try:
-        (receipt,) = commit_features(encoded, str(tmp_path), lock.token).to_pylist()
-    finally:
-        lock.release()
+    (receipt,) = committed(encoded, tmp_path)
     assert (receipt["songs"], receipt["failed"], receipt["audio_s"], receipt["decode_s"]) == (3, 1, 20.0, 3.0)
     assert receipt["encode_s"] > 0
     assert receipt["encoder_ready"] == encoded["encoder_ready"][0].as_py()
     part = pq.read_table(tmp_path / receipt["part"])
     assert part["track_id"].to_pylist() == ["song0", "song1", "song2"]
     assert not {*TIMINGS} & {*part.column_names}
+
+
+def test_very_long_songs_are_committed_in_several_parts_and_each_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded = EncodeSongs(ENCODER, 4, 1)(decoded(3, 0, 5, 1, 2))
+    a_window = 192 * 2
+    monkeypatch.setattr(pipelines, "PART_BYTES", 4 * a_window)
+    receipts = committed(encoded, tmp_path)
+    parts = [pq.read_table(tmp_path / receipt["part"])["track_id"].to_pylist() for receipt in receipts]
+    assert parts == [["song0", "song1"], ["song2", "song3", "song4"]]
+    assert sum(receipt["songs"] for receipt in receipts) == 5
