@@ -175,7 +175,8 @@ class EncodeNothing:
         status = [songs[name].combine_chunks() for name in STATUS_COLUMNS]
         features = features_column([np.zeros((count, DIM), np.float32) for count in counts], DIM)
         encoded = pa.table([*status, features], schema=store_schema(IDENTITY, DIM))
-        for name, value in (("decode_s", 0.0), ("encode_s", 0.0), ("encoder_ready", self._ready)):
+        encoded = encoded.append_column("decode_s", songs["decode_s"])
+        for name, value in (("encode_s", 0.0), ("encoder_ready", self._ready)):
             encoded = encoded.append_column(name, pa.array(np.full(len(songs), value)))
         return encoded
 

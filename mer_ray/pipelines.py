@@ -92,15 +92,15 @@ def extraction(
         num_cpus=plan.encoder_cpus,
         num_gpus=1 if plan.gpus else None,
     )
-    committed = encoded.map_batches(
+    # Blocks seldom add up to a part: the rest of each bundle of blocks, a few songs, is a part of its own. Strict
+    # repartition would even that out, but its task wants a whole CPU and holds up the commits on a small machine.
+    return encoded.map_batches(
         commit_features,
         batch_size=plan.songs_per_part,
         batch_format="pyarrow",
         fn_args=(output, token),
         num_cpus=COMMIT_CPUS,
     )
-    # Ray fuses this into the commit, where it is no step of its own: it makes each batch, not just most, full.
-    return committed.repartition(target_num_rows_per_block=plan.songs_per_part, strict=True)
 
 
 def receipts(graph: Dataset) -> Iterator[dict[str, Any]]:

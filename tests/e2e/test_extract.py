@@ -56,7 +56,7 @@ def test_the_run_directory_says_what_was_done(extracted: tuple[Path, str]) -> No
     assert len(pd.read_parquet(features / "_run" / "failures.parquet")) == 3
     assert (features / "_SUCCESS").exists()
     assert not (features / "_run" / "lock").exists()
-    assert sorted(len(pd.read_parquet(part)) for part in features.glob("part-*")) == [4, 8, 8], "parts are full"
+    assert sorted(len(pd.read_parquet(part)) for part in features.glob("part-*")) == [4, 8, 8]
 
 
 def test_the_last_line_says_which_stage_binds_and_the_summary_how_busy_both_were(extracted: tuple[Path, str]) -> None:
