@@ -15,13 +15,13 @@ EVERY_SECONDS = 1.0
 
 @dataclass
 class Peaks:
-    """Most memory seen, in MB (10^6 bytes): private pages of one process; for the store, touched pages.
+    """Most memory seen, in MB (10^6 bytes): private pages of one process; shared ones for the store.
 
     Attributes:
         driver: the command itself.
         worker: the largest Ray worker.
         decoder: the largest child of a worker, a song's decoder.
-        store: Ray's object store.
+        store: of Ray's object store, pages that one worker has touched.
         workers: by the name Ray gives a worker.
         cpu_seconds: by process, of the command and all below it; what a short-lived one did last is missed.
     """
@@ -63,9 +63,8 @@ def _sample(driver: int, peaks: Peaks) -> None:
         if driver not in above:
             continue
         peaks.cpu_seconds[process] = cpu_seconds
-        if name == "raylet":
+        if name.startswith("ray::"):
             peaks.store = max(peaks.store, _field(process, "status", "RssShmem:"))
-        elif name.startswith("ray::"):
             peaks.workers[name] = max(peaks.workers.get(name, 0.0), _private(process))
         elif parent in processes and processes[parent].name.startswith("ray::"):
             peaks.decoder = max(peaks.decoder, _private(process))

@@ -7,7 +7,7 @@ A real extract (Ray Data, actors, commits, accounting) whose decoder and encoder
 to nothing. So the time is what the machinery costs.
 Each size runs in a process of its own with a Ray of its own. Memory is read from /proc every half second:
 private pages of the driver and of the largest worker (mapped pages of the object store are shared and
-counted once, as those of the raylet). Prints a Markdown table.
+counted apart, for the worker that touched most of them). Prints a Markdown table.
 
 With ``--lengths`` (minutes) four FLAC songs of each length, made here, pass through the real decoder and the
 real encoder stage, of which only the forward pass is a stand-in. Then 24 songs of two hours pass from stand-in
