@@ -5,7 +5,7 @@ python -m benchmarks.scale --lengths 3 30 180
 
 A real extract (Ray Data, actors, commits, accounting) whose decoder and encoder are stand-ins that do next
 to nothing. So the time is what the machinery costs.
-Each size runs in a process of its own with a Ray of its own. Memory is read from /proc every half second:
+Each size runs in a process of its own with a Ray of its own. Memory is read from /proc every second:
 private pages of the driver and of the largest worker (mapped pages of the object store are shared and
 counted apart, for the worker that touched most of them). Prints a Markdown table.
 
