@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import time
 from dataclasses import asdict
 from typing import Any
 
@@ -14,6 +16,7 @@ from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
 from mer_ray import catalog, storage
+from mer_ray.bottleneck import Stages
 from mer_ray.errors import InputError
 from mer_ray.features import Store, read_columns
 from mer_ray.fingerprints import text_sha256
@@ -53,19 +56,19 @@ def extract(settings: ExtractSettings | TagSettings, manifest: pa.Table) -> Summ
     }
     with OutputDirectory(settings.features, "extract") as output:
         output.begin(_extract_fingerprint(identity, decoding), settings.model_dump(), manifest)
-        pending = output.pending(manifest, retry_failed=settings.retry_failed)
+        pending = output.pending(manifest.select(["track_id", "uri"]), retry_failed=settings.retry_failed)
         made_by = f"{identity['name']} (D = {identity['dim']})"
         print(f"extract: {len(pending):,} of {len(manifest):,} songs to do with {made_by}")
         if len(pending):
             print(f"extract: {plan.describe()}", flush=True)
         graph = None
         if len(pending):
-            queue = output.write_pending(pending.select(["track_id", "uri"]))
+            output.write_pending(pending)
             arguments = {**encoder, "device": "cuda" if plan.gpus else "cpu"}
             graph = pipelines.extraction(
-                queue, settings.features, output.token, plan, {**decoding, "limits": _limits(settings)}, arguments
+                pending, settings.features, output.token, plan, {**decoding, "limits": _limits(settings)}, arguments
             )
-        return _drive(output, graph, len(manifest), len(pending))
+        return _drive(output, graph, len(manifest), len(pending), plan)
 
 
 def tag(settings: TagSettings) -> Summary:
@@ -96,6 +99,8 @@ def report(summary: Summary, uri: str) -> None:
         f"this run {run['seconds']:,.1f} s{repeated if run['fetch_retries'] else ''}",
         flush=True,
     )
+    if "bottleneck" in summary["this_run"]:
+        print(f"{summary['job']}: {summary['this_run']['bottleneck']}", flush=True)
 
 
 def exit_code(summary: Summary, settings: RunSettings) -> int:
@@ -135,11 +140,12 @@ def _tag_store(
         return _drive(output, graph, len(asked), len(pending))
 
 
-def _drive(output: OutputDirectory, graph: Any, total: int, pending: int) -> Summary:
+def _drive(output: OutputDirectory, graph: Any, total: int, pending: int, plan: Plan | None = None) -> Summary:
     """Run a graph to its end, printing progress, and account for every song."""
     from mer_ray import pipelines
 
     costs = dict.fromkeys(pipelines.COSTS, 0.0)
+    begun, ready = time.time(), math.inf
     metrics, lines = RunMetrics(output.job, pending), FailureLines(output.uri)
     with Progress(output.job, total, done=total - pending, watch=output.check_lock) as progress:
         for receipt in pipelines.receipts(graph) if graph is not None else ():
@@ -149,6 +155,7 @@ def _drive(output: OutputDirectory, graph: Any, total: int, pending: int) -> Sum
                 lines.add(receipt["failures"])
             for name in costs:
                 costs[name] += receipt[name]
+            ready = min(ready, receipt["encoder_ready"])
             if progress.trouble is not None:
                 raise progress.trouble
     rate = progress.audio_s / max(progress.seconds, 1e-9)
@@ -160,7 +167,13 @@ def _drive(output: OutputDirectory, graph: Any, total: int, pending: int) -> Sum
         audio_hours_per_hour=round(rate, 1),
         fetch_retries=retries,
         **{name: round(seconds, 2) for name, seconds in costs.items()},
+        **(_stages(plan, progress.seconds, max(0.0, ready - begun), costs).facts() if plan and graph else {}),
     )
+
+
+def _stages(plan: Plan, seconds: float, startup: float, busy: dict[str, float]) -> Stages:
+    decoding = plan.decoders, plan.decoder_cpus, busy["decode_s"]
+    return Stages(seconds, min(startup, seconds), *decoding, plan.encoders, busy["encode_s"])
 
 
 def _encoder_arguments(settings: ExtractSettings | TagSettings, plan: Plan) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -138,14 +138,23 @@ def normalize(windows_BS: Tensor) -> Tensor:
     return (windows_BS - mean) / torch.sqrt(variance + 1e-7)
 
 
+class Window(Protocol):
+    """[samples] of one window: an array, or what becomes one only when it is asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __array__(self) -> NDArray[Any]: ...
+
+
 def encode_tracks(
-    encoder: MertEncoder, tracks: Sequence[Sequence[NDArray[np.float32]]], batch_windows: int
+    encoder: MertEncoder, tracks: Sequence[Sequence[Window]], batch_windows: int
 ) -> list[NDArray[np.float32]]:
     """Encode the windows of several tracks in shared batches and hand them back by track.
 
     Args:
         encoder: any callable from [b, samples] to [b, D] with a ``dim``.
-        tracks: per track its windows, each [samples]; lengths may differ (short songs, tails).
+        tracks: per track its windows, each [samples]; lengths may differ (short songs, tails). No more than
+            ``batch_windows`` of them are made arrays of at a time.
         batch_windows: windows a forward pass; only windows of equal length share one.
 
     Returns:

@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,57 +48,74 @@ DECODED_SCHEMA = pa.schema(
 """A decoded song on its way to an encoder: int16 windows, each scaled to its own peak, so that quiet
 and over-full windows lose nothing."""
 
-COSTS = ("decode_s", "encode_s", "fetch_retries", "fetch_retry_s")
+DECODE_COSTS = ("decode_s", "fetch_retries", "fetch_retry_s")
+COSTS = (*DECODE_COSTS, "encode_s")
 """Columns that tell what a song cost; added up in the receipts, and in no part."""
+BESIDE = (*COSTS, "encoder_ready")
+"""All that an encoded song carries to its commit beside its row: its costs, and when its encoder was loaded."""
 
 RECEIPT_SCHEMA = pa.schema(
     [
         pa.field("part", pa.string()),
         pa.field("songs", pa.int64()),
         pa.field("audio_s", pa.float64()),
-        *(pa.field(name, pa.float64()) for name in COSTS),
+        *(pa.field(name, pa.float64()) for name in BESIDE),
         pa.field("node", pa.string()),
         pa.field("failures", pa.list_(pa.struct(dict.fromkeys(FAILURE_COLUMNS, pa.string()).items()))),
+        pa.field("trouble", pa.string()),
     ]
 )
-"""What the driver learns of a committed part; its failed songs by name, so that an operator can read of them."""
+"""What the driver learns of a committed part; its failed songs by name, so that an operator can read of them. Or the
+``trouble`` that kept it from being written: what ends a task comes back from Ray as a wall of text."""
 
 COMMIT_CPUS = 0.2
 
+SONGS_PER_BATCH = 4
+"""Songs whose windows are packed together: some 80 windows, more than a batch. A song of two hours holds 350 MB."""
+
+PART_BYTES = 256_000_000
+"""Features in one part: 256 songs of usual length have 30 MB, as many of two hours a gigabyte."""
+
 
 def extraction(
-    manifest: str, output: str, token: str, plan: Plan, decoding: dict[str, Any], encoder: dict[str, Any]
+    songs: pa.Table, output: str, token: str, plan: Plan, decoding: dict[str, Any], encoder: dict[str, Any]
 ) -> Dataset:
-    """The graph from a manifest of pending songs to receipts.
+    """The graph from pending songs to receipts.
+
+    A decode task hands its songs on as soon as they fill a block of Ray's (128 MB), so what waits between
+    the stages is bounded in bytes, however many songs a task has and however long they are.
 
     Args:
-        manifest: Parquet with ``track_id`` and ``uri``.
+        songs: ``track_id`` and ``uri``; they go into the object store.
         output: the feature store.
         token: of the run, see :func:`mer_ray.runs.commit`.
         plan: pool sizes.
         decoding: arguments of :func:`decode_song`.
         encoder: arguments of :func:`mer_ray.mert.load_encoder`.
     """
+    import ray
     from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
-    songs = _read_parquet(manifest, ["track_id", "uri"])
-    decoded = songs.repartition(target_num_rows_per_block=plan.songs_per_block).map_batches(
+    size = plan.songs_per_block
+    blocks = [songs.slice(start, size) for start in range(0, len(songs), size)]
+    decoded = ray.data.from_arrow(blocks).map_batches(
         decode_songs,
-        batch_size=1,
         batch_format="pyarrow",
         fn_kwargs=decoding,
-        compute=TaskPoolStrategy(size=plan.decoders),
+        compute=TaskPoolStrategy(size=None if plan.decoders_grow else plan.decoders),
         num_cpus=plan.decoder_cpus,
     )
     encoded = decoded.map_batches(
         EncodeSongs,
-        batch_size=plan.songs_per_block,
+        batch_size=SONGS_PER_BATCH,
         batch_format="pyarrow",
         fn_constructor_args=(encoder, plan.batch_windows, plan.threads),
         compute=ActorPoolStrategy(size=plan.encoders),
         num_cpus=plan.encoder_cpus,
         num_gpus=1 if plan.gpus else None,
     )
+    # Blocks seldom add up to a part: the rest of each bundle of blocks, a few songs, is a part of its own. Strict
+    # repartition would even that out, but its task wants a whole CPU and holds up the commits on a small machine.
     return encoded.map_batches(
         commit_features,
         batch_size=plan.songs_per_part,
@@ -114,7 +132,12 @@ def receipts(graph: Dataset) -> Iterator[dict[str, Any]]:
         StorageError: one that ended a worker, without the worker's story.
     """
     try:
-        yield from graph.iter_rows()
+        for receipt in graph.iter_rows():
+            if receipt["trouble"] is not None:
+                raise StorageError(receipt["trouble"])
+            yield receipt
+    except StorageError:
+        raise
     except Exception as error:  # what Ray Data raises need be no error of Ray's
         refused = _storage_error(error)
         if refused is None:
@@ -154,28 +177,32 @@ class EncodeSongs:
         self._encoder = load_encoder(**encoder)
         self._identity: Identity = asdict(self._encoder.identity)
         self._batch_windows = batch_windows
+        self._ready = time.time()
 
     def __call__(self, songs: pa.Table) -> pa.Table:
         from mer_ray.mert import encode_tracks
 
         started = time.perf_counter()
-        tracks = [_unpacked(song) for song in songs.select(["windows", "scales"]).to_pylist()]
+        tracks = [*map(packed_windows, songs["windows"], songs["scales"])]
         features = encode_tracks(self._encoder, tracks, self._batch_windows)
         seconds = (time.perf_counter() - started) / max(1, len(songs))
         schema = store_schema(self._identity, self._encoder.dim)
         status = [songs[name].combine_chunks() for name in STATUS_COLUMNS]
         table = pa.table([*status, features_column(features, self._encoder.dim)], schema=schema)
-        table = table.append_column("encode_s", pa.array(np.full(len(songs), seconds, np.float32)))
-        for name in COSTS:
-            if name in songs.column_names:
-                table = table.append_column(name, songs[name])
+        added = {name: songs[name] for name in DECODE_COSTS}
+        constant = {"encode_s": seconds, "encoder_ready": self._ready}
+        added |= {name: pa.array(np.full(len(songs), value)) for name, value in constant.items()}
+        for name in BESIDE:
+            table = table.append_column(name, added[name])
         return table
 
 
-def commit_features(songs: pa.Table, output: str, token: str) -> pa.Table:
-    """Write encoded songs as one part of the store; returns its receipt."""
-    costs = {name: pc.sum(songs[name]).as_py() or 0 for name in COSTS}
-    return _receipt(commit(output, songs.drop_columns(list(COSTS)), token), songs, costs)
+def commit_features(songs: pa.Table, output: str, token: str) -> Iterator[pa.Table]:
+    """Write encoded songs as one part of the store, or as several where they are very long; yields receipts."""
+    for part in _parts(songs):
+        costs = {name: pc.sum(part[name]).as_py() or 0 for name in COSTS}
+        costs["encoder_ready"] = pc.min(part["encoder_ready"]).as_py()
+        yield _committed(output, part.drop_columns([*BESIDE]), token, costs)
 
 
 def tagging(parts: list[str], output: str, token: str, workers: int, task: dict[str, Any]) -> Dataset:
@@ -226,8 +253,7 @@ class TagSongs:
             for songs in storage.iter_tables(part, rows=512):
                 wanted = songs.filter(pc.is_in(songs["track_id"], value_set=self._pending))
                 if len(wanted):
-                    table = self._tagger.tag(wanted)
-                    yield _receipt(commit(self._output, table, self._token), table)
+                    yield _committed(self._output, self._tagger.tag(wanted), self._token)
 
 
 def song_vectors(parts: list[str], model: str, chosen: pa.Array, workers: int) -> NDArray[np.float32]:
@@ -273,18 +299,26 @@ class ProjectSongs:
                 yield pa.table({"track_id": wanted["track_id"], "vector": pa.array(rows, pa.binary())})
 
 
-def _read_parquet(uri: str, columns: list[str]) -> Dataset:
-    import ray
+class PackedWindow:
+    """A window as the decoder packed it, which becomes float32 samples [n] only while numpy asks for them."""
 
-    songs: Dataset = ray.data.read_parquet(
-        storage.filesystem(uri)[1], filesystem=storage.arrow_filesystem(uri), columns=columns, num_cpus=0.1
-    )
-    return songs
+    def __init__(self, samples: pa.Buffer, scale: float) -> None:
+        self._samples = np.frombuffer(samples, np.int16)
+        self._scale = np.float32(scale)
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[np.float32]:
+        return self._samples.astype(np.float32) * self._scale
 
 
-def _unpacked(song: dict[str, Any]) -> list[NDArray[np.float32]]:
-    pairs = zip(song["windows"] or [], song["scales"] or [], strict=True)
-    return [np.frombuffer(window, np.int16).astype(np.float32) * np.float32(scale) for window, scale in pairs]
+def packed_windows(windows: pa.Scalar, scales: pa.Scalar) -> list[PackedWindow]:
+    """The windows of one row of DECODED_SCHEMA, without a copy: views of its block."""
+    if windows.values is None:
+        return []
+    pairs = zip(windows.values, scales.values.to_pylist(), strict=True)
+    return [PackedWindow(window.as_buffer(), scale) for window, scale in pairs]
 
 
 def _storage_error(error: BaseException | None) -> StorageError | None:
@@ -294,14 +328,28 @@ def _storage_error(error: BaseException | None) -> StorageError | None:
     return error
 
 
-def _receipt(part: str, songs: pa.Table, costs: dict[str, float] | None = None) -> pa.Table:
+def _parts(songs: pa.Table) -> Iterator[pa.Table]:
+    """Cut before the song whose features would begin another PART_BYTES."""
+    windows = pc.fill_null(pc.list_value_length(songs["features"]), 0).to_numpy().astype(np.int64)
+    dim = songs.schema.field("features").type.value_type.list_size
+    ends = np.cumsum(windows) * dim * np.dtype(np.float16).itemsize
+    cuts = np.flatnonzero(np.diff(ends // PART_BYTES)) + 1
+    for start, end in pairwise([0, *cuts.tolist(), len(songs)]):
+        yield songs.slice(start, end - start)
+
+
+def _committed(output: str, songs: pa.Table, token: str, beside: dict[str, float] | None = None) -> pa.Table:
+    """Commit a part; returns its receipt, one row of RECEIPT_SCHEMA."""
     failed = songs.filter(pc.not_equal(songs["status"], "ok")).select(FAILURE_COLUMNS)
     row = {
-        "part": part,
         "songs": len(songs),
         "audio_s": pc.sum(songs["duration_s"].cast(pa.float64())).as_py() or 0.0,
-        **{name: float((costs or {}).get(name, 0.0)) for name in COSTS},
+        **{name: float((beside or {}).get(name, 0.0)) for name in BESIDE},
         "node": os.uname().nodename,
         "failures": failed.to_pylist(),
     }
+    try:
+        row["part"] = commit(output, songs, token)
+    except StorageError as error:
+        row["trouble"] = str(error)
     return pa.Table.from_pylist([row], schema=RECEIPT_SCHEMA)

@@ -17,12 +17,14 @@ class Plan:
         gpus: GPUs in the encoder pool, one an encoder; 0 encodes on CPUs.
         encoders: encoder processes.
         encoder_cpus: CPUs reserved for each.
-        decoders: songs decoded at a time.
+        decoders: songs decoded at a time, as the run begins.
+        decoders_grow: whether nodes that join later decode too; so where GPUs encode, unless a number was asked
+            for. CPU encoders are placed once, and more decoders would only wait for them.
         decoder_cpus: CPUs reserved for each.
         threads: torch threads of an encoder on the CPU.
         batch_windows: windows in one forward pass.
         songs_per_part: songs in a committed file.
-        songs_per_block: songs that travel together.
+        songs_per_block: songs of one decode task.
         dtype: arithmetic of the encoder.
     """
 
@@ -30,6 +32,7 @@ class Plan:
     encoders: int
     encoder_cpus: float
     decoders: int
+    decoders_grow: bool
     decoder_cpus: float
     threads: int
     batch_windows: int
@@ -89,10 +92,12 @@ def resolve_plan(settings: ExtractSettings | TagSettings, resources: Mapping[str
         encoders=encoders,
         encoder_cpus=round(encoder_cpus, 3),
         decoders=decoders,
+        decoders_grow=bool(gpus) and settings.decoders is None,
         decoder_cpus=decoder_cpus,
         threads=max(1, round(cpus / encoders)),
         batch_windows=settings.batch_windows or (64 if gpus else 8),
         songs_per_part=settings.songs_per_part or min(256, max(8, songs // 64)),
-        songs_per_block=min(8, max(1, songs // (8 * decoders))),
+        # Few enough that the last tasks do not keep the others waiting, or a lost node loses minutes.
+        songs_per_block=min(128, max(1, songs // (32 * decoders))),
         dtype=("bfloat16" if gpus else "float32") if settings.dtype == "auto" else settings.dtype,
     )

@@ -38,6 +38,8 @@ from mer_ray.lock import RunLock, check_held
 Task = TypeVar("Task")
 Outcome = TypeVar("Outcome")
 
+_HELD_FIELDS = [pa.field("track_id", pa.string()), pa.field("failed", pa.bool_()), pa.field("part", pa.int32())]
+
 SETTINGS, SUMMARY, MANIFEST, FAILURES = "settings.json", "summary.json", "manifest.parquet", "failures.parquet"
 
 
@@ -49,8 +51,7 @@ def connect() -> dict[str, float]:
     """
     import logging
 
-    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "CRITICAL")  # what it would log as an error it raises as well
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    prepare_environment()
     import ray
     import ray.data
     from ray._private import services
@@ -77,6 +78,14 @@ def keep_to_loopback() -> None:
 
     os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
     ray_constants.ENABLE_RAY_CLUSTER = False
+
+
+def prepare_environment() -> None:
+    """Set what Ray reads from the environment as it starts, unless the user has."""
+    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "CRITICAL")  # what it would log as an error it raises as well
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    # Ray ends a worker that idles for a second where there are more workers than CPUs: each commit would start one.
+    os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "600000")
 
 
 def side_by_side(function: Callable[[Task], Outcome], tasks: Sequence[Task], at_once: int | None) -> Iterator[Outcome]:
@@ -106,6 +115,24 @@ def side_by_side(function: Callable[[Task], Outcome], tasks: Sequence[Task], at_
             running.append(remote.remote(waiting.pop(0)))
         done, running = ray.wait(running, num_returns=1)
         yield ray.get(done[0])
+
+
+@dataclass(frozen=True)
+class Held:
+    """What the parts of a directory hold.
+
+    Attributes:
+        parts: their URIs.
+        rows: a row a song: ``track_id``, ``failed`` and ``part``, an index into ``parts``.
+        failures: the status columns that were read, of failed songs alone.
+        truncated: songs cut short, and ``audio_seconds`` of all songs; 0 where the columns were not read.
+    """
+
+    parts: list[str]
+    rows: pa.Table
+    failures: pa.Table
+    truncated: int
+    audio_seconds: float
 
 
 @dataclass
@@ -155,15 +182,16 @@ class OutputDirectory:
 
     def pending(self, manifest: pa.Table, *, retry_failed: bool) -> pa.Table:
         """The manifest's songs that no part holds; failed ones too when they are to be done again."""
-        rows = self._mend(["track_id", "status"])
+        held = self._mend(["track_id", "status"])
+        rows = held.rows
         if retry_failed:
-            self._drop(rows, pc.not_equal(rows["status"], "ok"))
-            rows = rows.filter(pc.equal(rows["status"], "ok"))
+            self._drop(held, rows["failed"])
+            rows = rows.filter(pc.invert(rows["failed"]))
         done = rows["track_id"].combine_chunks()
         return manifest.filter(pc.invert(pc.is_in(manifest["track_id"], value_set=done)))
 
     def write_pending(self, songs: pa.Table) -> str:
-        """Put down the songs of this run where every worker can read them; returns the URI."""
+        """Put down the songs of this run, for who looks on; returns the URI. Written as its work begins."""
         storage.write_table(self._run("pending.parquet"), songs)
         return self._run("pending.parquet")
 
@@ -195,12 +223,12 @@ class OutputDirectory:
             RuntimeError: a song of the manifest is missing from the parts, or another run has the lock.
         """
         self.check_lock()
-        rows = self._mend(STATUS_COLUMNS)
+        held = self._mend(STATUS_COLUMNS)
+        rows, failed = held.rows, held.failures
         asked = storage.read_table(self._run(MANIFEST), ["track_id"])["track_id"]
         lost = pc.sum(pc.invert(pc.is_in(asked, value_set=rows["track_id"].combine_chunks()))).as_py() or 0
         if lost:
             raise RuntimeError(f"{self.uri}: {lost} songs missing; run the same command again.")
-        failed = rows.filter(pc.not_equal(rows["status"], "ok")).drop_columns(["part"])
         storage.write_table(self._run(FAILURES), failed)
         summary = {
             "job": self.job,
@@ -208,8 +236,8 @@ class OutputDirectory:
             "ok": len(rows) - len(failed),
             "failed": len(failed),
             "error_classes": dict(Counter(failed["error_class"].to_pylist()).most_common()),
-            "truncated": pc.sum(rows["truncated"]).as_py() or 0,
-            "audio_seconds": round(pc.sum(rows["duration_s"].cast(pa.float64())).as_py() or 0.0, 1),
+            "truncated": held.truncated,
+            "audio_seconds": round(held.audio_seconds, 1),
             "finished": _now(),
             "this_run": {**run, "seconds": round(time.monotonic() - self._started, 2)},
         }
@@ -220,46 +248,58 @@ class OutputDirectory:
     def _run(self, name: str) -> str:
         return storage.join(self.uri, "_run", name) if name else storage.join(self.uri, "_run")
 
-    def _rows(self, columns: list[str]) -> pa.Table:
-        """These columns of all parts, with the ``part`` each row stands in; a torn part is deleted."""
-        schema = pa.schema([field for field in STATUS_FIELDS if field.name in columns] + [("part", pa.string())])
-        tables = [schema.empty_table()]
-        for part, table in read_columns(part_uris(self.uri), columns):
+    def _held(self, columns: list[str]) -> Held:
+        """What all parts hold, of these columns; a torn part is deleted.
+
+        A million songs pass through here: what is kept of each is its id, a bit and a number.
+        """
+        rows = [pa.schema(_HELD_FIELDS).empty_table()]
+        failures = [pa.schema([field for field in STATUS_FIELDS if field.name in columns]).empty_table()]
+        parts, truncated, audio_seconds = part_uris(self.uri), 0, 0.0
+        for number, (part, table) in enumerate(read_columns(parts, columns)):
             if table is None:
                 storage.remove(part)
                 continue
-            names = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(table), np.int32)), [part]).cast(pa.string())
-            tables.append(table.append_column("part", names).cast(schema))
-        return pa.concat_tables(tables)
+            failed = pc.not_equal(table["status"], "ok")
+            place = pa.array(np.full(len(table), number, np.int32))
+            rows.append(pa.table([table["track_id"], failed, place], schema=rows[0].schema))
+            failures.append(table.filter(failed).cast(failures[0].schema))
+            if "truncated" in columns:
+                truncated += pc.sum(table["truncated"]).as_py() or 0
+                audio_seconds += pc.sum(table["duration_s"].cast(pa.float64())).as_py() or 0.0
+        return Held(parts, pa.concat_tables(rows), pa.concat_tables(failures), truncated, audio_seconds)
 
-    def _mend(self, columns: list[str]) -> pa.Table:
+    def _mend(self, columns: list[str]) -> Held:
         """Undo what a killed run may have left: half-written files, and songs that stand in two parts.
 
         Returns:
-            These columns of all parts, and ``part``; a song that was read keeps that row.
+            What the parts hold of these columns, each song once; a song that was read keeps that row.
         """
         for folder in (self.uri, self._run("")):
             storage.remove_temporaries(folder)
-        rows = self._rows(columns)
+        held = self._held(columns)
+        rows = held.rows
         if pc.count_distinct(rows["track_id"]).as_py() == len(rows):
-            return rows
-        failed = pc.not_equal(rows["status"], "ok").to_numpy().astype(np.int64)
+            return held
+        failed = rows["failed"].to_numpy().astype(np.int64)
         rank = pa.array(failed * len(rows) + np.arange(len(rows)))
         best = rows.append_column("rank", rank).group_by("track_id").aggregate([("rank", "min")])
         again = np.ones(len(rows), bool)
         again[best["rank_min"].to_numpy() % len(rows)] = False
-        self._drop(rows, pa.chunked_array([pa.array(again)]))
-        return self._rows(columns)  # the parts have changed, and with them where a row stands
+        self._drop(held, pa.chunked_array([pa.array(again)]))
+        return self._held(columns)  # the parts have changed, and with them where a row stands
 
-    def _drop(self, rows: pa.Table, unwanted: pa.ChunkedArray) -> None:
+    def _drop(self, held: Held, unwanted: pa.ChunkedArray) -> None:
         """Rewrite the parts that hold unwanted rows without them."""
-        hit = pc.unique(rows.filter(unwanted)["part"])
-        mixed = pc.unique(rows.filter(pc.invert(unwanted))["part"])
+        place = held.rows["part"]
+        hit = pc.unique(place.filter(unwanted))
+        mixed = pc.is_in(hit, value_set=pc.unique(place.filter(pc.invert(unwanted))))
         # Parts without a row to keep go first: what is left of another part may need the same name.
-        for part in hit.filter(pc.invert(pc.is_in(hit, value_set=mixed))).to_pylist():
-            storage.remove(part)
-        for part in hit.filter(pc.is_in(hit, value_set=mixed)).to_pylist():
-            keep = pc.invert(unwanted.filter(pc.equal(rows["part"], part)))
+        for number in hit.filter(pc.invert(mixed)).to_pylist():
+            storage.remove(held.parts[number])
+        for number in hit.filter(mixed).to_pylist():
+            keep = pc.invert(unwanted.filter(pc.equal(place, number)))
+            part = held.parts[number]
             kept = storage.read_table(part).filter(keep)
             # Killed between the two, a song stands there twice and is mended; the other order would lose work.
             if storage.join(self.uri, commit(self.uri, kept)) != part:

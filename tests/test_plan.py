@@ -81,7 +81,8 @@ def test_what_is_asked_for_is_kept() -> None:
 def test_parts_and_blocks_have_a_sensible_size_for_any_catalogue(songs: int) -> None:
     found = plan(8, songs=songs)
     assert 8 <= found.songs_per_part <= 256
-    assert 1 <= found.songs_per_block <= 8
+    assert 1 <= found.songs_per_block <= 128
+    assert found.songs_per_block * found.decoders <= max(songs / 32, found.decoders), "the last tasks end together"
 
 
 def test_the_plan_is_told_in_one_line_with_its_sizes() -> None:

@@ -56,6 +56,18 @@ def test_the_run_directory_says_what_was_done(extracted: tuple[Path, str]) -> No
     assert len(pd.read_parquet(features / "_run" / "failures.parquet")) == 3
     assert (features / "_SUCCESS").exists()
     assert not (features / "_run" / "lock").exists()
+    assert sorted(len(pd.read_parquet(part)) for part in features.glob("part-*")) == [4, 8, 8]
+
+
+def test_the_last_line_says_which_stage_binds_and_the_summary_how_busy_both_were(extracted: tuple[Path, str]) -> None:
+    features, printed = extracted
+    run = json.loads((features / "_run" / "summary.json").read_text())["this_run"]
+    assert printed.splitlines()[-1] == f"extract: {run['bottleneck']}"
+    assert run["bound_by"] in ("decode", "encode", "neither")
+    assert 0 < run["startup_s"] < run["work_seconds"] < run["seconds"]
+    assert run["decode_s"] > 0
+    assert run["encode_s"] > 0
+    assert 0 <= run["encoders_idle"] <= 1
 
 
 def test_the_plan_is_printed_before_the_work(extracted: tuple[Path, str]) -> None:

@@ -1,0 +1,138 @@
+"""How well decoding and encoding overlap: extract's time against the slower of the two alone.
+
+python -m benchmarks.overlap [--music DIR] [--songs 40] [--rounds 3] [--encoder tiny]
+
+Three runs of the same graph on the same songs and CPUs, in turns, each in a process and a Ray of its own:
+extract as it is; with a stand-in for the encoder (decode alone); with a decoder that hands out noise, as many
+windows a song as the real one did (encode alone). Times are of the work, from the moment the encoder is loaded
+to the last commit; start-up is reported beside them. On few cores both stages want the same ones, and the
+slower alone cannot be reached: the seconds of both over the cores are a second bound. Prints medians over the
+rounds, and where an extract's time went. Without ``--music`` it composes its songs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from benchmarks.scale import EncodeNothing, decoded_row
+from mer_ray import catalog, runs
+from mer_ray.composer import write_world
+from mer_ray.report import table
+
+KINDS = ("extract", "decode", "encode")
+
+
+def main() -> None:
+    """Run the three in turns and print what they took."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--music", help="folder of songs; composed if not given")
+    parser.add_argument("--songs", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--encoder", default="tiny")
+    parser.add_argument("--inside", choices=KINDS, help=argparse.SUPPRESS)  # this process is the measured one
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.inside:
+        _extract(asked.inside, asked.folder, asked.encoder)
+        return
+    with tempfile.TemporaryDirectory(prefix="mer-ray-overlap-") as folder:
+        _compare(asked, Path(folder))
+
+
+def _compare(asked: argparse.Namespace, folder: Path) -> None:
+    if asked.music is None:
+        write_world(folder / "world", songs_per_dataset=30)
+        songs = catalog.load_catalog(str(folder / "world"))
+    else:
+        songs = catalog.load_catalog(asked.music)
+    catalog.write_manifest(str(folder / "songs.parquet"), songs.slice(0, asked.songs))
+    times: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS}
+    for turn in range(asked.rounds):
+        for kind in KINDS:
+            times[kind].append(_measure(kind, folder, f"{kind}-{turn}", asked.encoder))
+            print(kind, json.dumps(times[kind][-1]), file=sys.stderr, flush=True)
+    middle = {kind: {name: median(run[name] for run in found) for name in found[0]} for kind, found in times.items()}
+    slower = max(middle["decode"]["work"], middle["encode"]["work"])
+    # An encoder alone has a thread on every core, a decoder has one.
+    shared = middle["decode"]["decode_s"] / (os.cpu_count() or 1) + middle["encode"]["encode_s"]
+    work = middle["extract"]["work"]
+    rows = [[kind, *(f"{middle[kind][name]:.1f}" for name in ("wall", "startup", "work"))] for kind in KINDS]
+    print(table(["", "wall s", "start-up s", "work s"], rows))
+    print(f"\nextract / the slower alone: {work / slower:.2f}")
+    print(f"extract / what the cores allow ({max(slower, shared):.1f} s): {work / max(slower, shared):.2f}\n")
+    print(_profile(middle["extract"]))
+
+
+def _measure(kind: str, folder: Path, name: str, encoder: str) -> dict[str, float]:
+    begun = time.monotonic()
+    inside = ["--inside", kind, "--folder", str(folder / name), "--encoder", encoder]
+    subprocess.run([sys.executable, "-m", "benchmarks.overlap", *inside], check=True, stdout=subprocess.DEVNULL)
+    wall = time.monotonic() - begun
+    run = json.loads((folder / name / "_run" / "summary.json").read_text())["this_run"]
+    times = {"wall": wall, "startup": run["startup_s"], "work": run["work_seconds"] - run["startup_s"]}
+    return times | {key: run[key] for key in ("decode_s", "encode_s", "seconds")}
+
+
+def _extract(kind: str, output: Path, encoder: str) -> None:
+    runs.prepare_environment()
+    import ray
+
+    from mer_ray import batch, pipelines
+    from mer_ray.settings import ExtractSettings, parse
+
+    ray.init("local", include_dashboard=False, log_to_driver=False, logging_level="error")
+    manifest = pq.read_table(output.parent / "songs.parquet")
+    if kind == "encode":  # the real store says how many windows a song has
+        parts = [*map(str, (output.parent / "extract-0").glob("part-*.parquet"))]
+        counts = pa.concat_tables([pq.read_table(part, columns=["track_id", "features"]) for part in parts])
+        windows = pc.list_value_length(counts["features"])
+        manifest = pa.table({"track_id": counts["track_id"], "uri": windows.cast(pa.string())})
+    flags = ["--catalog", "unused", "--features", str(output), "--encoder", encoder]
+    decode = decode_noise if kind == "encode" else pipelines.decode_songs
+    encode = EncodeNothing if kind == "decode" else pipelines.EncodeSongs
+    with patch.object(pipelines, "decode_songs", decode), patch.object(pipelines, "EncodeSongs", encode):
+        batch.extract(parse(ExtractSettings, flags), manifest)
+
+
+def decode_noise(songs: pa.Table, **_: Any) -> Iterator[pa.Table]:
+    """Stand in for the decoder: as many windows of noise as ``uri`` says."""
+    noise = np.random.default_rng(0).integers(-9999, 9999, 240_000, np.int16).tobytes()
+    for song in songs.to_pylist():
+        count = int(song["uri"] or 0)
+        row = {"status": "ok", "duration_s": 10.0 * count, "windows": [noise] * count, "scales": [1e-4] * count}
+        yield decoded_row(song, row)
+
+
+def _profile(run: dict[str, float]) -> str:
+    """Where the wall time of an extract went, in percent; the stages overlap."""
+    wall = run["wall"]
+    parts = {
+        "Python, settings, Ray": wall - run["seconds"],
+        "until the encoder is loaded": run["startup"],
+        "work": run["work"],
+        "- in which the decoder is busy": run["decode_s"],
+        "- in which the encoder is busy": run["encode_s"],
+        "accounting": run["seconds"] - run["startup"] - run["work"],
+    }
+    rows = [[name, f"{seconds:.1f}", f"{seconds / wall:.0%}"] for name, seconds in parts.items()]
+    return table(["an extract", "s", "of its wall time"], rows)
+
+
+if __name__ == "__main__":
+    main()
