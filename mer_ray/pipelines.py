@@ -43,10 +43,11 @@ DECODED_SCHEMA = pa.schema(
         pa.field("decode_s", pa.float32()),
         pa.field("fetch_retries", pa.int32()),
         pa.field("fetch_retry_s", pa.float32()),
+        pa.field("trouble", pa.string()),
     ]
 )
 """A decoded song on its way to an encoder: int16 windows, each scaled to its own peak, so that quiet
-and over-full windows lose nothing."""
+and over-full windows lose nothing. ``trouble`` is what ends the run: no fault of the song, which is not committed."""
 
 DECODE_COSTS = ("decode_s", "fetch_retries", "fetch_retry_s")
 COSTS = (*DECODE_COSTS, "encode_s")
@@ -129,27 +130,26 @@ def receipts(graph: Dataset) -> Iterator[dict[str, Any]]:
     """Run a graph and yield its receipts as parts are committed.
 
     Raises:
-        StorageError: one that ended a worker, without the worker's story.
+        StorageError: storage refused a worker for good.
     """
-    try:
-        for receipt in graph.iter_rows():
-            if receipt["trouble"] is not None:
-                raise StorageError(receipt["trouble"])
-            yield receipt
-    except StorageError:
-        raise
-    except Exception as error:  # what Ray Data raises need be no error of Ray's
-        refused = _storage_error(error)
-        if refused is None:
-            raise
-        raise StorageError(str(refused).partition("\n")[0]) from None  # below it Ray adds advice of its own
+    for receipt in graph.iter_rows():
+        if receipt["trouble"] is not None:
+            raise StorageError(receipt["trouble"])
+        yield receipt
 
 
 def decode_songs(songs: pa.Table, **decoding: Any) -> Iterator[pa.Table]:
-    """Fetch and decode songs, each into a row of DECODED_SCHEMA, failed ones too."""
+    """Fetch and decode songs, each into a row of DECODED_SCHEMA, failed ones too; trouble is the last row."""
+    trouble = None
     for song in songs.to_pylist():
+        if trouble is not None:
+            return
         started = time.perf_counter()
-        row = decode_song(song["uri"], **decoding)
+        try:
+            row = decode_song(song["uri"], **decoding)
+        except StorageError as error:
+            trouble = str(error)
+            row = {"status": "failed", "trouble": trouble}
         row |= {"track_id": song["track_id"], "uri": song["uri"], "decode_s": time.perf_counter() - started}
         yield pa.Table.from_pylist([row], schema=DECODED_SCHEMA)
 
@@ -194,15 +194,18 @@ class EncodeSongs:
         added |= {name: pa.array(np.full(len(songs), value)) for name, value in constant.items()}
         for name in BESIDE:
             table = table.append_column(name, added[name])
-        return table
+        return table.append_column("trouble", songs["trouble"])
 
 
 def commit_features(songs: pa.Table, output: str, token: str) -> Iterator[pa.Table]:
     """Write encoded songs as one part of the store, or as several where they are very long; yields receipts."""
-    for part in _parts(songs):
+    fine = pc.is_null(songs["trouble"])
+    for part in _parts(songs.filter(fine)):
         costs = {name: pc.sum(part[name]).as_py() or 0 for name in COSTS}
         costs["encoder_ready"] = pc.min(part["encoder_ready"]).as_py()
-        yield _committed(output, part.drop_columns([*BESIDE]), token, costs)
+        yield _committed(output, part.drop_columns([*BESIDE, "trouble"]), token, costs)
+    for trouble in pc.unique(songs["trouble"].drop_null()).to_pylist():
+        yield pa.Table.from_pylist([{"songs": 0, "trouble": trouble}], schema=RECEIPT_SCHEMA)
 
 
 def tagging(parts: list[str], output: str, token: str, workers: int, task: dict[str, Any]) -> Dataset:
@@ -321,13 +324,6 @@ def packed_windows(windows: pa.Scalar, scales: pa.Scalar) -> list[PackedWindow]:
     return [PackedWindow(window.as_buffer(), scale) for window, scale in pairs]
 
 
-def _storage_error(error: BaseException | None) -> StorageError | None:
-    """The StorageError among the causes of what Ray raised."""
-    while error is not None and type(error) is not StorageError:
-        error = getattr(error, "cause", None) or error.__cause__ or error.__context__
-    return error
-
-
 def _parts(songs: pa.Table) -> Iterator[pa.Table]:
     """Cut before the song whose features would begin another PART_BYTES."""
     windows = pc.fill_null(pc.list_value_length(songs["features"]), 0).to_numpy().astype(np.int64)
@@ -335,7 +331,8 @@ def _parts(songs: pa.Table) -> Iterator[pa.Table]:
     ends = np.cumsum(windows) * dim * np.dtype(np.float16).itemsize
     cuts = np.flatnonzero(np.diff(ends // PART_BYTES)) + 1
     for start, end in pairwise([0, *cuts.tolist(), len(songs)]):
-        yield songs.slice(start, end - start)
+        if end > start:
+            yield songs.slice(start, end - start)
 
 
 def _committed(output: str, songs: pa.Table, token: str, beside: dict[str, float] | None = None) -> pa.Table:

@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from mer_ray import pipelines
+from mer_ray.errors import StorageError
 from mer_ray.features import STATUS_COLUMNS, window_arrays
 from mer_ray.lock import RunLock
 from mer_ray.mert import encode_tracks, load_encoder
-from mer_ray.pipelines import DECODED_SCHEMA, TIMINGS, EncodeSongs, commit_features, packed_windows
+from mer_ray.pipelines import BESIDE, DECODED_SCHEMA, EncodeSongs, commit_features, decode_songs, packed_windows
 
 ENCODER = {"name": "tiny", "device": "cpu"}
 SAMPLES = 4_000
@@ -103,12 +104,13 @@ def test_features_are_the_same_however_many_songs_come_together(together: int) -
 def test_a_commit_writes_the_rows_without_timings_and_its_receipt_holds_them(tmp_path: Path) -> None:
     encoded = EncodeSongs(ENCODER, 4, 1)(decoded(2, 0, 1))
     (receipt,) = committed(encoded, tmp_path)
-    assert (receipt["songs"], receipt["failed"], receipt["audio_s"], receipt["decode_s"]) == (3, 1, 20.0, 3.0)
+    assert (receipt["songs"], receipt["audio_s"], receipt["decode_s"]) == (3, 20.0, 3.0)
+    assert [song["track_id"] for song in receipt["failures"]] == ["song1"]
     assert receipt["encode_s"] > 0
     assert receipt["encoder_ready"] == encoded["encoder_ready"][0].as_py()
     part = pq.read_table(tmp_path / receipt["part"])
     assert part["track_id"].to_pylist() == ["song0", "song1", "song2"]
-    assert not {*TIMINGS} & {*part.column_names}
+    assert not {*BESIDE} & {*part.column_names}
 
 
 def test_very_long_songs_are_committed_in_several_parts_and_each_once(
@@ -121,3 +123,18 @@ def test_very_long_songs_are_committed_in_several_parts_and_each_once(
     parts = [pq.read_table(tmp_path / receipt["part"])["track_id"].to_pylist() for receipt in receipts]
     assert parts == [["song0", "song1"], ["song2", "song3", "song4"]]
     assert sum(receipt["songs"] for receipt in receipts) == 5
+
+
+def test_a_storage_that_refuses_for_good_ends_the_run_and_commits_what_was_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse_the_second(uri: str, **_: object) -> dict[str, object]:
+        if uri == "two":
+            raise StorageError("the credentials have expired.")
+        return {"status": "failed", "error_class": "silent", "error": "All is silent."}
+
+    monkeypatch.setattr(pipelines, "decode_song", refuse_the_second)
+    rows = pa.concat_tables(decode_songs(pa.table({"track_id": ["one", "two", "three"], "uri": ["one", "two", "x"]})))
+    done, trouble = committed(EncodeSongs(ENCODER, 4, 1)(rows), tmp_path)
+    assert pq.read_table(tmp_path / done["part"])["track_id"].to_pylist() == ["one"]
+    assert (trouble["songs"], trouble["trouble"]) == (0, "the credentials have expired.")
