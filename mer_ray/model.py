@@ -145,7 +145,7 @@ def _load_reading(uri: str, config: dict[str, Any], labels: dict[str, Any]) -> W
         return None
     name = config["label_model"]["name"]
     arrays = {}
-    if storage.exists(storage.join(uri, WORDS)):
+    if labels["reading"].get("tensors"):
         tensors = load_tensors(storage.read_bytes(storage.join(uri, WORDS)))
         arrays = {key: tensor.float().numpy() for key, tensor in tensors.items()}
     return WordSpace.restore(name, labels["reading"], arrays)

@@ -23,7 +23,7 @@ from mer_ray.projector import Projector, ProjectorShape
 from mer_ray.report import model_card
 from mer_ray.runs import as_json, read_json
 from mer_ray.settings import TrainSettings
-from mer_ray.thesaurus import load_thesaurus
+from mer_ray.thesaurus import Thesaurus, load_thesaurus
 from mer_ray.wordspace import WordSpace
 
 STATE = "state.safetensors"
@@ -80,13 +80,13 @@ def describe(
     }
 
 
-def read_words(settings: TrainSettings) -> WordSpace:
-    """How this training reads words.
+def read_words(settings: TrainSettings, thesaurus: Thesaurus | None = None) -> WordSpace:
+    """How this training reads words, with the packaged thesaurus if no other is given.
 
     Raises:
         InputError: the file of phrases or the sentence encoder is not there.
     """
-    plain, lexicon = settings.label_text == "plain", load_thesaurus()
+    plain, lexicon = settings.label_text == "plain", thesaurus or load_thesaurus()
     given = {} if settings.label_text in ("plain", "thesaurus") else read_labels(settings.label_text)
     return WordSpace.build(
         settings.label_model,

@@ -249,7 +249,7 @@ class TrainSettings(RecipeSettings):
         },
     }
 
-    preset: Literal["paper", "reference", "best"] = "best"
+    preset: Literal["paper", "reference", "best"] = "best"  # type: ignore[assignment]
     """All readings at once: what the bench found best, the paper's, or its published code's; single settings win."""
     train: Annotated[list[Uri], Field(min_length=1)]
     """Manifest with labels; repeat the flag to train on several datasets together."""

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mer_ray.labels import Phrases, embed_labels, unit
-from mer_ray.thesaurus import Thesaurus, template_phrases
+from mer_ray.thesaurus import Thesaurus, load_thesaurus, template_phrases
 
 Source = Literal["yours", "training", "thesaurus", "templates", "the word itself"]
 
@@ -33,6 +34,7 @@ class WordSpace:
         given: the user's phrases for some words.
         thesaurus: where other words' phrases come from; None reads each word as it stands (the paper).
         center: [E] taken from every embedding; None takes nothing.
+        template_center: [E] the same for words that stand in templates, which share more with each other.
         correction: [E, E] applied to centred unit vectors, renormalised after; None is the identity.
     """
 
@@ -40,6 +42,7 @@ class WordSpace:
     given: Phrases = field(default_factory=dict)
     thesaurus: Thesaurus | None = None
     center: NDArray[np.float32] | None = None
+    template_center: NDArray[np.float32] | None = None
     correction: NDArray[np.float32] | None = None
 
     @classmethod
@@ -59,17 +62,19 @@ class WordSpace:
             model: the sentence encoder.
             given: the user's phrases.
             thesaurus: for the words that the user gives no phrases for; None reads them as they stand.
-            lexicon: what centre and axes are measured on.
+            lexicon: what centre and axes are measured on: the packaged thesaurus or a part of it.
             center: take the lexicon's mean away.
             affect: how far words are moved along the axes of affect; 0 leaves them.
         """
         space = cls(model, given or {}, thesaurus)
         if lexicon is None or not (center or affect):
             return space
-        vectors_PE = embed_labels(lexicon.lexicon, model=model)
+        known, templates_E = lexicon_vectors(model)
+        vectors_PE = np.stack([known[phrase] for phrase in lexicon.lexicon])
         mean_E = vectors_PE.mean(0) if center else np.zeros(vectors_PE.shape[1], np.float32)
         correction = affect_correction(unit(vectors_PE - mean_E), lexicon, affect) if affect else None
-        return cls(model, space.given, thesaurus, mean_E if center else None, correction)
+        centers = (mean_E, templates_E) if center else (None, None)
+        return cls(model, space.given, thesaurus, *centers, correction)
 
     def phrases(self, label: str, own: Sequence[str] | None = None) -> tuple[tuple[str, ...], Source]:
         """What stands for a label, and where it comes from; ``own`` are phrases given for it here and now."""
@@ -88,18 +93,21 @@ class WordSpace:
             return embed_labels(list(phrases), model=self.model, phrases=phrases)
         vectors_NE = embed_labels(list(phrases), model=self.model, phrases=phrases, normalize=False)
         if self.center is not None:
-            vectors_NE = vectors_NE - self.center
+            templated_N1 = np.array([[own == template_phrases(label)] for label, own in phrases.items()])
+            other_E = self.center if self.template_center is None else self.template_center
+            vectors_NE = vectors_NE - np.where(templated_N1, other_E, self.center)
         return unit(vectors_NE) if self.correction is None else unit(unit(vectors_NE) @ self.correction)
 
     def tensors(self) -> dict[str, NDArray[np.float32]]:
         """The arrays to save, by name."""
-        named = {"center": self.center, "correction": self.correction}
+        named = {name: getattr(self, name) for name in ("center", "template_center", "correction")}
         return {name: array for name, array in named.items() if array is not None}
 
     def describe(self) -> dict[str, Any]:
         """The rest as plain values."""
         entries = None if self.thesaurus is None else {word: list(own) for word, own in self.thesaurus.entries.items()}
-        return {"given": {word: list(own) for word, own in self.given.items()}, "thesaurus": entries}
+        given = {word: list(own) for word, own in self.given.items()}
+        return {"given": given, "thesaurus": entries, "tensors": sorted(self.tensors())}
 
     @classmethod
     def restore(cls, model: str, plain: dict[str, Any], tensors: dict[str, NDArray[np.float32]]) -> WordSpace:
@@ -107,7 +115,20 @@ class WordSpace:
         entries = plain.get("thesaurus")
         thesaurus = None if entries is None else Thesaurus({word: tuple(own) for word, own in entries.items()})
         given = {word: tuple(own) for word, own in plain.get("given", {}).items()}
-        return cls(model, given, thesaurus, tensors.get("center"), tensors.get("correction"))
+        return cls(model, given, thesaurus, **tensors)
+
+
+@lru_cache(maxsize=2)
+def lexicon_vectors(model: str) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float32]]:
+    """Each phrase of the packaged thesaurus as a unit vector, and the mean of its words in templates.
+
+    The mean is over every eighth word: it says what templates share, which takes no more of them.
+    """
+    lexicon = load_thesaurus()
+    vectors = dict(zip(lexicon.lexicon, embed_labels(lexicon.lexicon, model=model), strict=True))
+    sentences = [sentence for word in list(lexicon.entries)[::8] for sentence in template_phrases(word)]
+    mean: NDArray[np.float32] = embed_labels(sentences, model=model).mean(0)
+    return vectors, mean
 
 
 def affect_correction(vectors_PE: NDArray[np.float32], lexicon: Thesaurus, weight: float) -> NDArray[np.float32]:
