@@ -72,7 +72,8 @@ def embed_labels(
     sums = np.zeros((len(texts), vectors.shape[1]), np.float32)
     np.add.at(sums, groups, vectors)
     if not normalize:
-        return sums / np.bincount(groups, minlength=len(texts))[:, None].astype(np.float32)
+        counts = np.array([len(group) for group in texts], np.float32)
+        return np.asarray(sums / counts[:, None], np.float32)
     return unit(sums)
 
 

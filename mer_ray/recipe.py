@@ -22,7 +22,7 @@ from mer_ray.model import Model
 from mer_ray.projector import Projector, ProjectorShape
 from mer_ray.report import model_card
 from mer_ray.runs import as_json, read_json
-from mer_ray.settings import TrainSettings
+from mer_ray.settings import RecipeSettings, TrainSettings
 from mer_ray.thesaurus import Thesaurus, load_thesaurus
 from mer_ray.wordspace import WordSpace
 
@@ -80,7 +80,7 @@ def describe(
     }
 
 
-def read_words(settings: TrainSettings, thesaurus: Thesaurus | None = None) -> WordSpace:
+def read_words(settings: RecipeSettings, thesaurus: Thesaurus | None = None) -> WordSpace:
     """How this training reads words, with the packaged thesaurus if no other is given.
 
     Raises:

@@ -73,8 +73,9 @@ class WordSpace:
         vectors_PE = np.stack([known[phrase] for phrase in lexicon.lexicon])
         mean_E = vectors_PE.mean(0) if center else np.zeros(vectors_PE.shape[1], np.float32)
         correction = affect_correction(unit(vectors_PE - mean_E), lexicon, affect) if affect else None
-        centers = (mean_E, templates_E) if center else (None, None)
-        return cls(model, space.given, thesaurus, *centers, correction)
+        if not center:
+            return cls(model, space.given, thesaurus, correction=correction)
+        return cls(model, space.given, thesaurus, mean_E, templates_E, correction)
 
     def phrases(self, label: str, own: Sequence[str] | None = None) -> tuple[tuple[str, ...], Source]:
         """What stands for a label, and where it comes from; ``own`` are phrases given for it here and now."""
