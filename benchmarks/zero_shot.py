@@ -43,8 +43,9 @@ ROWS = {
     "softmax over the labels": SOFTMAX,
     "+ thesaurus": WORDS,
     "+ centre": [*WORDS, "--center-labels"],
-    "best (+ axes of affect)": BEST,
-    "best, twice the axes": [*BEST, "--affect", "1"],
+    "+ axes of affect, half": [*WORDS, "--center-labels", "--affect", "0.5"],
+    "+ axes of affect": [*WORDS, "--center-labels", "--affect", "1"],
+    "best (+ T = 0.2)": BEST,
     "best with λ = 1": [*BEST, "--lambda", "1"],
     "best with triplets": [*BEST, "--loss", "triplet"],
 }

@@ -245,7 +245,8 @@ class TrainSettings(RecipeSettings):
             "targets": "labels",
             "label_text": "thesaurus",
             "center_labels": True,
-            "affect": 0.5,
+            "affect": 1.0,
+            "temperature": 0.2,
         },
     }
 
