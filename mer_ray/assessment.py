@@ -14,13 +14,14 @@ from mer_ray.corpus import labelled_windows
 from mer_ray.errors import InputError
 from mer_ray.evaluation import Level, evaluate_songs
 from mer_ray.features import Store, open_stores
-from mer_ray.figures import per_label_figure
+from mer_ray.figures import per_label_figure, reliability_figure
 from mer_ray.labels import Phrases, read_labels
 from mer_ray.model import Model
+from mer_ray.reliability import YARDSTICK_LEAST, Reliability, as_plain
 from mer_ray.report import evaluation_page, evaluation_report
 from mer_ray.runs import as_json
 from mer_ray.settings import EvaluateSettings
-from mer_ray.tagging import LabelScale
+from mer_ray.tagging import LabelScale, Ranking
 
 Results = dict[str, dict[str, Level]]
 
@@ -42,23 +43,28 @@ def assess(settings: EvaluateSettings) -> Results:
     datasets = [Annotations.from_manifest(read_manifest(uri), uri, drawn) for uri in settings.test]
     given = read_labels(settings.label_text) if settings.label_text else {}
     results: Results = {}
+    measured: dict[str, Reliability] = {}
     left_out: dict[str, int] = {}
     for dataset in datasets:
         if dataset.dataset in results:
             raise InputError(f"--test: two manifests of dataset {dataset.dataset}; evaluate them one by one.")
-        results[dataset.dataset], left_out[dataset.dataset] = _assess_one(settings, model, stores, dataset, given)
-    _write(settings, model, results, left_out)
+        name = dataset.dataset
+        results[name], measured[name], left_out[name] = _assess_one(settings, model, stores, dataset, given)
+    _write(settings, model, results, measured, left_out)
     return results
 
 
 def _assess_one(
     settings: EvaluateSettings, model: Model, stores: Sequence[Store], dataset: Annotations, given: Phrases
-) -> tuple[dict[str, Level], int]:
+) -> tuple[dict[str, Level], Reliability, int]:
     windows, scored = labelled_windows(stores, dataset, songs_to_score(settings.split, model, dataset), settings.split)
     phrases = {label: given.get(label, (label,)) for label in dataset.vocabulary}
-    scale = LabelScale(model.embed(phrases), model.background, settings.ranking)
+    projected_NE = model.project(windows.features, windows.counts)
+    songs_SE = windows.song_means(projected_NE)
+    yardstick = songs_SE if measured_by_catalog(settings.yardstick, len(songs_SE)) else model.background
+    scale = LabelScale(model.embed(phrases), yardstick, resolve_ranking(settings.ranking, model))
     levels = evaluate_songs(
-        scale.scores(model.project(windows.features, windows.counts)),
+        scale.scores(projected_NE),
         windows.songs,
         dataset.truth[scored],
         dataset.vocabulary,
@@ -68,7 +74,19 @@ def _assess_one(
         track_ids=windows.track_ids,
         clusters=known_clusters(model.labels.get("clusters", []), dataset.vocabulary),
     )
-    return levels, len(windows.absent)
+    return levels, Reliability.measure(scale.percentiles(songs_SE), dataset.truth[scored]), len(windows.absent)
+
+
+def resolve_ranking(asked: str, model: Model) -> Ranking:
+    """What ``auto`` stands for: cosine for a model of the paper's loss, standardized for another."""
+    if asked == "auto":
+        return "cosine" if model.config.get("readings", {}).get("loss", "triplet") == "triplet" else "standardized"
+    return "cosine" if asked == "cosine" else "standardized"
+
+
+def measured_by_catalog(asked: str, songs: int) -> bool:
+    """Whether so many songs are their own yardstick."""
+    return asked == "catalog" or (asked == "auto" and songs >= YARDSTICK_LEAST)
 
 
 def songs_to_score(split: str, model: Model, dataset: Annotations) -> NDArray[np.int64]:
@@ -102,7 +120,13 @@ def _frequencies(dataset: Annotations, scored: list[int]) -> NDArray[np.float64]
     return frequencies
 
 
-def _write(settings: EvaluateSettings, model: Model, results: Results, left_out: dict[str, int]) -> None:
+def _write(
+    settings: EvaluateSettings,
+    model: Model,
+    results: Results,
+    measured: dict[str, Reliability],
+    left_out: dict[str, int],
+) -> None:
     metrics = {
         dataset: {name: _plain(level.metrics) for name, level in levels.items()} for dataset, levels in results.items()
     }
@@ -117,9 +141,14 @@ def _write(settings: EvaluateSettings, model: Model, results: Results, left_out:
     write(storage.join(settings.output, "metrics.json"), as_json(metrics))
     write(storage.join(settings.output, "per_label.json"), as_json(labels))
     write(storage.join(settings.output, "settings.json"), as_json({**settings.model_dump(), **facts}))
-    figures = {dataset: per_label_figure(dataset, levels) for dataset, levels in results.items()}
-    for dataset, figure in figures.items():
-        write(storage.join(settings.output, f"per_label_{dataset}.png"), figure)
+    write(storage.join(settings.output, "calibration.json"), as_json(as_plain(model.digest, measured)))
+    figures = {
+        dataset: {"per_label": per_label_figure(dataset, levels), "reliability": reliability_figure(measured[dataset])}
+        for dataset, levels in results.items()
+    }
+    for dataset, images in figures.items():
+        for name, image in images.items():
+            write(storage.join(settings.output, f"{name}_{dataset}.png"), image)
     write(storage.join(settings.output, "report.md"), evaluation_report(results, facts).encode())
     write(storage.join(settings.output, "report.html"), evaluation_page(results, facts, figures).encode())
 
@@ -131,12 +160,18 @@ def _facts(settings: EvaluateSettings, model: Model, results: Results, left_out:
         "encoder": f"{model.config['encoder'].get('name')}, D = {model.config['encoder']['dim']}, "
         f"licence {model.config['encoder'].get('licence')}",
         "readings": ", ".join(f"{name} = {value}" for name, value in sorted(model.config["readings"].items())),
-        "ranking": settings.ranking,
+        "ranking": f"{resolve_ranking(settings.ranking, model)}; yardstick: "
+        + ", ".join(f"{name} {_yardstick_of(settings, levels)}" for name, levels in results.items()),
         "clusters": "; ".join(
             f"{name}: {_describe_clusters(model, list(levels['window'].per_label))}" for name, levels in results.items()
         ),
         "songs without features": ", ".join(f"{name} {count:,}" for name, count in left_out.items()),
     }
+
+
+def _yardstick_of(settings: EvaluateSettings, levels: dict[str, Level]) -> str:
+    songs = int(levels["song_vote"].metrics["songs"])
+    return "the scored songs" if measured_by_catalog(settings.yardstick, songs) else "the model's training songs"
 
 
 def _plain(values: dict[str, float]) -> dict[str, float | None]:

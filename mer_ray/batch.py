@@ -26,6 +26,7 @@ from mer_ray.metrics import FailureLines, RunMetrics
 from mer_ray.model import Model
 from mer_ray.plan import Plan, resolve_plan
 from mer_ray.progress import Progress
+from mer_ray.reliability import YARDSTICK_LEAST, percentile_of
 from mer_ray.runs import OutputDirectory, as_json, connect
 from mer_ray.settings import ALL_DONE, TOO_MANY_FAILURES, ExtractSettings, RunSettings, TagSettings
 from mer_ray.tagging import TagOptions
@@ -34,8 +35,6 @@ Summary = dict[str, Any]
 
 YARDSTICK_SONGS = 10_000
 """At most this many songs measure the words; their mean and deviation are known to one percent."""
-YARDSTICK_LEAST = 100
-"""With fewer songs than this a catalogue says little about a word; the model's background measures instead."""
 
 
 def extract(settings: ExtractSettings | TagSettings, manifest: pa.Table) -> Summary:
@@ -114,12 +113,12 @@ def _tag_store(
 ) -> Summary:
     from mer_ray import pipelines
 
-    options = _tag_options(settings, labels)
+    options = _tag_options(settings, labels, model)
     rows = _store_rows(store)
     wanted = rows if manifest is None else _restrict(rows, manifest)
     with OutputDirectory(settings.output, "tag") as output:
         asked = wanted.select(["track_id", "uri"])
-        output.begin(_tag_fingerprint(options, model), settings.model_dump(), asked)
+        output.begin(_tag_fingerprint(settings, options, model), settings.model_dump(), asked)
         pending = output.pending(asked, retry_failed=settings.retry_failed)
         cpus = connect().get("CPU", 1)
         source, yardstick = _yardstick(output, settings, model, wanted, int(cpus))
@@ -208,14 +207,22 @@ def _extract_fingerprint(identity: dict[str, Any], decoding: dict[str, Any]) -> 
     return {"encoder": encoder, **{key: identity[key] for key in keys}, **decoding}
 
 
-def _tag_options(settings: TagSettings, labels: Phrases) -> TagOptions:
-    k = 3 if settings.k is None and settings.threshold is None else settings.k
-    return TagOptions(labels, k, settings.threshold, settings.ranking, settings.timeline, settings.embedding)
+def _tag_options(settings: TagSettings, labels: Phrases, model: Model) -> TagOptions:
+    least = settings.min_percentile
+    if settings.min_precision is not None and settings.calibration is not None:
+        least = percentile_of(settings.calibration, model.digest, settings.min_precision)
+        print(f"tag: precision {settings.min_precision:g} is expected from percentile {least:g} up")
+    k = 3 if (settings.k, settings.threshold, least) == (None, None, None) else settings.k
+    return TagOptions(labels, k, settings.threshold, least, settings.ranking, settings.timeline, settings.embedding)
 
 
-def _tag_fingerprint(options: TagOptions, model: Model) -> dict[str, Any]:
+def _tag_fingerprint(settings: TagSettings, options: TagOptions, model: Model) -> dict[str, Any]:
     words = text_sha256(as_json({"labels": list(options.labels.items())}).decode())[:16]
     chosen = {name: getattr(options, name) for name in ("k", "threshold", "ranking", "timeline", "embedding")}
+    if options.min_percentile is not None:
+        chosen["min_percentile"] = options.min_percentile
+    if settings.yardstick != "auto":
+        chosen["yardstick"] = settings.yardstick
     return {"model": model.digest[:16], "labels": f"{len(options.labels)} words ({words})", **chosen}
 
 
@@ -245,7 +252,9 @@ def _yardstick(
         return f"the {len(songs):,} songs of the first run", songs
     ids = rows.filter(pc.equal(rows["status"], "ok"))["track_id"].to_pylist()
     source, songs = f"the model's {len(model.background):,} training songs", model.background
-    if len(ids) >= YARDSTICK_LEAST:
+    if settings.yardstick == "catalog" and not ids:
+        raise InputError(f"--yardstick catalog: no song of {settings.features} could be read; use model.")
+    if settings.yardstick == "catalog" or (settings.yardstick == "auto" and len(ids) >= YARDSTICK_LEAST):
         chosen = pa.array(sorted(ids, key=_by_hash)[:YARDSTICK_SONGS])
         parts = pc.unique(rows.filter(pc.is_in(rows["track_id"], value_set=chosen))["part"]).to_pylist()
         songs = pipelines.song_vectors(parts, settings.model, chosen, max(1, min(len(parts), cpus - 1)))

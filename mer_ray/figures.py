@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from mer_ray.evaluation import Level
+from mer_ray.reliability import Reliability
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,6 +34,27 @@ def per_label_figure(dataset: str, levels: Mapping[str, Level]) -> bytes:
     figure.suptitle(title, fontsize=11, color=_INK)
     handles, names = f1_axes.get_legend_handles_labels()
     figure.legend(handles[::-1], names[::-1], loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=130)
+    return image.getvalue()
+
+
+def reliability_figure(measured: Reliability) -> bytes:
+    """A PNG: how often a word at each percentile is true, and the precision of a threshold there."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.5, 3.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    width = 1 / len(measured.edges)
+    share, base = measured.share, measured.right.sum() / max(1, measured.pairs.sum())
+    axes.bar(measured.edges + width / 2, share, 0.9 * width, color=_BAR, label="true at this percentile")
+    axes.plot(measured.edges, measured.precision, color=_OURS, marker="o", ms=3, label="true from here up")
+    axes.axhline(base, color=_CHANCE, lw=1.2, label="chance (all songs and words)")
+    axes.set(xlabel="percentile of the word for the song", ylabel="share that is true", xlim=(0, 1), ylim=(0, 1))
+    axes.legend(frameon=False, fontsize=8, loc="upper left")
+    _plain(axes)
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=130)
     return image.getvalue()

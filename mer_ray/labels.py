@@ -44,7 +44,11 @@ class Clusters(NamedTuple):
 
 
 def embed_labels(
-    labels: Sequence[str], *, model: str = "auto", phrases: Mapping[str, Sequence[str]] | None = None
+    labels: Sequence[str],
+    *,
+    model: str = "auto",
+    phrases: Mapping[str, Sequence[str]] | None = None,
+    normalize: bool = True,
 ) -> NDArray[np.float32]:
     """One unit vector a label.
 
@@ -52,6 +56,7 @@ def embed_labels(
         labels: words; underscores are read as spaces.
         model: ``auto`` (the packaged MiniLM if installed, else the hub's), a hub id or a directory.
         phrases: phrases for some labels, averaged and renormalised; the word itself for the rest.
+        normalize: False leaves the averages as they are, for a centre to be taken from.
 
     Returns:
         [n, E] float32 (E = 384 for MiniLM).
@@ -66,6 +71,9 @@ def embed_labels(
     groups = np.repeat(np.arange(len(texts)), [len(group) for group in texts])
     sums = np.zeros((len(texts), vectors.shape[1]), np.float32)
     np.add.at(sums, groups, vectors)
+    if not normalize:
+        counts = np.array([len(group) for group in texts], np.float32)
+        return np.asarray(sums / counts[:, None], np.float32)
     return unit(sums)
 
 

@@ -9,7 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_ray.labels import Clusters, Phrases, cluster_labels, embed_labels
+from mer_ray.labels import Clusters, Phrases, cluster_labels
+from mer_ray.wordspace import WordSpace
 
 Targets = Literal["labels", "clusters"]
 
@@ -23,38 +24,39 @@ class LabelSpace:
         phrases: what stands for each word.
         embeddings: [L, E] unit vectors.
         clusters: their grouping.
+        reading: how these words, and any others, become vectors.
     """
 
     words: tuple[str, ...]
     phrases: Phrases
     embeddings: NDArray[np.float32]
     clusters: Clusters
+    reading: WordSpace
 
     @classmethod
     def build(
         cls,
         vocabularies: Sequence[Sequence[str]],
         *,
-        phrases: Phrases | None = None,
-        model: str = "auto",
+        reading: WordSpace | None = None,
         bandwidth: str | float | None = "auto",
     ) -> LabelSpace:
         """Embed and cluster the union of several vocabularies.
 
         Args:
             vocabularies: the datasets' labels.
-            phrases: phrases for some of them; the word itself for the rest.
-            model: the sentence encoder, as in :func:`mer_ray.labels.embed_labels`.
+            reading: how words become vectors; as they stand if not given.
             bandwidth: of the clusters; None leaves each word a cluster of its own.
         """
         words = tuple(sorted({word for vocabulary in vocabularies for word in vocabulary}))
-        texts = {word: (phrases or {}).get(word, (word,)) for word in words}
-        embeddings = embed_labels(words, model=model, phrases=texts)
+        reading = reading or WordSpace()
+        texts = {word: reading.phrases(word)[0] for word in words}
+        embeddings = reading.embed(texts)
         if bandwidth is None:
             clusters = Clusters(np.arange(len(words)), embeddings, 0.0)
         else:
             clusters = cluster_labels(embeddings, bandwidth)
-        return cls(words, texts, embeddings, clusters)
+        return cls(words, texts, embeddings, clusters, reading)
 
     def targets(self, kind: Targets, words: Sequence[str]) -> NDArray[np.float32]:
         """[l, E] the point each of these words draws songs to: its own embedding or its cluster's centre."""
@@ -76,6 +78,7 @@ class LabelSpace:
             "phrases": {word: list(texts) for word, texts in self.phrases.items()},
             "clusters": groups,
             "bandwidth": self.clusters.bandwidth,
+            "reading": self.reading.describe(),
         }
 
     def _rows(self, words: Sequence[str]) -> list[int]:

@@ -46,6 +46,8 @@ class LearnOptions:
     positive: str
     negatives: int
     seed: int
+    loss: losses.Loss = "triplet"
+    temperature: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -216,7 +218,7 @@ class Learner:
         clusters = []
         for one, picked, projected_BE in zip(self._sets, indices, gathered, strict=True):
             truth_BL = one.truth_SL[one.songs_N[one.windows_of(picked)]]
-            align = align + self._triplet(one, truth_BL, projected_BE, generator)
+            align = align + self._alignment(one, truth_BL, projected_BE, generator)
             clusters.append(losses.draw_clusters(truth_BL, one.clusters_L, generator))
         joint_BE, clusters_B = torch.cat(gathered), torch.cat(clusters).to(self._device)
         return align, losses.alignment_regularization(joint_BE, clusters_B, self._options.regularizer)
@@ -268,6 +270,14 @@ class Learner:
         counts = None if one.counts_S is None else one.counts_S[share]
         projected: Tensor = self.projector(one.features_of(share).to(self._device), counts)
         return projected
+
+    def _alignment(
+        self, one: TrainingSet, truth_BL: Tensor, projected_BE: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        if self._options.loss == "triplet":
+            return self._triplet(one, truth_BL, projected_BE, generator)
+        truth_BL, targets_LE = truth_BL.to(self._device), one.targets_LE.to(self._device)
+        return losses.contrastive_loss(projected_BE, truth_BL, targets_LE, self._options.temperature)
 
     def _triplet(self, one: TrainingSet, truth_BL: Tensor, projected_BE: Tensor, generator: torch.Generator) -> Tensor:
         options = self._options

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+Loss = Literal["triplet", "contrastive"]
 Regularizer = Literal["negative", "positive", "reference"]
 EPSILON = 1e-8
 
@@ -82,6 +83,26 @@ def triplet_loss(
     """
     losses_B = F.relu(cosine(projected_BE, negative_BE) - cosine(projected_BE, positive_BE) + margin)
     return (losses_B * usable_B).sum() / usable_B.sum().clamp(min=1)
+
+
+def contrastive_loss(projected_BE: Tensor, truth_BL: Tensor, targets_LE: Tensor, temperature: float = 0.1) -> Tensor:
+    """Mean cross-entropy of a softmax over all labels, with a song's true labels sharing the truth evenly.
+
+    Unlike a triplet it weighs every wrong label of a segment at once, and never stops drawing the truth
+    above the nearest of them (ours; after InfoNCE, van den Oord et al. 2018).
+
+    Args:
+        projected_BE: [b, E] projected segments.
+        truth_BL: [b, L] bool, at least one true label each.
+        targets_LE: [L, E] the point each label draws to.
+        temperature: divides the cosines.
+
+    Returns:
+        Scalar; 0 for an empty batch.
+    """
+    logits_BL = _unit(projected_BE) @ _unit(targets_LE).T / temperature
+    weights_BL = truth_BL.float() / truth_BL.sum(1, keepdim=True).clamp(min=1)
+    return -(weights_BL * F.log_softmax(logits_BL, dim=1)).sum() / max(1, len(projected_BE))
 
 
 def draw_clusters(truth_BL: Tensor, assignments_L: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from os import PathLike
@@ -18,8 +19,12 @@ from mer_ray import storage
 from mer_ray.errors import InputError
 from mer_ray.features import Store
 from mer_ray.fingerprints import encoder_differences, text_sha256, weights_sha256
-from mer_ray.labels import Phrases, embed_labels, label_model
+from mer_ray.labels import Phrases, label_model
 from mer_ray.projector import Projector, ProjectorShape, project
+from mer_ray.wordspace import Source, WordSpace
+
+WORDS = "words.safetensors"
+"""Centre and correction of the word space, where a model has them."""
 
 
 @dataclass
@@ -31,12 +36,14 @@ class Model:
         config: ``projector`` (shape), ``encoder``, ``label_model``, ``readings``, ``settings``.
         labels: ``words``, ``phrases``, ``clusters``, ``bandwidth``, ``datasets``.
         background: [songs, E] mean unit projection of each training song.
+        reading: how words become vectors; as they stand if not given.
     """
 
     projector: Projector
     config: dict[str, Any]
     labels: dict[str, Any]
     background: NDArray[np.float32]
+    reading: WordSpace | None = None
 
     @classmethod
     def load(cls, uri: str | PathLike[str]) -> Model:
@@ -54,6 +61,7 @@ class Model:
             projector = Projector(ProjectorShape(**config["projector"]))
             projector.load_state_dict(weights)
             songs = background["songs"].float().numpy()
+            reading = _load_reading(uri, config, labels)
         except FileNotFoundError as error:
             raise InputError(
                 f"model {uri}: no finished model there; train one with jobs/train.py --model {uri}."
@@ -62,7 +70,7 @@ class Model:
             raise InputError(
                 f"model {uri}: damaged or not a model ({type(error).__name__}); train it again."
             ) from error
-        return cls(projector.eval(), config, labels, songs)
+        return cls(projector.eval(), config, labels, songs, reading)
 
     def save(self, uri: str) -> None:
         """Write the directory; ``config.json`` comes last, so a half-written model is not one."""
@@ -70,13 +78,24 @@ class Model:
         write(storage.join(uri, "projector.safetensors"), save_tensors(self.projector.state_dict()))
         songs = torch.from_numpy(self.background).half()
         write(storage.join(uri, "background.safetensors"), save_tensors({"songs": songs}))
+        arrays = self.words.tensors()
+        if arrays:
+            tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+            write(storage.join(uri, WORDS), save_tensors(tensors))
         write(storage.join(uri, "labels.json"), _json(self.labels))
         write(storage.join(uri, "config.json"), _json(self.config))
 
     @property
+    def words(self) -> WordSpace:
+        """How words become vectors."""
+        return self.reading or WordSpace(self.config["label_model"]["name"])
+
+    @property
     def digest(self) -> str:
-        """Identifies the model: its weights, labels and configuration."""
-        return text_sha256(weights_sha256(self.projector) + json.dumps([self.config, self.labels], sort_keys=True))
+        """Identifies the model: its weights, labels, reading of words and configuration."""
+        arrays = "".join(hashlib.sha256(array.tobytes()).hexdigest() for array in self.words.tensors().values())
+        plain = json.dumps([self.config, self.labels], sort_keys=True)
+        return text_sha256(weights_sha256(self.projector) + plain + arrays)
 
     def check_features(self, store: Store) -> None:
         """Raise InputError, naming what differs, unless the model was trained on this kind of features."""
@@ -91,7 +110,8 @@ class Model:
     def embed(self, phrases: Phrases) -> NDArray[np.float32]:
         """Labels to [n, E] unit vectors, read with the sentence encoder of the training.
 
-        Words trained on keep the phrases they were trained with unless others are given.
+        Words trained on keep the phrases they were trained with unless others are given; the rest are read as the
+        training read words.
 
         Raises:
             InputError: the sentence encoder at hand is not the one of the training.
@@ -100,9 +120,14 @@ class Model:
         here = weights_sha256(label_model(name))
         if here != self.config["label_model"]["weights_sha256"]:
             raise InputError(f"label model {name}: other weights than the model was trained with; install those.")
+        return self.words.embed({label: self.phrases(label, own)[0] for label, own in phrases.items()})
+
+    def phrases(self, label: str, own: tuple[str, ...] | None = None) -> tuple[tuple[str, ...], Source]:
+        """What stands for a label, and where it comes from; ``own`` are phrases given for it here and now."""
         known = self.labels["phrases"]
-        read = {label: tuple(known.get(label, own)) if own == (label,) else own for label, own in phrases.items()}
-        return embed_labels(list(read), model=name, phrases=read)
+        if label in known and own in (None, (label,)):
+            return tuple(known[label]), "training"
+        return self.words.phrases(label, own)
 
     def project(
         self, features: NDArray[np.floating[Any]], counts: NDArray[np.int64] | None = None
@@ -112,6 +137,18 @@ class Model:
         ``counts`` are the windows of each song; all are one song's if not given.
         """
         return project(self.projector, features, counts)
+
+
+def _load_reading(uri: str, config: dict[str, Any], labels: dict[str, Any]) -> WordSpace | None:
+    """The model's reading of words; None for one that reads them as they stand."""
+    if "reading" not in labels:
+        return None
+    name = config["label_model"]["name"]
+    arrays = {}
+    if labels["reading"].get("tensors"):
+        tensors = load_tensors(storage.read_bytes(storage.join(uri, WORDS)))
+        arrays = {key: tensor.float().numpy() for key, tensor in tensors.items()}
+    return WordSpace.restore(name, labels["reading"], arrays)
 
 
 def _json(value: Any) -> bytes:

@@ -15,28 +15,30 @@ from mer_ray.annotations import Annotations
 from mer_ray.errors import InputError
 from mer_ray.features import Store
 from mer_ray.fingerprints import differences, text_sha256, weights_sha256
-from mer_ray.labels import label_model
+from mer_ray.labels import label_model, read_labels
 from mer_ray.labelspace import LabelSpace
 from mer_ray.learner import read_checkpoint
 from mer_ray.model import Model
 from mer_ray.projector import Projector, ProjectorShape
 from mer_ray.report import model_card
 from mer_ray.runs import as_json, read_json
-from mer_ray.settings import TrainSettings
+from mer_ray.settings import RecipeSettings, TrainSettings
+from mer_ray.thesaurus import Thesaurus, load_thesaurus
+from mer_ray.wordspace import WordSpace
 
 STATE = "state.safetensors"
 """A checkpoint's file."""
 
 READINGS = (
-    *("preset", "targets", "lambda_", "regularizer", "margin", "positive", "negatives", "bandwidth"),
-    *("standardize", "context", "positions"),
+    *("preset", "loss", "temperature", "targets", "lambda_", "regularizer", "margin", "positive", "negatives"),
+    *("bandwidth", "label_text", "center_labels", "affect", "standardize", "context", "positions"),
 )
 """The settings that are readings of the paper; a result always says which it used."""
 
 STORE_READINGS = ("layers", "pooling", "keep_tail")
 """The readings of extraction, as a feature store states them."""
 
-_NOT_RESULTS = {"model", "workers", "gpus", "settings", "train", "features", "label_text", "checkpoint_seconds"}
+_NOT_RESULTS = {"model", "workers", "gpus", "settings", "train", "features", "checkpoint_seconds"}
 
 
 def describe(
@@ -62,20 +64,43 @@ def describe(
         },
         "readings": {
             **{name.rstrip("_"): chosen[name] for name in READINGS},
-            "label_text": "phrases" if settings.label_text else "plain",
+            "label_text": _text_reading(settings.label_text),
             **{key: stores[0].encoder[key] for key in STORE_READINGS if key in stores[0].encoder},
             **{f"{one.dataset} {name}": value for one in datasets for name, value in one.readings.items()},
         },
         "settings": {name.rstrip("_"): value for name, value in chosen.items()},
         "datasets": [one.dataset for one in datasets],
         "fingerprint": {
-            **{name.rstrip("_"): value for name, value in chosen.items() if name != "preset"},
+            **{name.rstrip("_"): value for name, value in chosen.items() if name not in ("preset", "label_text")},
             "datasets": ", ".join(one.dataset for one in datasets),
             "truth": text_sha256(json.dumps(truth))[:16],
-            "phrases": text_sha256(json.dumps(space.phrases))[:16],
+            "phrases": text_sha256(json.dumps([space.phrases, space.reading.describe()]))[:16],
             "encoder": f"{stores[0].encoder.get('name')}, D = {stores[0].dim}",
         },
     }
+
+
+def read_words(settings: RecipeSettings, thesaurus: Thesaurus | None = None) -> WordSpace:
+    """How this training reads words, with the packaged thesaurus if no other is given.
+
+    Raises:
+        InputError: the file of phrases or the sentence encoder is not there.
+    """
+    plain, lexicon = settings.label_text == "plain", thesaurus or load_thesaurus()
+    given = {} if settings.label_text in ("plain", "thesaurus") else read_labels(settings.label_text)
+    return WordSpace.build(
+        settings.label_model,
+        given=given,
+        thesaurus=None if plain else lexicon,
+        lexicon=lexicon,
+        center=settings.center_labels,
+        affect=settings.affect,
+    )
+
+
+def _text_reading(label_text: str) -> str:
+    """Which text it was; a file's place does not matter, its phrases are kept."""
+    return label_text if label_text in ("plain", "thesaurus") else "phrases"
 
 
 def begin(model: str, fingerprint: dict[str, Any]) -> dict[str, Any] | None:
@@ -111,7 +136,7 @@ def write_model(
     last = {name[5:]: value for name, value in tensors.items() if name.startswith("last.")}
     storage.write_bytes(storage.join(uri, "last.safetensors"), save(last))
     storage.write_bytes(storage.join(uri, "metrics.json"), as_json(metrics))
-    model = Model(projector.eval(), config, labels, background)
+    model = Model(projector.eval(), config, labels, background, space.reading)
     storage.write_bytes(storage.join(uri, "README.md"), model_card(config, labels, metrics).encode())
     model.save(uri)
     return metrics

@@ -37,6 +37,8 @@ _NOTES = (
     "training would. A label that a resample loses keeps the F1 it has on all songs.",
     "Macro F1 depends on how many labels are given and how common they are: read it against the two baselines. "
     "ROC-AUC does not; 0.5 is chance.",
+    "Reliability: a percentile says where a song stands among the yardstick's for a word, not how likely the word is "
+    "true; the figure says that, for these songs and words. A rare word at its 95th percentile may still be wrong.",
 )
 _CLUSTER_NOTE = (
     "Cluster F1: the same windows and truth scored over the model's clusters of labels, where a near word counts as "
@@ -158,18 +160,23 @@ def evaluation_report(results: Mapping[str, Mapping[str, Level]], facts: Mapping
     lines = ["# Evaluation", "", *(f"- {name}: {value}" for name, value in facts.items()), ""]
     for dataset, levels in results.items():
         lines += [f"## {heading(dataset, levels)}", "", table(*summary_grid(levels))]
-        lines += [f"![Each label](per_label_{dataset}.png)", "", "### Labels (songs, majority vote)", ""]
+        lines += [f"![Each label](per_label_{dataset}.png)", ""]
+        lines += [f"![Reliability](reliability_{dataset}.png)", "", "### Labels (songs, majority vote)", ""]
         lines += [table(*label_grid(levels["song_vote"]))]
     return "\n".join([*lines, "## Reading the figures", "", *(f"- {note}" for note in _notes(results)), ""])
 
 
 def evaluation_page(
-    results: Mapping[str, Mapping[str, Level]], facts: Mapping[str, str], figures: Mapping[str, bytes]
+    results: Mapping[str, Mapping[str, Level]], facts: Mapping[str, str], figures: Mapping[str, Mapping[str, bytes]]
 ) -> str:
-    """``report.html``: the same with the figures (PNG, one a dataset) inside."""
+    """``report.html``: the same with the figures (PNG, by dataset and name) inside."""
     sections = []
     for dataset, levels in results.items():
-        body = [html_table(*summary_grid(levels)), html_image(figures[dataset], f"{dataset}: F1 and ROC-AUC by label")]
+        body = [
+            html_table(*summary_grid(levels)),
+            html_image(figures[dataset]["per_label"], f"{dataset}: F1 and ROC-AUC by label"),
+        ]
+        body += [html_image(figures[dataset]["reliability"], f"{dataset}: how often a percentile is right")]
         body += ["<h3>Labels (songs, majority vote)</h3>", html_table(*label_grid(levels["song_vote"]))]
         sections.append((heading(dataset, levels), "\n".join(body)))
     sections.append(("Reading the figures", html_list(_notes(results))))

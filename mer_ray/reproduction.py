@@ -145,7 +145,7 @@ def _task(settings: ReproduceSettings, training: Training, manifests: dict[str, 
         gpus=0,
     )
     test = EvaluateSettings.model_construct(
-        **EvaluateSettings.model_construct().model_dump(),
+        **{**EvaluateSettings.model_construct().model_dump(), "ranking": "cosine"},
         model=storage.join(folder, "model"),
         test=list(manifests.values()),
         features=settings.features,

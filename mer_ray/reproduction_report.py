@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from mer_ray import storage
 from mer_ray.annotations import Annotations
 from mer_ray.catalog import read_manifest
-from mer_ray.labels import read_labels
 from mer_ray.labelspace import LabelSpace
 from mer_ray.paper import DATASETS, LAMBDAS, SHORT, Table
+from mer_ray.recipe import read_words
 from mer_ray.report import html_image, html_list, html_table, page, table
 from mer_ray.reproduction import FIGURE, Measured, Results, facts
 from mer_ray.settings import ReproduceSettings
@@ -119,12 +119,12 @@ def label_spaces(settings: ReproduceSettings) -> list[tuple[tuple[str, ...], Lab
         for name in DATASETS
         if (uri := getattr(settings, name)) is not None
     }
-    phrases = read_labels(settings.label_text) if settings.label_text else None
+    reading = read_words(settings)
     groups = [*combinations(given, 2), *([DATASETS] if len(given) == len(DATASETS) else [])]
     spaces = []
     for group in groups:
         words = [sorted(given[name]) for name in group]
-        space = LabelSpace.build(words, phrases=phrases, model=settings.label_model, bandwidth=settings.bandwidth)
+        space = LabelSpace.build(words, reading=reading, bandwidth=settings.bandwidth)
         spaces.append((tuple(group), space, {name: given[name] for name in group}))
     return spaces
 

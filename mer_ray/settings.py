@@ -79,6 +79,11 @@ class PresetSettings(JobSettings):
     """All readings at once: the paper's, or its published code's; single settings still win."""
 
 
+def _label_text(text: str) -> str:
+    """A file of phrases as any process can read it; the two names stay names."""
+    return text if text in ("plain", "thesaurus") else _absolute(text)
+
+
 class AudioSettings(PresetSettings):
     """How a song becomes features: these decide the result and are part of a store's fingerprint."""
 
@@ -174,6 +179,10 @@ class RecipeSettings(PresetSettings):
         }
     }
 
+    loss: Literal["triplet", "contrastive"] = "triplet"
+    """Cosine triplets with a margin (the paper), or a softmax over all labels with several true ones."""
+    temperature: PositiveFloat = 0.1
+    """Divides the cosines in the contrastive loss."""
     regularizer: Literal["negative", "positive", "reference"] = "negative"
     """Pairs from different clusters (the paper), from one cluster (Table 6), or the published code's form."""
     margin: Annotated[float, Field(ge=0)] = 1.0
@@ -186,8 +195,13 @@ class RecipeSettings(PresetSettings):
     """Mean Shift bandwidth of the label clusters: auto, quantile:q or a number."""
     label_model: str = "auto"
     """Sentence encoder: auto (all-MiniLM-L6-v2), a hub id or a directory."""
-    label_text: Uri | None = None
-    """YAML file of 'label: phrase, phrase' whose averaged phrases stand for the label."""
+    label_text: Annotated[str, Field(min_length=1), AfterValidator(_label_text)] = "plain"
+    """What stands for a label: plain, the word itself (the paper); thesaurus, the averaged phrases of the packaged
+    emotion thesaurus, templates for words it lacks; or a YAML file of 'label: phrase, phrase', then the thesaurus."""
+    center_labels: bool = False
+    """Take the mean of the thesaurus's phrases from every label's embedding."""
+    affect: Annotated[float, Field(ge=0)] = 0.0
+    """How far labels are moved along the thesaurus's axes of affect, so that antonyms part; 0 leaves them."""
     standardize: bool = True
     """Scale each feature by the training set's mean and deviation."""
     context: Literal["segment", "track"] = "segment"
@@ -225,6 +239,20 @@ class RecipeSettings(PresetSettings):
 class TrainSettings(RecipeSettings):
     """Fit a projector from stored features to the embeddings of emotion words."""
 
+    presets = {
+        **RecipeSettings.presets,
+        "best": {
+            "loss": "contrastive",
+            "targets": "labels",
+            "label_text": "thesaurus",
+            "center_labels": True,
+            "affect": 1.0,
+            "temperature": 0.2,
+        },
+    }
+
+    preset: Literal["paper", "reference", "best"] = "best"  # type: ignore[assignment]
+    """All readings at once: what the bench found best, the paper's, or its published code's; single settings win."""
     train: Annotated[list[Uri], Field(min_length=1)]
     """Manifest with labels; repeat the flag to train on several datasets together."""
     features: Annotated[list[Uri], Field(min_length=1)]
@@ -276,8 +304,12 @@ class EvaluateSettings(JobSettings):
     never saw the dataset."""
     k: PositiveInt | None = None
     """Labels a song is given; if not given, the dataset's own (2 Jamendo, 4 CAL500, 3 Emotify, else its average)."""
-    ranking: Literal["cosine", "standardized"] = "cosine"
-    """Rank labels by cosine (the paper), or by cosine standardized over the model's background songs."""
+    ranking: Literal["auto", "cosine", "standardized"] = "auto"
+    """Rank labels by cosine (the paper), or by cosine standardized over a yardstick of songs; auto is cosine for a
+    model of the paper's loss, else standardized."""
+    yardstick: Literal["auto", "catalog", "model"] = "auto"
+    """What standardizes: the scored songs themselves, without their truth, or the model's training songs; auto is the
+    songs if there are 100."""
     label_text: Uri | None = None
     """YAML file of 'label: phrase, phrase' for labels the model was not trained on."""
     seed: int = 0
@@ -301,12 +333,55 @@ class TagSettings(AudioSettings, ClusterSettings, RunSettings):
     """At most this many tags a song; 3 if neither this nor a threshold is given."""
     threshold: float | None = None
     """Only tags whose score reaches this."""
+    min_percentile: Fraction | None = None
+    """Only tags whose percentile reaches this, 0 to 1: 0.9 gives a word to the tenth of the songs it suits best."""
+    min_precision: Fraction | None = None
+    """Only tags of which this share is expected to be right, by the --calibration of an evaluation."""
+    calibration: Uri | None = None
+    """Directory of an evaluation of the model, whose truth says how right a percentile is."""
+    yardstick: Literal["auto", "catalog", "model"] = "auto"
+    """What scores are measured against: the catalogue, or the model's training songs; auto is the catalogue if it has
+    100 songs."""
     ranking: Literal["standardized", "cosine"] = "standardized"
     """Score a word against its own spread over the catalogue, or by bare cosine (the paper)."""
     timeline: bool = False
     """Also write the tags of each window."""
     embedding: bool = False
     """Also write each song's place in the space of words."""
+
+    @model_validator(mode="after")
+    def _precision_needs_truth(self) -> TagSettings:
+        if (self.min_precision is None) != (self.calibration is None):
+            raise ValueError("--min-precision and --calibration belong together; give both or neither")
+        if self.min_precision is not None and self.min_percentile is not None:
+            raise ValueError("--min-precision sets the percentile; leave --min-percentile out")
+        return self
+
+
+class LabelsSettings(JobSettings):
+    """Say how a model reads each word of a list, before a night is spent on it."""
+
+    labels: str
+    """Words: a text file (one a line), a YAML file (label: phrase, phrase), or jamendo, cal500, gems."""
+    model: Uri
+    """Directory of a trained model."""
+
+
+class SearchSettings(JobSettings):
+    """Find the songs of a feature store that are nearest to a phrase."""
+
+    query: Annotated[str, Field(min_length=1)]
+    """A word or any phrase, such as 'tender but tense'."""
+    features: Uri
+    """Feature store to search."""
+    model: Uri
+    """Directory of a trained model."""
+    k: PositiveInt = 20
+    """How many songs."""
+    yardstick: Literal["auto", "catalog", "model"] = "auto"
+    """What scores are measured against: the store, or the model's training songs; auto is the store if it has 100."""
+    output: Uri | None = None
+    """Also write the table there: Parquet, or CSV if it ends so."""
 
 
 class ImportSettings(JobSettings):

@@ -127,13 +127,15 @@ def best_tags(
     *,
     k: int | None = None,
     threshold: float | None = None,
+    min_percentile: float | None = None,
 ) -> list[Tag]:
-    """Labels in order of score: the first k, or those that reach the threshold, or both limits."""
+    """Labels in order of score: the first k, or those that reach the thresholds, or all limits."""
     order = np.argsort(-scores_L, kind="stable")[:k]
     return [
         Tag(labels[at], float(scores_L[at]), float(percentiles_L[at]))
         for at in order
-        if threshold is None or scores_L[at] >= threshold
+        if (threshold is None or scores_L[at] >= threshold)
+        and (min_percentile is None or percentiles_L[at] >= min_percentile)
     ]
 
 
@@ -149,6 +151,7 @@ class TagOptions:
         labels: words and their phrases.
         k: at most this many tags.
         threshold: only tags whose score reaches it.
+        min_percentile: only tags whose percentile reaches it.
         ranking: what the score is.
         timeline: the tags of each window as well.
         embedding: the song's unit vector as well.
@@ -157,6 +160,7 @@ class TagOptions:
     labels: Phrases
     k: int | None = 3
     threshold: float | None = None
+    min_percentile: float | None = None
     ranking: Ranking = "standardized"
     timeline: bool = False
     embedding: bool = False
@@ -193,7 +197,8 @@ class SongTagger:
 
     def _best(self, scores_L: NDArray[np.float32], percentiles_L: NDArray[np.float32]) -> list[Tag]:
         options = self._options
-        return best_tags(self._labels, scores_L, percentiles_L, k=options.k, threshold=options.threshold)
+        limits = {"threshold": options.threshold, "min_percentile": options.min_percentile}
+        return best_tags(self._labels, scores_L, percentiles_L, k=options.k, **limits)
 
     def _timelines(self, windows_NE: NDArray[np.float32], counts: NDArray[np.int64]) -> list[list[dict[str, Any]]]:
         scores_NL, percentiles_NL = self._scale.scores(windows_NE), self._scale.percentiles(windows_NE)
@@ -226,7 +231,8 @@ def tags_schema(options: TagOptions, encoder: Identity, model: Model) -> pa.Sche
         fields.append(pa.field("timeline", TIMELINE_TYPE))
     if options.embedding:
         fields.append(pa.field("embedding", pa.list_(pa.float16(), model.projector.shape.output_dim)))
-    asked = {"labels": list(options.labels), "k": options.k, "threshold": options.threshold, "ranking": options.ranking}
+    limits = {name: getattr(options, name) for name in ("k", "threshold", "min_percentile", "ranking")}
+    asked = {"labels": list(options.labels), **limits}
     return pa.schema(
         fields, metadata=metadata(encoder, **{"mer_ray.model": model.digest, "mer_ray.tags": json.dumps(asked)})
     )

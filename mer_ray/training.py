@@ -21,13 +21,12 @@ from mer_ray.catalog import read_manifest
 from mer_ray.corpus import Corpus
 from mer_ray.errors import InputError
 from mer_ray.features import Windows, open_stores
-from mer_ray.labels import read_labels
 from mer_ray.labelspace import LabelSpace
 from mer_ray.learner import Learner, LearnOptions
 from mer_ray.lock import RunLock
 from mer_ray.progress import EpochLines
 from mer_ray.projector import Projector, ProjectorShape, project
-from mer_ray.recipe import STATE, begin, describe, write_model
+from mer_ray.recipe import STATE, begin, describe, read_words, write_model
 from mer_ray.runs import as_json, connect, read_json
 from mer_ray.settings import TrainSettings
 
@@ -46,12 +45,10 @@ def train(settings: TrainSettings) -> dict[str, Any]:
     """
     datasets = read_annotations(settings)
     stores = open_stores(settings.features)
-    phrases = read_labels(settings.label_text) if settings.label_text else None
     clustered = settings.targets == "clusters" or settings.lambda_ > 0
     space = LabelSpace.build(
         [one.vocabulary for one in datasets],
-        phrases=phrases,
-        model=settings.label_model,
+        reading=read_words(settings),
         bandwidth=settings.bandwidth if clustered else None,
     )
     config = describe(settings, datasets, stores, space)

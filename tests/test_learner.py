@@ -41,6 +41,7 @@ LABELS = 6
 # One dataset of 19 in batches of 3: at the end of an epoch one row, so that a worker has none.
 TOGETHER: dict[str, tuple[list[int], LearnOptions]] = {
     **{form: ([67, 25], replace(OPTIONS, regularizer=form)) for form in ("negative", "positive", "reference")},
+    "softmax over the labels": ([67, 25], replace(OPTIONS, loss="contrastive")),
     "drawn labels": ([67, 25], replace(OPTIONS, positive="sample", negatives=3)),
     "a worker without rows": ([19], replace(OPTIONS, batch_size=3, epochs=2)),
 }

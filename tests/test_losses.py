@@ -11,6 +11,7 @@ from torch import Tensor
 from mer_ray.losses import (
     Regularizer,
     alignment_regularization,
+    contrastive_loss,
     draw_clusters,
     negative_targets,
     positive_targets,
@@ -257,3 +258,27 @@ def test_draws_depend_on_the_generator_alone() -> None:
     for one, again, other in zip(draws(1), draws(1), draws(2), strict=True):
         assert torch.equal(one, again)
         assert not torch.equal(one, other)
+
+
+def test_the_contrastive_loss_is_the_cross_entropy_of_the_true_labels_share() -> None:
+    projected = torch.tensor([[3.0, 0.0], [0.0, 2.0]])
+    targets = torch.tensor([[1.0, 0.0], [0.0, 5.0], [-1.0, 0.0]])
+    truth = torch.tensor([[True, False, False], [True, True, False]])
+    cosines = torch.tensor([[1.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
+    logs = torch.log_softmax(cosines / 0.5, dim=1)
+    expected = -(logs[0, 0] + (logs[1, 0] + logs[1, 1]) / 2) / 2
+    assert contrastive_loss(projected, truth, targets, 0.5).item() == pytest.approx(expected.item(), rel=1e-6)
+    assert contrastive_loss(projected[:0], truth[:0], targets).item() == 0
+
+
+def test_the_contrastive_loss_draws_to_the_truth_and_a_sharper_temperature_weighs_the_nearest_wrong_label() -> None:
+    targets = torch.eye(3)
+    truth = torch.tensor([[True, False, False]])
+    pulls = []
+    for temperature in (1.0, 0.1):
+        projected = torch.tensor([[0.5, 0.6, 0.1]], requires_grad=True)
+        contrastive_loss(projected, truth, targets, temperature).backward()
+        assert projected.grad is not None
+        assert projected.grad[0, 0] < 0 < projected.grad[0, 1]
+        pulls.append((projected.grad[0, 1] / projected.grad[0, 2].abs()).item())
+    assert pulls[1] > pulls[0]

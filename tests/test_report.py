@@ -129,7 +129,7 @@ def test_labels_are_listed_best_first_with_areas_and_a_dash_where_there_is_none(
 def test_report_and_page_tell_the_same_and_the_page_asks_nobody() -> None:
     one = levels()
     figure = per_label_figure("x", one)
-    outline = Outline(evaluation_page({"x": one}, FACTS, {"x": figure}))
+    outline = Outline(evaluation_page({"x": one}, FACTS, {"x": {"per_label": figure, "reliability": figure}}))
     report = evaluation_report({"x": one}, FACTS)
     for grid in (summary_grid(one), label_grid(one["song_vote"])):
         for row in grid.rows:

@@ -17,7 +17,9 @@ from mer_ray.settings import (
     ExtractSettings,
     ImportSettings,
     JobSettings,
+    LabelsSettings,
     ReproduceSettings,
+    SearchSettings,
     StatusSettings,
     TagSettings,
     TrainSettings,
@@ -28,7 +30,7 @@ from mer_ray.settings import (
 
 ROOT = Path(__file__).parents[1]
 CLASSES = [CatalogSettings, ExtractSettings, TrainSettings, EvaluateSettings, TagSettings, DemoSettings]
-CLASSES += [ImportSettings, ReproduceSettings, StatusSettings, ValidateSettings]
+CLASSES += [ImportSettings, ReproduceSettings, StatusSettings, ValidateSettings, LabelsSettings, SearchSettings]
 JOBS = sorted(path.name for path in (ROOT / "jobs").glob("*.py"))
 TRAIN = ["--train", "/a.parquet", "--features", "/f", "--model", "/m"]
 TAG = ["--features", "/f", "--model", "/m", "--labels", "gems", "--output", "/o"]

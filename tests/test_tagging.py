@@ -209,7 +209,7 @@ def test_the_schema_holds_the_columns_asked_for_and_says_what_made_them() -> Non
     stored = full.schema.metadata
     assert stored[b"mer_ray.model"].decode() == small_model().digest
     assert json.loads(stored[b"mer_ray.encoder"]) == ENCODER
-    asked = {"labels": list(WORDS), "k": 2, "threshold": 0.5, "ranking": "standardized"}
+    asked = {"labels": list(WORDS), "k": 2, "threshold": 0.5, "min_percentile": None, "ranking": "standardized"}
     assert json.loads(stored[b"mer_ray.tags"]) == asked
 
 

@@ -1,0 +1,226 @@
+"""Words never trained on, one step at a time from the paper's recipe to the best: DEAM to PMEmo, and Emotify.
+
+python -m benchmarks.zero_shot --data data/ --output zero_shot/ [--seeds 3] [--draws 10] [--epochs 30] [--hidden 768]
+
+``--data`` holds ``circumplex/`` (deam.parquet, pmemo.parquet, features/), ``emotify_tagger_features/`` (a feature
+store) and ``emotify.parquet`` (jobs/catalog.py --dataset emotify). Each seed draws weights, order and Emotify's
+folds; each draw leaves other three labels of Emotify out. ``held out`` takes the tested words out of the thesaurus
+first, as entries and as synonyms, for the axes and the centre too. Test songs are never trained on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mer_ray.annotations import Annotations
+from mer_ray.catalog import read_manifest
+from mer_ray.corpus import Corpus, labelled_windows
+from mer_ray.evaluation import evaluate_scores
+from mer_ray.features import Store, open_stores
+from mer_ray.labelspace import LabelSpace
+from mer_ray.projector import ProjectorShape, project
+from mer_ray.recipe import read_words
+from mer_ray.report import table
+from mer_ray.settings import TrainSettings, parse
+from mer_ray.tagging import LabelScale
+from mer_ray.thesaurus import load_thesaurus
+from mer_ray.training import build_learner
+
+# Eight words cannot be clustered sensibly: the paper's baseline 1, each word its own target and cluster.
+PAPER, BEST = ["--preset", "paper", "--targets", "labels"], ["--preset", "best"]
+SOFTMAX = [*PAPER, "--loss", "contrastive"]
+WORDS = [*SOFTMAX, "--label-text", "thesaurus"]
+ROWS = {
+    "paper": PAPER,
+    "paper, λ = 2.5": [*PAPER, "--lambda", "2.5"],
+    "softmax over the labels": SOFTMAX,
+    "+ thesaurus": WORDS,
+    "+ centre": [*WORDS, "--center-labels"],
+    "+ axes of affect, half": [*WORDS, "--center-labels", "--affect", "0.5"],
+    "+ axes of affect": [*WORDS, "--center-labels", "--affect", "1"],
+    "best (+ T = 0.2)": BEST,
+    "best with λ = 1": [*BEST, "--lambda", "1"],
+    "best with triplets": [*BEST, "--loss", "triplet"],
+}
+COLUMNS = (
+    *("PMEmo F1, cosine", "PMEmo F1, catalogue", "PMEmo F1, model", "PMEmo ROC-AUC"),
+    *("held out: F1", "held out: ROC-AUC", "Emotify F1, cosine", "Emotify F1, catalogue", "Emotify ROC-AUC"),
+    "Emotify, 3 left out: ROC-AUC",
+)
+
+
+class Bench:
+    """The data and the size of the run."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        data = Path(arguments.data)
+        self.circle = open_stores([str(data / "circumplex" / "features")])
+        self.gems = open_stores([str(data / "emotify_tagger_features")])
+        self.deam = _songs(data / "circumplex" / "deam.parquet")
+        self.pmemo = _songs(data / "circumplex" / "pmemo.parquet")
+        self.emotify = _with_features(_songs(data / "emotify.parquet"), self.gems)
+        self.arguments = arguments
+
+    def row(self, flags: Sequence[str]) -> dict[str, list[float]]:
+        """Every column's figures, one a seed or draw."""
+        found: dict[str, list[float]] = {name: [] for name in COLUMNS}
+        for seed in range(self.arguments.seeds):
+            for held_out in (False, True):
+                figures = self._across(flags, seed, held_out)
+                names = COLUMNS[4:6] if held_out else COLUMNS[:4]
+                chosen = (figures[1], figures[3]) if held_out else figures
+                for name, value in zip(names, chosen, strict=True):
+                    found[name].append(value)
+            cosine, catalog, _, area = self._within(flags, seed)
+            for name, value in zip(COLUMNS[6:9], (cosine, catalog, area), strict=True):
+                found[name].append(value)
+        found[COLUMNS[9]] = [self._left_out(flags, draw) for draw in range(self.arguments.draws)]
+        return found
+
+    def _across(self, flags: Sequence[str], seed: int, held_out: bool) -> tuple[float, ...]:
+        words = self.pmemo.vocabulary if held_out else ()
+        return self._measure(flags, seed, self.circle, self.deam, self.pmemo, words)
+
+    def _within(self, flags: Sequence[str], seed: int) -> tuple[float, ...]:
+        songs = np.random.default_rng(seed).permutation(len(self.emotify.track_ids))
+        return self._measure(flags, seed, self.gems, *_parted(self.emotify, songs, 5), ())
+
+    def _left_out(self, flags: Sequence[str], draw: int) -> float:
+        generator = np.random.default_rng(100 + draw)
+        out = np.sort(generator.choice(len(self.emotify.vocabulary), 3, replace=False))
+        known = np.setdiff1d(np.arange(len(self.emotify.vocabulary)), out)
+        train, test = _parted(self.emotify, generator.permutation(len(self.emotify.track_ids)), 3)
+        words = [self.emotify.vocabulary[at] for at in out]
+        return self._measure(flags, draw, self.gems, _only(train, known), _only(test, out, k=1), words)[3]
+
+    def _measure(
+        self,
+        flags: Sequence[str],
+        seed: int,
+        stores: Sequence[Store],
+        train: Annotations,
+        test: Annotations,
+        unknown: Collection[str],
+    ) -> tuple[float, ...]:
+        """Macro F1 by cosine, by catalogue and by model yardstick, and ROC-AUC, of songs by mean score."""
+        needed = ["--train", "-", "--features", "-", "--model", "-", "--epochs", str(self.arguments.epochs)]
+        settings = parse(TrainSettings, [*needed, "--seed", str(seed), *self.arguments.more, *flags])
+        space = LabelSpace.build(
+            [train.vocabulary],
+            reading=read_words(settings, load_thesaurus().without(unknown)),
+            bandwidth=None,
+        )
+        corpus = Corpus.load(stores, [train], space, targets=settings.targets, context=settings.context)
+        shape = ProjectorShape(stores[0].dim, space.embeddings.shape[1], hidden_dim=self.arguments.hidden)
+        learner = build_learner(settings, corpus, shape)
+        for _ in range(settings.epochs):
+            learner.run_epoch()
+        projector = learner.best_projector()
+        known = corpus.windows[0]
+        background = known.song_means(project(projector, known.features, known.counts))
+        windows, rows = labelled_windows(stores, test, test.where("test"), "test")
+        songs = windows.song_means(project(projector, windows.features, windows.counts))
+        embeddings = space.reading.embed({word: space.reading.phrases(word)[0] for word in test.vocabulary})
+        scales = [
+            LabelScale(embeddings, songs, "cosine"),
+            LabelScale(embeddings, songs, "standardized"),
+            LabelScale(embeddings, background, "standardized"),
+        ]
+        levels = [evaluate_scores(one.scores(songs), test.truth[rows], test.vocabulary, test.k) for one in scales]
+        return *(level.metrics["macro_f1"] for level in levels), levels[0].metrics["roc_auc"]
+
+
+def main() -> None:
+    """Measure the rows, print the table as it grows, and write it with its figure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--output", required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--draws", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--hidden", type=int, default=768, help="width of the projector; 768 is the paper's")
+    parser.add_argument("--only", nargs="*", choices=list(ROWS), default=list(ROWS))
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    arguments, more = parser.parse_known_args()
+    arguments.more = more
+    torch.set_num_threads(arguments.threads)
+    bench, output = Bench(arguments), Path(arguments.output)
+    output.mkdir(parents=True, exist_ok=True)
+    measured: dict[str, dict[str, list[float]]] = {}
+    for name in arguments.only:
+        measured[name] = bench.row(ROWS[name])
+        (output / "zero_shot.md").write_text(_table(measured))
+        print(table([name, *COLUMNS], [_cells(name, measured[name])]).splitlines()[-1], flush=True)
+    print("\n" + _table(measured))
+    _figure(measured, output / "zero_shot.png")
+
+
+def _songs(path: Path) -> Annotations:
+    return Annotations.from_manifest(read_manifest(str(path)), str(path), 0)
+
+
+def _with_features(songs: Annotations, stores: Sequence[Store]) -> Annotations:
+    windows, rows = labelled_windows(stores, songs, songs.where("all"), "all")
+    return dataclasses.replace(
+        songs, track_ids=windows.track_ids, truth=songs.truth[rows], splits=songs.splits[np.array(rows)]
+    )
+
+
+def _parted(songs: Annotations, order: NDArray[np.int64], folds: int) -> tuple[Annotations, Annotations]:
+    """The same songs with a drawn split: one part in so many for testing, a tenth of the rest for validation."""
+    splits = np.full(len(order), "train", dtype="<U10")
+    tests = len(order) // folds
+    splits[order[:tests]] = "test"
+    splits[order[tests : tests + (len(order) - tests) // 10]] = "validation"
+    parted = dataclasses.replace(songs, splits=splits)
+    return parted, parted
+
+
+def _only(songs: Annotations, labels: NDArray[np.int64], k: int | None = None) -> Annotations:
+    """Some labels alone; songs that have none of them are left out."""
+    truth = songs.truth[:, labels]
+    keep = np.asarray(truth.any(1) if k is None else np.ones(len(truth), bool))
+    return dataclasses.replace(
+        songs,
+        vocabulary=tuple(songs.vocabulary[at] for at in labels),
+        track_ids=[track_id for track_id, kept in zip(songs.track_ids, keep, strict=True) if kept],
+        truth=truth[keep],
+        splits=songs.splits[keep],
+        k=k or songs.k,
+    )
+
+
+def _cells(name: str, row: dict[str, list[float]]) -> list[str]:
+    return [name, *(f"{np.mean(values):.3f} ± {np.std(values):.3f}" for values in row.values())]
+
+
+def _table(measured: dict[str, dict[str, list[float]]]) -> str:
+    return table(["", *COLUMNS], [_cells(name, row) for name, row in measured.items()])
+
+
+def _figure(measured: dict[str, dict[str, list[float]]], path: Path) -> None:
+    """One panel a column, a bar a step, its spread over seeds or draws."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    shown = (COLUMNS[1], COLUMNS[3], COLUMNS[5], COLUMNS[7], COLUMNS[9])
+    figure = Figure(figsize=(15, 1.2 + 0.35 * len(measured)), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(shown), sharey=True)
+    for axes, column in zip(panels, shown, strict=True):
+        values = [row[column] for row in measured.values()]
+        axes.barh(range(len(values)), [np.mean(one) for one in values], xerr=[np.std(one) for one in values])
+        axes.set(xlabel=column, xlim=(0, 1), yticks=range(len(values)), yticklabels=list(measured))
+    panels[0].invert_yaxis()
+    figure.savefig(path, dpi=130)
+
+
+if __name__ == "__main__":
+    main()

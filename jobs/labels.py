@@ -1,0 +1,23 @@
+"""Say how a model reads each word of a list: its phrases, the nearest trained words, collisions, warnings.
+
+python jobs/labels.py --labels words.txt --model model/
+"""
+
+from __future__ import annotations
+
+from mer_ray.settings import ALL_DONE, LabelsSettings, run
+
+
+def main(settings: LabelsSettings) -> int:
+    """Read the list as the model will and print what a person should know before a run."""
+    from mer_ray.labels import read_labels
+    from mer_ray.model import Model
+    from mer_ray.wordcheck import as_text, check_words
+
+    labels = read_labels(settings.labels)
+    print(as_text(check_words(Model.load(settings.model), labels)), end="")
+    return ALL_DONE
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(main, LabelsSettings))

@@ -1,0 +1,95 @@
+"""What a percentile is worth where truth is known: the share of its tags that are right."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mer_ray import storage
+from mer_ray.errors import InputError
+
+BINS = 20
+YARDSTICK_LEAST = 100
+"""With fewer songs than this a catalogue says little about a word; the model's background measures instead."""
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Songs and words by the percentile of the word for the song.
+
+    Attributes:
+        edges: [B] where each bin begins; the last ends at 1.
+        pairs: [B] how many pairs of song and word lie in it.
+        right: [B] how many of them are true.
+    """
+
+    edges: NDArray[np.float64]
+    pairs: NDArray[np.int64]
+    right: NDArray[np.int64]
+
+    @classmethod
+    def measure(cls, percentiles_SL: NDArray[np.float32], truth_SL: NDArray[np.bool_]) -> Reliability:
+        """Count the pairs of songs and words in bins of equal width."""
+        bins = np.clip(np.ceil(percentiles_SL * BINS - 1e-6).astype(int) - 1, 0, BINS - 1)
+        pairs = np.bincount(bins.ravel(), minlength=BINS)
+        right = np.bincount(bins[truth_SL], minlength=BINS)
+        return cls(np.arange(BINS) / BINS, pairs, right)
+
+    @property
+    def share(self) -> NDArray[np.float64]:
+        """[B] share of a bin's pairs that are true; nan for an empty bin."""
+        return np.where(self.pairs > 0, self.right / np.maximum(self.pairs, 1), np.nan)
+
+    @property
+    def precision(self) -> NDArray[np.float64]:
+        """[B] share that is true from each edge up: the precision of a threshold there."""
+        pairs, right = np.cumsum(self.pairs[::-1])[::-1], np.cumsum(self.right[::-1])[::-1]
+        return np.where(pairs > 0, right / np.maximum(pairs, 1), np.nan)
+
+    def percentile_for(self, precision: float) -> float | None:
+        """The lowest edge from which on every threshold keeps this precision; None if even the highest does not."""
+        kept = np.nan_to_num(self.precision) >= precision
+        misses = np.flatnonzero(~kept)
+        first = int(misses[-1]) + 1 if len(misses) else 0
+        return float(self.edges[first]) if first < BINS else None
+
+
+def as_plain(model: str, measured: Mapping[str, Reliability]) -> dict[str, Any]:
+    """``calibration.json`` of an evaluation: the model's digest, and per dataset edges, pairs and right ones."""
+    datasets = {
+        name: {key: getattr(one, key).tolist() for key in ("edges", "pairs", "right")} for name, one in measured.items()
+    }
+    return {"model": model, "datasets": datasets}
+
+
+def percentile_of(evaluation: str, model: str, precision: float) -> float:
+    """The percentile from which an evaluation expects this precision, over all its datasets.
+
+    Raises:
+        InputError: no evaluation there, one of another model, or no percentile is that precise.
+    """
+    uri = storage.join(evaluation, "calibration.json")
+    try:
+        found = json.loads(storage.read_bytes(uri))
+        counts: Sequence[dict[str, list[int]]] = list(found["datasets"].values())
+        pairs, right = (np.sum([one[key] for one in counts], axis=0) for key in ("pairs", "right"))
+        digest = found["model"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"--calibration {evaluation}: no calibration.json of an evaluation there; make one with jobs/evaluate.py."
+        ) from error
+    if digest != model:
+        raise InputError(f"--calibration {evaluation}: of another model; evaluate this one with jobs/evaluate.py.")
+    pooled = Reliability(np.arange(BINS) / BINS, pairs, right)
+    percentile = pooled.percentile_for(precision)
+    if percentile is None:
+        raise InputError(
+            f"--min-precision {precision:g}: the evaluation found {np.nan_to_num(pooled.precision[-1]):.2f} at the "
+            f"highest percentiles; ask for no more."
+        )
+    return percentile

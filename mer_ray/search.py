@@ -1,0 +1,84 @@
+"""The songs of a feature store that are nearest to a phrase."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from mer_ray import storage
+from mer_ray.errors import InputError
+from mer_ray.features import Store
+from mer_ray.model import Model
+from mer_ray.reliability import YARDSTICK_LEAST
+from mer_ray.settings import SearchSettings
+from mer_ray.tagging import LabelScale, project_songs
+
+SCHEMA = pa.schema(
+    [
+        pa.field("track_id", pa.string()),
+        pa.field("uri", pa.string()),
+        pa.field("score", pa.float32()),
+        pa.field("percentile", pa.float32()),
+    ]
+)
+
+
+def search(settings: SearchSettings) -> tuple[pa.Table, str]:
+    """Rank a store's songs for a phrase, reading the store once and keeping one number a song.
+
+    Returns:
+        The best k songs, best first, and what their scores were measured against.
+
+    Raises:
+        InputError: store and model do not fit, or the store has no song that could be read.
+    """
+    model, store = Model.load(settings.model), Store.open(settings.features)
+    model.check_features(store)
+    query_1E = model.embed({settings.query: (settings.query,)})
+    songs, cosines_S = _cosines(store, model, query_1E)
+    if not len(songs):
+        raise InputError(f"features {settings.features}: none of its songs could be read; see its failures.")
+    catalog = settings.yardstick == "catalog" or (settings.yardstick == "auto" and len(songs) >= YARDSTICK_LEAST)
+    # On the line of the query's cosines a song is one number: the scale needs no more of it.
+    yardstick_S1 = (cosines_S if catalog else model.background @ query_1E[0])[:, None]
+    scale = LabelScale(np.ones((1, 1), np.float32), yardstick_S1, "standardized")
+    best = np.argsort(-cosines_S, kind="stable")[: settings.k]
+    found = songs.take(pa.array(best))
+    scores, percentiles = scale.scores(cosines_S[best, None])[:, 0], scale.percentiles(cosines_S[best, None])[:, 0]
+    table = pa.table([found["track_id"], found["uri"], scores, percentiles], schema=SCHEMA)
+    against = (
+        f"the store's {len(songs):,} songs" if catalog else f"the model's {len(model.background):,} training songs"
+    )
+    return table, against
+
+
+def check_output(uri: str | None) -> None:
+    """Raise InputError for a file that is neither Parquet nor CSV, before the work is done."""
+    if uri is not None and not uri.endswith((".csv", ".parquet")):
+        raise InputError(f"--output {uri}: neither .parquet nor .csv; end the name with one of them.")
+
+
+def write_found(uri: str, table: pa.Table) -> None:
+    """Write the table: CSV if the name ends so, else Parquet."""
+    file = io.BytesIO()
+    if uri.endswith(".csv"):
+        pyarrow.csv.write_csv(table, file)
+    else:
+        pq.write_table(table, file)
+    storage.write_bytes(uri, file.getvalue())
+
+
+def _cosines(store: Store, model: Model, query_1E: NDArray[np.float32]) -> tuple[pa.Table, NDArray[np.float32]]:
+    tables, cosines = [], [np.zeros(0, np.float32)]
+    for part in store.parts:
+        for songs in storage.iter_tables(part, rows=512, columns=["track_id", "uri", "features"]):
+            _, counts, vectors_SE = project_songs(model, songs)
+            there = counts > 0
+            tables.append(songs.select(["track_id", "uri"]).filter(pa.array(there)).replace_schema_metadata(None))
+            cosines.append(vectors_SE[there] @ query_1E[0])
+    return pa.concat_tables(tables), np.concatenate(cosines)
