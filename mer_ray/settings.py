@@ -246,7 +246,7 @@ class TrainSettings(RecipeSettings):
             "targets": "labels",
             "label_text": "thesaurus",
             "center_labels": True,
-            "affect": 1.0,
+            "affect": 0.5,
             "temperature": 0.2,
         },
     }
