@@ -1,10 +1,10 @@
-# `make demo`, `make test` and `make chaos`. Each installs what it needs into .venv first.
+# `make demo`, `make test`, `make chaos` and `make bench`. Each installs what it needs into .venv first.
 PYTHON ?= python3
 MUSIC ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test chaos lint audit clean
+.PHONY: demo test chaos bench lint audit clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python jobs/demo.py $(if $(MUSIC),--music "$(MUSIC)")
@@ -15,6 +15,10 @@ test: $(VENV)/.installed-test
 # At least thirty kills of extract and tag; minutes. MUSIC=folder takes songs of your own.
 chaos: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks.chaos $(if $(MUSIC),--music "$(MUSIC)")
+
+# Every figure beside its baseline, in a short form, into benchmarks/RESULTS.md. MUSIC=folder takes songs of your own.
+bench: $(VENV)/.installed-test
+	$(BIN)/python -m benchmarks $(if $(MUSIC),--music "$(MUSIC)")
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from benchmarks.memory import Peaks, watched
 from mer_ray import runs
-from mer_ray.pipelines import DECODED_SCHEMA, EncodeSongs
+from mer_ray.pipelines import DECODE_COSTS, DECODED_SCHEMA, EncodeSongs
 from mer_ray.report import table
 
 DIM = 48
@@ -175,7 +175,8 @@ class EncodeNothing:
         status = [songs[name].combine_chunks() for name in STATUS_COLUMNS]
         features = features_column([np.zeros((count, DIM), np.float32) for count in counts], DIM)
         encoded = pa.table([*status, features], schema=store_schema(IDENTITY, DIM))
-        encoded = encoded.append_column("decode_s", songs["decode_s"])
+        for name in (*DECODE_COSTS, "trouble"):
+            encoded = encoded.append_column(name, songs[name])
         for name, value in (("encode_s", 0.0), ("encoder_ready", self._ready)):
             encoded = encoded.append_column(name, pa.array(np.full(len(songs), value)))
         return encoded
