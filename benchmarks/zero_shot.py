@@ -51,11 +51,17 @@ ROWS = {
     "best, λ = 1": [*BEST, "--lambda", "1"],
     "best, triplets": [*BEST, "--loss", "triplet"],
 }
-COLUMNS = (
-    *("PMEmo F1, cosine", "PMEmo F1, catalogue", "PMEmo F1, model", "PMEmo ROC-AUC"),
-    *("held out: F1", "held out: ROC-AUC", "Emotify F1, cosine", "Emotify F1, catalogue", "Emotify ROC-AUC"),
-    "Emotify, 3 left out: ROC-AUC",
-)
+FIGURES = ("F1, cosine", "F1, songs not centred", "F1, catalogue", "F1, model", "ROC-AUC")
+"""Of one test: macro F1 by bare cosine; standardized over the tested songs, from the origin and from their centre;
+standardized over the training songs; ROC-AUC of the third."""
+TESTS = {
+    "PMEmo": FIGURES,
+    "held out": (FIGURES[2], FIGURES[4]),
+    "Emotify": (FIGURES[0], FIGURES[2], FIGURES[4]),
+    "3 left out": (FIGURES[4],),
+}
+COLUMNS = [f"{test}: {figure}" for test, figures in TESTS.items() for figure in figures]
+SHOWN = ("PMEmo: F1, catalogue", "PMEmo: ROC-AUC", "held out: ROC-AUC", "Emotify: F1, catalogue", "3 left out: ROC-AUC")
 
 
 class Bench:
@@ -73,34 +79,34 @@ class Bench:
     def row(self, flags: Sequence[str]) -> dict[str, list[float]]:
         """Every column's figures, one a seed or draw."""
         found: dict[str, list[float]] = {name: [] for name in COLUMNS}
+
+        def note(test: str, figures: dict[str, float]) -> None:
+            for name in TESTS[test]:
+                found[f"{test}: {name}"].append(figures[name])
+
         for seed in range(self.arguments.seeds):
-            for held_out in (False, True):
-                figures = self._across(flags, seed, held_out)
-                names = COLUMNS[4:6] if held_out else COLUMNS[:4]
-                chosen = (figures[1], figures[3]) if held_out else figures
-                for name, value in zip(names, chosen, strict=True):
-                    found[name].append(value)
-            cosine, catalog, _, area = self._within(flags, seed)
-            for name, value in zip(COLUMNS[6:9], (cosine, catalog, area), strict=True):
-                found[name].append(value)
-        found[COLUMNS[9]] = [self._left_out(flags, draw) for draw in range(self.arguments.draws)]
+            note("PMEmo", self._across(flags, seed, held_out=False))
+            note("held out", self._across(flags, seed, held_out=True))
+            note("Emotify", self._within(flags, seed))
+        for draw in range(self.arguments.draws):
+            note("3 left out", self._left_out(flags, draw))
         return found
 
-    def _across(self, flags: Sequence[str], seed: int, held_out: bool) -> tuple[float, ...]:
+    def _across(self, flags: Sequence[str], seed: int, held_out: bool) -> dict[str, float]:
         words = self.pmemo.vocabulary if held_out else ()
         return self._measure(flags, seed, self.circle, self.deam, self.pmemo, words)
 
-    def _within(self, flags: Sequence[str], seed: int) -> tuple[float, ...]:
+    def _within(self, flags: Sequence[str], seed: int) -> dict[str, float]:
         songs = np.random.default_rng(seed).permutation(len(self.emotify.track_ids))
         return self._measure(flags, seed, self.gems, *_parted(self.emotify, songs, 5), ())
 
-    def _left_out(self, flags: Sequence[str], draw: int) -> float:
+    def _left_out(self, flags: Sequence[str], draw: int) -> dict[str, float]:
         generator = np.random.default_rng(100 + draw)
         out = np.sort(generator.choice(len(self.emotify.vocabulary), 3, replace=False))
         known = np.setdiff1d(np.arange(len(self.emotify.vocabulary)), out)
         train, test = _parted(self.emotify, generator.permutation(len(self.emotify.track_ids)), 3)
         words = [self.emotify.vocabulary[at] for at in out]
-        return self._measure(flags, draw, self.gems, _only(train, known), _only(test, out, k=1), words)[3]
+        return self._measure(flags, draw, self.gems, _only(train, known), _only(test, out, k=1), words)
 
     def _measure(
         self,
@@ -110,8 +116,8 @@ class Bench:
         train: Annotations,
         test: Annotations,
         unknown: Collection[str],
-    ) -> tuple[float, ...]:
-        """Macro F1 by cosine, by catalogue and by model yardstick, and ROC-AUC, of songs by mean score."""
+    ) -> dict[str, float]:
+        """FIGURES of songs by mean score."""
         needed = ["--train", "-", "--features", "-", "--model", "-", "--epochs", str(self.arguments.epochs)]
         settings = parse(TrainSettings, [*needed, "--seed", str(seed), "--lr", str(self.arguments.lr), *flags])
         space = LabelSpace.build(
@@ -130,13 +136,16 @@ class Bench:
         windows, rows = labelled_windows(stores, test, test.where("test"), "test")
         songs = windows.song_means(project(projector, windows.features, windows.counts))
         embeddings = space.reading.embed({word: space.reading.phrases(word)[0] for word in test.vocabulary})
-        scales = [
-            LabelScale(embeddings, songs, "cosine"),
-            LabelScale(embeddings, songs, "standardized"),
-            LabelScale(embeddings, background, "standardized"),
+        cosines = LabelScale(embeddings, songs, "cosine").scores(songs)
+        scores = [
+            cosines,
+            (cosines - cosines.mean(0)) / cosines.std(0),
+            LabelScale(embeddings, songs, "standardized").scores(songs),
+            LabelScale(embeddings, background, "standardized").scores(songs),
         ]
-        levels = [evaluate_scores(one.scores(songs), test.truth[rows], test.vocabulary, test.k) for one in scales]
-        return *(level.metrics["macro_f1"] for level in levels), levels[0].metrics["roc_auc"]
+        levels = [evaluate_scores(one, test.truth[rows], test.vocabulary, test.k).metrics for one in scores]
+        figures = [*(level["macro_f1"] for level in levels), levels[2]["roc_auc"]]
+        return dict(zip(FIGURES, figures, strict=True))
 
 
 def main() -> None:
@@ -212,11 +221,10 @@ def _figure(measured: dict[str, dict[str, list[float]]], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    shown = (COLUMNS[1], COLUMNS[3], COLUMNS[5], COLUMNS[7], COLUMNS[9])
     figure = Figure(figsize=(15, 1.2 + 0.35 * len(measured)), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(1, len(shown), sharey=True)
-    for axes, column in zip(panels, shown, strict=True):
+    panels = figure.subplots(1, len(SHOWN), sharey=True)
+    for axes, column in zip(panels, SHOWN, strict=True):
         values = [row[column] for row in measured.values()]
         axes.barh(range(len(values)), [np.mean(one) for one in values], xerr=[np.std(one) for one in values])
         axes.set(xlabel=column, xlim=(0, 1), yticks=range(len(values)), yticklabels=list(measured))

@@ -29,7 +29,7 @@ SCHEMA = pa.schema(
 
 
 def search(settings: SearchSettings) -> tuple[pa.Table, str]:
-    """Rank a store's songs for a phrase, reading the store once and keeping one number a song.
+    """Rank a store's songs for a phrase, reading the store once and keeping one vector a song (1.5 kB).
 
     Returns:
         The best k songs, best first, and what their scores were measured against.
@@ -40,17 +40,16 @@ def search(settings: SearchSettings) -> tuple[pa.Table, str]:
     model, store = Model.load(settings.model), Store.open(settings.features)
     model.check_features(store)
     query_1E = model.embed({settings.query: (settings.query,)})
-    songs, cosines_S = _cosines(store, model, query_1E)
+    songs, vectors_SE = _vectors(store, model)
     if not len(songs):
         raise InputError(f"features {settings.features}: none of its songs could be read; see its failures.")
     catalog = settings.yardstick == "catalog" or (settings.yardstick == "auto" and len(songs) >= YARDSTICK_LEAST)
-    # On the line of the query's cosines a song is one number: the scale needs no more of it.
-    yardstick_S1 = (cosines_S if catalog else model.background @ query_1E[0])[:, None]
-    scale = LabelScale(np.ones((1, 1), np.float32), yardstick_S1, "standardized")
-    best = np.argsort(-cosines_S, kind="stable")[: settings.k]
+    scale = LabelScale(query_1E, vectors_SE if catalog else model.background, "standardized")
+    scores_S = scale.scores(vectors_SE)[:, 0]
+    best = np.argsort(-scores_S, kind="stable")[: settings.k]
     found = songs.take(pa.array(best))
-    scores, percentiles = scale.scores(cosines_S[best, None])[:, 0], scale.percentiles(cosines_S[best, None])[:, 0]
-    table = pa.table([found["track_id"], found["uri"], scores, percentiles], schema=SCHEMA)
+    percentiles = scale.percentiles(vectors_SE)[best, 0]
+    table = pa.table([found["track_id"], found["uri"], scores_S[best], percentiles], schema=SCHEMA)
     against = (
         f"the store's {len(songs):,} songs" if catalog else f"the model's {len(model.background):,} training songs"
     )
@@ -73,12 +72,13 @@ def write_found(uri: str, table: pa.Table) -> None:
     storage.write_bytes(uri, file.getvalue())
 
 
-def _cosines(store: Store, model: Model, query_1E: NDArray[np.float32]) -> tuple[pa.Table, NDArray[np.float32]]:
-    tables, cosines = [], [np.zeros(0, np.float32)]
+def _vectors(store: Store, model: Model) -> tuple[pa.Table, NDArray[np.float32]]:
+    """The songs that could be read, and their places, [S, E]."""
+    tables, vectors = [], [np.zeros((0, model.projector.shape.output_dim), np.float32)]
     for part in store.parts:
         for songs in storage.iter_tables(part, rows=512, columns=["track_id", "uri", "features"]):
             _, counts, vectors_SE = project_songs(model, songs)
             there = counts > 0
             tables.append(songs.select(["track_id", "uri"]).filter(pa.array(there)).replace_schema_metadata(None))
-            cosines.append(vectors_SE[there] @ query_1E[0])
-    return pa.concat_tables(tables), np.concatenate(cosines)
+            vectors.append(vectors_SE[there])
+    return pa.concat_tables(tables), np.concatenate(vectors)

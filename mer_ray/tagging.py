@@ -32,7 +32,8 @@ class LabelScale:
 
     A word near everything (or far from everything) in the sentence space would be given to every
     song (or to none). Measured against its own mean and deviation over many songs, a score means
-    the same for every word.
+    the same for every word. So does a song: what all songs of a yardstick share says nothing of any of
+    them, and is taken away before its cosines, as the words' own centre is from the words.
     """
 
     def __init__(
@@ -46,23 +47,29 @@ class LabelScale:
             ranking: ``standardized`` or ``cosine``.
         """
         self._labels_LE = labels_LE
-        cosines_SL = np.asarray(yardstick_SE, np.float32) @ labels_LE.T
-        self._sorted_LS = np.sort(cosines_SL.T, axis=1)
         standardized = ranking == "standardized"
+        self._center_E = np.asarray(yardstick_SE, np.float32).mean(0) if standardized else None
+        cosines_SL = self._cosines(np.asarray(yardstick_SE, np.float32))
+        self._sorted_LS = np.sort(cosines_SL.T, axis=1)
         self._mean_L = cosines_SL.mean(0) if standardized else np.zeros(len(labels_LE), np.float32)
         self._std_L = np.maximum(cosines_SL.std(0), 1e-6) if standardized else np.ones(len(labels_LE), np.float32)
 
     def scores(self, vectors_NE: NDArray[np.float32]) -> NDArray[np.float32]:
         """Score every label for windows or songs: [n, E] to [n, L], higher is better."""
-        scores: NDArray[np.float32] = (vectors_NE @ self._labels_LE.T - self._mean_L) / self._std_L
+        scores: NDArray[np.float32] = (self._cosines(vectors_NE) - self._mean_L) / self._std_L
         return scores
 
     def percentiles(self, vectors_NE: NDArray[np.float32]) -> NDArray[np.float32]:
         """[n, L] share of the yardstick whose cosine with the label is not above this one's, 0 to 1."""
-        cosines_NL = vectors_NE @ self._labels_LE.T
+        cosines_NL = self._cosines(vectors_NE)
         songs = self._sorted_LS.shape[1]
         ranks = [np.searchsorted(row, cosines_NL[:, at], side="right") for at, row in enumerate(self._sorted_LS)]
         return (np.stack(ranks, axis=1) / songs).astype(np.float32)
+
+    def _cosines(self, vectors_NE: NDArray[np.float32]) -> NDArray[np.float32]:
+        centred_NE = vectors_NE if self._center_E is None else unit(vectors_NE - self._center_E)
+        cosines_NL: NDArray[np.float32] = centred_NE @ self._labels_LE.T
+        return cosines_NL
 
 
 @dataclass

@@ -67,6 +67,13 @@ def test_a_word_near_every_song_is_first_by_cosine_but_not_by_standardized_score
     assert standardized.argmax() == 1
 
 
+def test_what_all_songs_share_is_no_part_of_a_standardized_score() -> None:
+    labels, songs, shared = vectors(5, 1), vectors(60, 2), vectors(1, 3)
+    moved = songs + 3 * shared
+    scores = [LabelScale(labels, place, "standardized").scores(place) for place in (songs, moved)]
+    np.testing.assert_allclose(scores[0], scores[1], atol=1e-3)
+
+
 def test_cosine_scores_are_plain_cosines_whatever_the_yardstick() -> None:
     labels, songs = vectors(5, 1), vectors(9, 2)
     scores = LabelScale(labels, vectors(30, 3), "cosine").scores(songs)
@@ -78,7 +85,11 @@ def test_cosine_scores_are_plain_cosines_whatever_the_yardstick() -> None:
 def test_a_percentile_is_the_share_of_the_yardstick_that_suits_no_better(ranking: Any) -> None:
     labels, yardstick, songs = vectors(3, 1, 16), vectors(40, 2, 16), vectors(6, 3, 16)
     found = LabelScale(labels, yardstick, ranking).percentiles(songs)
-    expected = (yardstick @ labels.T)[None] <= (songs @ labels.T)[:, None]
+    if ranking == "standardized":
+        middle = yardstick.mean(0)
+        yardstick, songs = yardstick - middle, songs - middle
+    places = unit(yardstick) @ labels.T
+    expected = places[None] <= (unit(songs) @ labels.T)[:, None]
     np.testing.assert_allclose(found, expected.mean(axis=1), atol=1e-6)
     assert found.dtype == np.float32
     own = LabelScale(labels, yardstick, ranking).percentiles(yardstick)
