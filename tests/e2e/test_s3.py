@@ -64,7 +64,7 @@ def test_a_bucket_that_is_not_there_is_refused(job: Job, tmp_path: Path) -> None
     assert "s3://no-such-bucket/music" in refused(job("extract", *flags))
 
 
-@pytest.mark.parametrize("count", [int(os.environ.get("MER_TEST_OBJECTS", "2100"))])
+@pytest.mark.parametrize("count", [int(os.environ.get("MER_TEST_OBJECTS", "1100"))])
 def test_every_object_of_a_large_prefix_is_listed_through_faults(
     s3_server: S3Server, s3: S3Server, faults: FaultyProxy, count: int
 ) -> None:

@@ -56,17 +56,17 @@ def test_a_bad_night_loses_nothing_doubles_nothing_and_says_what_it_repeated(
     songs, features, tags = r"/night/demo-gems/", f"{night}-features", f"{night}-tags"
     copy(model, f"{night}-model")
     faults.inject(
-        Fault("503", path=songs, share=0.3, times=2),
-        Fault("reset", path=songs, share=0.2, times=2),
-        Fault("truncated", path=songs, share=0.2, times=2),
-        Fault("500", method="GET|HEAD|PUT", path="/night-(features|tags)/", share=0.04, times=1),
+        Fault("503", path=songs, share=0.15, times=1),
+        Fault("reset", path=songs, share=0.15, times=1),
+        Fault("truncated", path=songs, share=0.15, times=1),
+        Fault("500", method="GET|HEAD|PUT", path="/night-(features|tags)/", share=0.08, times=1),
         Fault("slow", method=".*", share=0.1, seconds=0.2),
-        Fault("hang up", method="GET|HEAD|PUT", path="/night-(features|tags)/", share=0.04, times=1),
+        Fault("hang up", method="GET|HEAD|PUT", path="/night-(features|tags)/", share=0.08, times=1),
     )
     catalog = ("--catalog", f"{night}/demo-gems.tsv", "--features", features, "--encoder", "tiny")
     printed = done(job("extract", *catalog, "--songs-per-part", 8))
     repeated = sum(faults.injected[kind] for kind in ("503", "reset", "truncated"))
-    assert repeated >= 10, faults.injected
+    assert repeated >= 3, faults.injected
     assert min(faults.injected[kind] for kind in ("500", "slow", "hang up")) > 0, faults.injected
     run = summary(features)["this_run"]
     assert run["fetch_retries"] == repeated
