@@ -16,6 +16,8 @@ COLLISION = 0.8
 """From this cosine on two words are given to nearly the same songs."""
 FAR = 0.45
 """Below this cosine to every word trained on and every emotion word known, a word is no matter of mood."""
+NEAR = 0.2
+"""Below this cosine to every word trained on, what the model does with a word was hardly shown to it."""
 OPPOSITE = 0.9
 """Two words whose places in valence or arousal differ by this are opposites, as far as the thesaurus knows."""
 
@@ -81,17 +83,23 @@ def as_text(reports: list[WordReport]) -> str:
         if one.collides:
             lines.append(f"  collides  {', '.join(f'{word} {cosine:.2f}' for word, cosine, _ in one.collides)}")
     warnings = _warnings(reports)
-    lines += ["", *warnings] if warnings else ["", "No word is far from what the model knows, and no two collide."]
+    lines += ["", *(warnings or ["No word is far from what the model knows, and no two collide."])]
     return "\n".join(lines) + "\n"
 
 
 def _warnings(reports: list[WordReport]) -> list[str]:
-    lines = [
-        f"WARNING {one.label}: far from every mood word the model has heard of (nearest {one.familiarity:.2f}); its "
-        "tags will mean little. Give it phrases about mood in a YAML file."
-        for one in reports
-        if one.far
-    ]
+    lines = []
+    for one in reports:
+        if one.far:
+            lines.append(
+                f"WARNING {one.label}: far from every mood word the model has heard of ({one.familiarity:.2f} to the "
+                "nearest); its tags will mean little. Give it phrases about mood in a YAML file."
+            )
+        elif one.nearest[0][1] < NEAR:
+            lines.append(
+                f"WARNING {one.label}: far from every word trained on (nearest {one.nearest[0][0]}, "
+                f"{one.nearest[0][1]:.2f}); look at some of its songs with jobs/search.py before you trust its tags."
+            )
     for at, one in enumerate(reports):
         later = {other.label for other in reports[at + 1 :]}
         for word, cosine, opposite in one.collides:

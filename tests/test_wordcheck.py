@@ -28,7 +28,9 @@ def test_each_word_is_said_with_its_phrases_and_the_nearest_trained_words(model:
     assert reports["calm"].nearest[0] == ("calm", pytest.approx(1.0, abs=1e-4))
     text = as_text(list(reports.values()))
     assert "late night drive music" in text
-    assert "WARNING" not in text
+    assert "WARNING late night drive: far from every word trained on (nearest sad, 0.1" in text
+    assert "WARNING calm" not in text
+    assert "WARNING gloomy" not in text
 
 
 def test_words_that_are_read_alike_and_words_that_are_no_mood_are_warned_of(model: Model) -> None:
@@ -38,7 +40,8 @@ def test_words_that_are_read_alike_and_words_that_are_no_mood_are_warned_of(mode
     assert reports["tax return"].far
     assert not reports["glad"].far
     text = as_text(list(reports.values()))
-    assert text.count("WARNING") == 2
+    assert text.count("read nearly alike") == 1
+    assert "WARNING tax return: far from every mood word" in text
     assert "glad and happy: read nearly alike" in text
 
 
