@@ -163,7 +163,7 @@ def _best_clusters(embeddings: NDArray[np.float32]) -> Clusters:
     if best is None:
         raise InputError(
             f"bandwidth auto: no bandwidth from 0.5 to 1.0 groups these {len(embeddings)} labels sensibly; "
-            "train with --targets labels or give --bandwidth a number."
+            "give --bandwidth a number, or none to leave each word a cluster of its own."
         )
     return best[1]
 

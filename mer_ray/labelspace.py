@@ -46,13 +46,13 @@ class LabelSpace:
         Args:
             vocabularies: the datasets' labels.
             reading: how words become vectors; as they stand if not given.
-            bandwidth: of the clusters; None leaves each word a cluster of its own.
+            bandwidth: of the clusters; None or ``none`` leaves each word a cluster of its own.
         """
         words = tuple(sorted({word for vocabulary in vocabularies for word in vocabulary}))
         reading = reading or WordSpace()
         texts = {word: reading.phrases(word)[0] for word in words}
         embeddings = reading.embed(texts)
-        if bandwidth is None:
+        if bandwidth in (None, "none"):
             clusters = Clusters(np.arange(len(words)), embeddings, 0.0)
         else:
             clusters = cluster_labels(embeddings, bandwidth)

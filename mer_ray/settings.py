@@ -192,7 +192,7 @@ class RecipeSettings(PresetSettings):
     negatives: PositiveInt = 1
     """Wrong labels averaged into the negative (1 in the paper, 5 in the published code)."""
     bandwidth: str = "auto"
-    """Mean Shift bandwidth of the label clusters: auto, quantile:q or a number."""
+    """Mean Shift bandwidth of the label clusters: auto, quantile:q or a number; none leaves each word alone."""
     label_model: str = "auto"
     """Sentence encoder: auto (all-MiniLM-L6-v2), a hub id or a directory."""
     label_text: Annotated[str, Field(min_length=1), AfterValidator(_label_text)] = "plain"
