@@ -47,7 +47,7 @@ def main() -> None:
 def _measure(arguments: argparse.Namespace, flags: list[str], seed: int) -> list[float]:
     with tempfile.TemporaryDirectory() as folder:
         data = ["--features", arguments.features, "--model", str(Path(folder) / "model")]
-        recipe = ["--epochs", str(arguments.epochs), "--seed", str(seed), "--workers", "0", *flags]
+        recipe = ["--preset", "paper", "--epochs", str(arguments.epochs), "--seed", str(seed), "--workers", "0", *flags]
         train(parse(TrainSettings, ["--train", arguments.manifest, *data, *recipe]))
         test = ["--test", arguments.manifest, *data, "--output", str(Path(folder) / "evaluation")]
         levels = next(iter(assess(parse(EvaluateSettings, test)).values()))
