@@ -17,7 +17,7 @@ from mer_ray.features import Store, open_stores
 from mer_ray.figures import per_label_figure, reliability_figure
 from mer_ray.labels import Phrases, read_labels
 from mer_ray.model import Model
-from mer_ray.reliability import YARDSTICK_LEAST, Reliability, as_plain
+from mer_ray.reliability import Reliability, as_plain, measured_by_catalog
 from mer_ray.report import evaluation_page, evaluation_report
 from mer_ray.runs import as_json
 from mer_ray.settings import EvaluateSettings
@@ -82,11 +82,6 @@ def resolve_ranking(asked: str, model: Model) -> Ranking:
     if asked == "auto":
         return "cosine" if model.config.get("readings", {}).get("loss", "triplet") == "triplet" else "standardized"
     return "cosine" if asked == "cosine" else "standardized"
-
-
-def measured_by_catalog(asked: str, songs: int) -> bool:
-    """Whether so many songs are their own yardstick."""
-    return asked == "catalog" or (asked == "auto" and songs >= YARDSTICK_LEAST)
 
 
 def songs_to_score(split: str, model: Model, dataset: Annotations) -> NDArray[np.int64]:

@@ -26,8 +26,8 @@ from mer_ray.metrics import FailureLines, RunMetrics
 from mer_ray.model import Model
 from mer_ray.plan import Plan, resolve_plan
 from mer_ray.progress import Progress
-from mer_ray.reliability import YARDSTICK_LEAST, percentile_of
-from mer_ray.runs import OutputDirectory, as_json, connect
+from mer_ray.reliability import measured_by_catalog, percentile_of
+from mer_ray.runs import OutputDirectory, as_json, connect, instruments
 from mer_ray.settings import ALL_DONE, TOO_MANY_FAILURES, ExtractSettings, RunSettings, TagSettings
 from mer_ray.tagging import TagOptions
 
@@ -98,8 +98,8 @@ def report(summary: Summary, uri: str) -> None:
         f"this run {run['seconds']:,.1f} s{repeated if run['fetch_retries'] else ''}",
         flush=True,
     )
-    if "bottleneck" in summary["this_run"]:
-        print(f"{summary['job']}: {summary['this_run']['bottleneck']}", flush=True)
+    if "bottleneck" in run:
+        print(f"{summary['job']}: {run['bottleneck']}", flush=True)
 
 
 def exit_code(summary: Summary, settings: RunSettings) -> int:
@@ -145,7 +145,7 @@ def _drive(output: OutputDirectory, graph: Any, total: int, pending: int, plan: 
 
     costs = dict.fromkeys(pipelines.COSTS, 0.0)
     begun, ready = time.time(), math.inf
-    metrics, lines = RunMetrics(output.job, pending), FailureLines(output.uri)
+    metrics, lines = RunMetrics(output.job, pending, *instruments()), FailureLines(output.uri)
     with Progress(output.job, total, done=total - pending, watch=output.check_lock) as progress:
         for receipt in pipelines.receipts(graph) if graph is not None else ():
             progress.add(receipt["songs"], len(receipt["failures"]), receipt["audio_s"])
@@ -254,7 +254,7 @@ def _yardstick(
     source, songs = f"the model's {len(model.background):,} training songs", model.background
     if settings.yardstick == "catalog" and not ids:
         raise InputError(f"--yardstick catalog: no song of {settings.features} could be read; use model.")
-    if settings.yardstick == "catalog" or (settings.yardstick == "auto" and len(ids) >= YARDSTICK_LEAST):
+    if measured_by_catalog(settings.yardstick, len(ids)):
         chosen = pa.array(sorted(ids, key=_by_hash)[:YARDSTICK_SONGS])
         parts = pc.unique(rows.filter(pc.is_in(rows["track_id"], value_set=chosen))["part"]).to_pylist()
         songs = pipelines.song_vectors(parts, settings.model, chosen, max(1, min(len(parts), cpus - 1)))

@@ -11,6 +11,7 @@ from mer_ray.reliability import Reliability
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _OURS, _BAR, _CHANCE, _INK = "#2b5a8c", "#9dbfe0", "#d1495b", "#1f2933"
 _INCHES_A_LABEL = 0.24
@@ -34,9 +35,7 @@ def per_label_figure(dataset: str, levels: Mapping[str, Level]) -> bytes:
     figure.suptitle(title, fontsize=11, color=_INK)
     handles, names = f1_axes.get_legend_handles_labels()
     figure.legend(handles[::-1], names[::-1], loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    image = io.BytesIO()
-    figure.savefig(image, format="png", dpi=130)
-    return image.getvalue()
+    return _png(figure)
 
 
 def reliability_figure(measured: Reliability) -> bytes:
@@ -55,6 +54,10 @@ def reliability_figure(measured: Reliability) -> bytes:
     axes.set(xlabel="percentile of the word for the song", ylabel="share that is true", xlim=(0, 1), ylim=(0, 1))
     axes.legend(frameon=False, fontsize=8, loc="upper left")
     _plain(axes)
+    return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=130)
     return image.getvalue()

@@ -212,12 +212,7 @@ def load_encoder(
     depth = model.config.num_hidden_layers
     if not layers or min(layers) < 1 or max(layers) > depth:
         raise InputError(f"layers {tuple(layers)}: encoder {name} has layers 1 to {depth}; choose among them.")
-    place = torch.device("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else torch.device(device)
-    if place.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(
-            f"encoder {name}: torch sees no GPU on {os.uname().nodename}; "
-            "mend its driver (nvidia-smi says what it sees), or encode on CPUs with --gpus 0."
-        )
+    place = _place(name, device)
     if dtype == "auto":
         dtype = "bfloat16" if place.type == "cuda" else "float32"
     identity = EncoderIdentity(
@@ -234,6 +229,17 @@ def load_encoder(
         dim=len(layers) * model.config.hidden_size,
     )
     return MertEncoder(model, identity, place)
+
+
+def _place(name: str, device: str) -> torch.device:
+    seen = torch.cuda.is_available()
+    place = torch.device("cuda" if seen else "cpu") if device == "auto" else torch.device(device)
+    if place.type == "cuda" and not seen:
+        raise InputError(
+            f"encoder {name}: torch sees no GPU on {os.uname().nodename}; "
+            "mend its driver (nvidia-smi says what it sees), or encode on CPUs with --gpus 0."
+        )
+    return place
 
 
 def _twin(name: str) -> HubertModel:

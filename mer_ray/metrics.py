@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 SHOWN = 20
@@ -25,18 +25,17 @@ class RunMetrics:
     ``mer_encode_seconds`` (of all workers together), and the gauge ``mer_songs_left``; all tagged with the job.
     """
 
-    def __init__(self, job: str, left: int) -> None:
-        from ray.util import metrics
-
+    def __init__(self, job: str, left: int, counter: Callable[..., Any], gauge: Callable[..., Any]) -> None:
+        """``counter`` and ``gauge`` make instruments of a name, a description and the keys of its tags."""
         self._left = left
         self._tags = {"job": job}
-        self._songs = metrics.Counter("mer_songs", "Songs committed.", ("job", "status", "error_class"))
+        self._songs = counter("mer_songs", "Songs committed.", ("job", "status", "error_class"))
         self._seconds = {
-            "audio_s": metrics.Counter("mer_audio_seconds", "Seconds of music in committed songs.", ("job",)),
-            "decode_s": metrics.Counter("mer_decode_seconds", "Seconds spent fetching and decoding.", ("job",)),
-            "encode_s": metrics.Counter("mer_encode_seconds", "Seconds spent encoding.", ("job",)),
+            "audio_s": counter("mer_audio_seconds", "Seconds of music in committed songs.", ("job",)),
+            "decode_s": counter("mer_decode_seconds", "Seconds spent fetching and decoding.", ("job",)),
+            "encode_s": counter("mer_encode_seconds", "Seconds spent encoding.", ("job",)),
         }
-        self._gauge = metrics.Gauge("mer_songs_left", "Songs that this run still has to commit.", ("job",))
+        self._gauge = gauge("mer_songs_left", "Songs that this run still has to commit.", ("job",))
         self._gauge.set(left, self._tags)
 
     def add(self, receipt: Receipt) -> None:

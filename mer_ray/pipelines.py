@@ -140,18 +140,16 @@ def receipts(graph: Dataset) -> Iterator[dict[str, Any]]:
 
 def decode_songs(songs: pa.Table, **decoding: Any) -> Iterator[pa.Table]:
     """Fetch and decode songs, each into a row of DECODED_SCHEMA, failed ones too; trouble is the last row."""
-    trouble = None
     for song in songs.to_pylist():
-        if trouble is not None:
-            return
         started = time.perf_counter()
         try:
             row = decode_song(song["uri"], **decoding)
         except StorageError as error:
-            trouble = str(error)
-            row = {"status": "failed", "trouble": trouble}
+            row = {"status": "failed", "trouble": str(error)}
         row |= {"track_id": song["track_id"], "uri": song["uri"], "decode_s": time.perf_counter() - started}
         yield pa.Table.from_pylist([row], schema=DECODED_SCHEMA)
+        if "trouble" in row:
+            return
 
 
 def decode_song(uri: str, *, limits: Limits, **decoding: Any) -> dict[str, Any]:

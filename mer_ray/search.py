@@ -14,7 +14,7 @@ from mer_ray import storage
 from mer_ray.errors import InputError
 from mer_ray.features import Store
 from mer_ray.model import Model
-from mer_ray.reliability import YARDSTICK_LEAST
+from mer_ray.reliability import measured_by_catalog
 from mer_ray.settings import SearchSettings
 from mer_ray.tagging import LabelScale, project_songs
 
@@ -43,7 +43,7 @@ def search(settings: SearchSettings) -> tuple[pa.Table, str]:
     songs, vectors_SE = _vectors(store, model)
     if not len(songs):
         raise InputError(f"features {settings.features}: none of its songs could be read; see its failures.")
-    catalog = settings.yardstick == "catalog" or (settings.yardstick == "auto" and len(songs) >= YARDSTICK_LEAST)
+    catalog = measured_by_catalog(settings.yardstick, len(songs))
     scale = LabelScale(query_1E, vectors_SE if catalog else model.background, "standardized")
     scores_S = scale.scores(vectors_SE)[:, 0]
     best = np.argsort(-scores_S, kind="stable")[: settings.k]

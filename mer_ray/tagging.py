@@ -48,8 +48,9 @@ class LabelScale:
         """
         self._labels_LE = labels_LE
         standardized = ranking == "standardized"
-        self._center_E = np.asarray(yardstick_SE, np.float32).mean(0) if standardized else None
-        cosines_SL = self._cosines(np.asarray(yardstick_SE, np.float32))
+        songs_SE = np.asarray(yardstick_SE, np.float32)
+        self._center_E = songs_SE.mean(0) if standardized else None
+        cosines_SL = self._cosines(songs_SE)
         self._sorted_LS = np.sort(cosines_SL.T, axis=1)
         self._mean_L = cosines_SL.mean(0) if standardized else np.zeros(len(labels_LE), np.float32)
         self._std_L = np.maximum(cosines_SL.std(0), 1e-6) if standardized else np.ones(len(labels_LE), np.float32)

@@ -285,8 +285,7 @@ def _check_success(success: bool, complete: bool, at_work: bool) -> Check:
 def _check_temporaries(uri: str, at_work: bool) -> Check:
     names: list[str] = []
     for folder in (uri, storage.join(uri, "_run")):
-        fs, path = storage.filesystem(folder)
-        listed = (entry.rsplit("/", 1)[-1] for entry in fs.ls(path, detail=False))
+        listed = storage.names(folder)
         names += sorted(shown(name) for name in listed if name.startswith(".") and name.endswith(".tmp"))
     findings = Findings()
     findings.add("temporaries", "left by killed writers", [] if at_work else names)
