@@ -74,12 +74,13 @@ def _processes() -> Iterator[tuple[int, _Process]]:
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
-                head, _, tail = (folder / "stat").read_text().rpartition(")")
+                tail = (folder / "stat").read_text().rpartition(")")[2]
+                name = (folder / "cmdline").read_text().replace("\0", " ")
             except OSError:
                 continue
             fields = tail.split()
             cpu_seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-            yield int(folder.name), _Process(head.partition("(")[2], int(fields[1]), cpu_seconds)
+            yield int(folder.name), _Process(name, int(fields[1]), cpu_seconds)
 
 
 def _above(process: int, processes: dict[int, _Process]) -> Iterator[int]:

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from benchmarks.memory import Peaks, watched
 from mer_ray import runs
-from mer_ray.pipelines import DECODE_COSTS, DECODED_SCHEMA, EncodeSongs
+from mer_ray.pipelines import DECODE_COSTS, EncodeSongs, decoded_table
 from mer_ray.report import table
 
 DIM = 48
@@ -142,21 +142,22 @@ def decode_nothing(songs: pa.Table, **_: Any) -> Iterator[pa.Table]:
     """Stand in for :func:`mer_ray.pipelines.decode_songs`: one short window a song, every thousandth fails."""
     for song in songs.to_pylist():
         failed = {"status": "failed", "error_class": "not_found", "error": f"{song['uri']}: not found (404)."}
-        read = {"status": "ok", "duration_s": 200.0, "windows": [bytes(800)], "scales": [1.0]}
+        read = {"status": "ok", "duration_s": 200.0, "windows": [bytearray(800)], "scales": [1.0]}
         yield decoded_row(song, failed if song["track_id"].endswith("000.mp3") else read)
 
 
 def decode_long(songs: pa.Table, **_: Any) -> Iterator[pa.Table]:
     """Stand in for a decoder of two-hour songs: 720 windows of silence."""
     for song in songs.to_pylist():
-        read = {"status": "ok", "duration_s": 7200.0, "windows": [bytes(480_000)] * 720, "scales": [1.0] * 720}
+        windows = [bytearray(480_000) for _ in range(720)]
+        read = {"status": "ok", "duration_s": 7200.0, "windows": windows, "scales": [1.0] * 720}
         yield decoded_row(song, read)
 
 
 def decoded_row(song: dict[str, Any], row: dict[str, Any]) -> pa.Table:
     """A row of DECODED_SCHEMA."""
     facts = {"decode_s": 0.0, "truncated": False, "bad_packets": 0}
-    return pa.Table.from_pylist([{**song, **facts, **row}], schema=DECODED_SCHEMA)
+    return decoded_table({**song, **facts, **row})
 
 
 class EncodeNothing:
@@ -177,7 +178,7 @@ class EncodeNothing:
         encoded = pa.table([*status, features], schema=store_schema(IDENTITY, DIM))
         for name in (*DECODE_COSTS, "trouble"):
             encoded = encoded.append_column(name, songs[name])
-        for name, value in (("encode_s", 0.0), ("encoder_ready", self._ready)):
+        for name, value in (("encode_s", 0.0), ("ready", self._ready)):
             encoded = encoded.append_column(name, pa.array(np.full(len(songs), value)))
         return encoded
 

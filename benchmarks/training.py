@@ -19,24 +19,20 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.measure import Line, take_turns
-from benchmarks.simulated_world import simulated_identity
+from benchmarks.stores import write_store
 from mer_ray import losses
 from mer_ray.datasets import VOCABULARIES
-from mer_ray.features import features_column, store_schema
 from mer_ray.learner import Learner, LearnOptions, ValidationSet
 from mer_ray.projector import Projector, ProjectorShape
 from mer_ray.report import table
-from mer_ray.runs import commit
 from mer_ray.sampling import TrainingSet, epoch_batches
 from mer_ray.settings import TrainSettings, parse
 
@@ -281,7 +277,7 @@ print(seconds, int(peak) / 2**20, len(windows.features))
 def _start(windows: int, folder: Path) -> list[Line]:
     """Seconds and memory until the first step: reading a simulated store and measuring its features' scale."""
     store = folder / "features"
-    _write_store(windows, store)
+    write_store(store, windows // 20, 20, DIM)
     plain = _run(_PLAIN_READ, store)
     ours = _run(_LOAD, store)
     size = windows * DIM * 2 / 2**30
@@ -319,29 +315,6 @@ def _run(script: str, store: Path) -> list[float]:
         [sys.executable, "-c", script, str(store)], capture_output=True, text=True, check=True, env=_alone()
     )
     return [float(word) for word in done.stdout.split()]
-
-
-def _write_store(windows: int, store: Path) -> None:
-    """A store of random features, 20 windows a song, 256 songs a part."""
-    identity = simulated_identity(DIM, 0)
-    rng = np.random.default_rng(0)
-    drawn = rng.standard_normal((20 * 256, DIM), np.float32).astype(np.float16)
-    store.mkdir(parents=True)
-    for start in range(0, windows // 20, 256):
-        count = min(256, windows // 20 - start)
-        ids = [f"simulated/{at}" for at in range(start, start + count)]
-        columns: dict[str, Any] = {
-            "track_id": ids,
-            "uri": ids,
-            "status": ["ok"] * count,
-            "error_class": pa.nulls(count, pa.string()),
-            "error": pa.nulls(count, pa.string()),
-            "duration_s": [200.0] * count,
-            "truncated": [False] * count,
-            "bad_packets": [0] * count,
-            "features": features_column(list(np.roll(drawn, start, axis=1)[: 20 * count].reshape(count, 20, DIM)), DIM),
-        }
-        commit(str(store), pa.table(columns, store_schema(identity, DIM)))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from mer_ray.progress import Progress
 from mer_ray.reliability import measured_by_catalog, percentile_of
 from mer_ray.runs import OutputDirectory, as_json, connect, instruments
 from mer_ray.settings import ALL_DONE, TOO_MANY_FAILURES, ExtractSettings, RunSettings, TagSettings
-from mer_ray.tagging import TagOptions
+from mer_ray.tagging import Choice, Tagger, TagOptions
 
 Summary = dict[str, Any]
 
@@ -120,20 +120,25 @@ def _tag_store(
         asked = wanted.select(["track_id", "uri"])
         output.begin(_tag_fingerprint(settings, options, model), settings.model_dump(), asked)
         pending = output.pending(asked, retry_failed=settings.retry_failed)
-        cpus = connect().get("CPU", 1)
-        source, yardstick = _yardstick(output, settings, model, wanted, int(cpus))
+        cpus = int(connect().get("CPU", 1))
+        reading = {
+            "features": store.uri,
+            "encoder": store.encoder,
+            "model": settings.model,
+            "keep": settings.keep_projections,
+        }
+        source, yardstick = _yardstick(output, settings, model, wanted, reading, cpus)
         print(f"tag: {len(pending):,} of {len(asked):,} songs to do, {len(labels):,} words, measured against {source}")
         graph = None
         if len(pending):
             todo = pc.is_in(wanted["track_id"], value_set=pending["track_id"].combine_chunks())
             parts = pc.unique(wanted.filter(todo)["part"]).to_pylist()
-            workers = settings.encoders or max(1, min(len(parts), int(cpus) - 1))
+            workers = settings.encoders or max(1, min(len(parts), cpus))
             task = {
-                "model": settings.model,
+                "reading": reading,
                 "options": options,
-                "encoder": store.encoder,
                 "pending": pending["track_id"].combine_chunks(),
-                "yardstick": yardstick,
+                "scale": Tagger(model, yardstick).scale(labels, options.ranking),
             }
             graph = pipelines.tagging(parts, settings.output, output.token, workers, task)
         return _drive(output, graph, len(asked), len(pending))
@@ -154,9 +159,10 @@ def _drive(output: OutputDirectory, graph: Any, total: int, pending: int, plan: 
                 lines.add(receipt["failures"])
             for name in costs:
                 costs[name] += receipt[name]
-            ready = min(ready, receipt["encoder_ready"])
+            ready = min(ready, receipt["ready"])
             if progress.trouble is not None:
                 raise progress.trouble
+    startup = min(max(0.0, ready - begun), progress.seconds) if graph is not None else 0.0
     rate = progress.audio_s / max(progress.seconds, 1e-9)
     retries = int(costs.pop("fetch_retries"))
     return output.finish(
@@ -166,13 +172,14 @@ def _drive(output: OutputDirectory, graph: Any, total: int, pending: int, plan: 
         audio_hours_per_hour=round(rate, 1),
         fetch_retries=retries,
         **{name: round(seconds, 2) for name, seconds in costs.items()},
-        **(_stages(plan, progress.seconds, max(0.0, ready - begun), costs).facts() if plan and graph else {}),
+        startup_s=round(startup, 2),
+        **(_stages(plan, progress.seconds, startup, costs).facts() if plan and graph else {}),
     )
 
 
 def _stages(plan: Plan, seconds: float, startup: float, busy: dict[str, float]) -> Stages:
     decoding = plan.decoders, plan.decoder_cpus, busy["decode_s"]
-    return Stages(seconds, min(startup, seconds), *decoding, plan.encoders, busy["encode_s"])
+    return Stages(seconds, startup, *decoding, plan.encoders, busy["encode_s"])
 
 
 def _encoder_arguments(settings: ExtractSettings | TagSettings, plan: Plan) -> dict[str, Any]:
@@ -213,14 +220,16 @@ def _tag_options(settings: TagSettings, labels: Phrases, model: Model) -> TagOpt
         least = percentile_of(settings.calibration, model.digest, settings.min_precision)
         print(f"tag: precision {settings.min_precision:g} is expected from percentile {least:g} up")
     k = 3 if (settings.k, settings.threshold, least) == (None, None, None) else settings.k
-    return TagOptions(labels, k, settings.threshold, least, settings.ranking, settings.timeline, settings.embedding)
+    choice = Choice(k, settings.threshold, least)
+    return TagOptions(labels, choice, settings.ranking, settings.timeline, settings.embedding)
 
 
 def _tag_fingerprint(settings: TagSettings, options: TagOptions, model: Model) -> dict[str, Any]:
     words = text_sha256(as_json({"labels": list(options.labels.items())}).decode())[:16]
-    chosen = {name: getattr(options, name) for name in ("k", "threshold", "ranking", "timeline", "embedding")}
-    if options.min_percentile is not None:
-        chosen["min_percentile"] = options.min_percentile
+    chosen = {name: getattr(options, name) for name in ("ranking", "timeline", "embedding")}
+    chosen |= {"k": options.choice.k, "threshold": options.choice.threshold}
+    if options.choice.min_percentile is not None:
+        chosen["min_percentile"] = options.choice.min_percentile
     if settings.yardstick != "auto":
         chosen["yardstick"] = settings.yardstick
     return {"model": model.digest[:16], "labels": f"{len(options.labels)} words ({words})", **chosen}
@@ -241,7 +250,7 @@ def _restrict(rows: pa.Table, manifest: pa.Table) -> pa.Table:
 
 
 def _yardstick(
-    output: OutputDirectory, settings: TagSettings, model: Model, rows: pa.Table, cpus: int
+    output: OutputDirectory, settings: TagSettings, model: Model, rows: pa.Table, reading: dict[str, Any], cpus: int
 ) -> tuple[str, NDArray[np.float32]]:
     """The songs that measure the words: frozen in the output directory at its first run."""
     from mer_ray import pipelines
@@ -257,7 +266,7 @@ def _yardstick(
     if measured_by_catalog(settings.yardstick, len(ids)):
         chosen = pa.array(sorted(ids, key=_by_hash)[:YARDSTICK_SONGS])
         parts = pc.unique(rows.filter(pc.is_in(rows["track_id"], value_set=chosen))["part"]).to_pylist()
-        songs = pipelines.song_vectors(parts, settings.model, chosen, max(1, min(len(parts), cpus - 1)))
+        songs = pipelines.song_places(parts, reading, chosen, max(1, min(len(parts), cpus)))
         source = f"{len(songs):,} songs of the catalogue"
     output.write_file("yardstick.safetensors", save_arrays({"songs": songs.astype(np.float16)}))
     return source, songs.astype(np.float16).astype(np.float32)

@@ -74,7 +74,6 @@ class Stages:
     def facts(self) -> dict[str, Any]:
         """For a summary."""
         return {
-            "startup_s": round(self.startup_seconds, 2),
             "decoders_idle": round(1 - self.decode_load, 3),
             "encoders_idle": round(1 - self.encode_load, 3),
             "bound_by": self.binding,

@@ -21,7 +21,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mer_ray import storage
 from mer_ray.errors import StorageError
 from mer_ray.features import STATUS_COLUMNS, STATUS_FIELDS, Identity, features_column, store_schema
 from mer_ray.isolation import Limits, shared_decoder
@@ -31,7 +30,11 @@ from mer_ray.runs import commit
 if TYPE_CHECKING:
     from ray.data import Dataset
 
+    from mer_ray.projections import Projections
     from mer_ray.tagging import TagOptions
+
+Reading = dict[str, Any]
+"""Arguments of :class:`mer_ray.projections.Projections`, the model by its URI."""
 
 FAILURE_COLUMNS = ("track_id", "error_class", "error")
 
@@ -52,8 +55,8 @@ and over-full windows lose nothing. ``trouble`` is what ends the run: no fault o
 DECODE_COSTS = ("decode_s", "fetch_retries", "fetch_retry_s")
 COSTS = (*DECODE_COSTS, "encode_s")
 """Columns that tell what a song cost; added up in the receipts, and in no part."""
-BESIDE = (*COSTS, "encoder_ready")
-"""All that an encoded song carries to its commit beside its row: its costs, and when its encoder was loaded."""
+BESIDE = (*COSTS, "ready")
+"""All that an encoded song carries to its commit beside its row: its costs, and when its worker was ready."""
 
 RECEIPT_SCHEMA = pa.schema(
     [
@@ -70,9 +73,6 @@ RECEIPT_SCHEMA = pa.schema(
 ``trouble`` that kept it from being written: what ends a task comes back from Ray as a wall of text."""
 
 COMMIT_CPUS = 0.2
-
-SONGS_PER_BATCH = 4
-"""Songs whose windows are packed together: some 80 windows, more than a batch. A song of two hours holds 350 MB."""
 
 PART_BYTES = 256_000_000
 """Features in one part: 256 songs of usual length have 30 MB, as many of two hours a gigabyte."""
@@ -108,7 +108,7 @@ def extraction(
     )
     encoded = decoded.map_batches(
         EncodeSongs,
-        batch_size=SONGS_PER_BATCH,
+        batch_size=None,  # a block as it comes: putting others together would copy gigabytes of long songs
         batch_format="pyarrow",
         fn_constructor_args=(encoder, plan.batch_windows, plan.threads),
         compute=ActorPoolStrategy(size=plan.encoders),
@@ -147,9 +147,30 @@ def decode_songs(songs: pa.Table, **decoding: Any) -> Iterator[pa.Table]:
         except StorageError as error:
             row = {"status": "failed", "trouble": str(error)}
         row |= {"track_id": song["track_id"], "uri": song["uri"], "decode_s": time.perf_counter() - started}
-        yield pa.Table.from_pylist([row], schema=DECODED_SCHEMA)
+        yield decoded_table(row)
         if "trouble" in row:
             return
+
+
+def decoded_table(row: dict[str, Any]) -> pa.Table:
+    """One row of DECODED_SCHEMA; ``windows``, a list of bytes-likes, is emptied as it is taken over."""
+    at = DECODED_SCHEMA.get_field_index("windows")
+    packed = _packed(row.pop("windows")) if "windows" in row else pa.nulls(1, DECODED_SCHEMA.field(at).type)
+    table = pa.Table.from_pylist([row], schema=DECODED_SCHEMA.remove(at))
+    return table.add_column(at, DECODED_SCHEMA.field(at), packed)
+
+
+def _packed(windows: list[bytearray]) -> pa.Array:
+    """A song's windows as a column of one row, in a buffer of the right size: a builder's would grow to four times."""
+    ends = np.cumsum([0, *map(len, windows)], dtype=np.int64)
+    buffer = pa.allocate_buffer(int(ends[-1]))
+    view = np.frombuffer(buffer, np.uint8)
+    count = len(windows)
+    while windows:  # from the last, whose memory goes back to the system first
+        last = windows.pop()
+        view[ends[len(windows)] : ends[len(windows) + 1]] = np.frombuffer(last, np.uint8)
+    values = pa.LargeBinaryArray.from_buffers(pa.large_binary(), count, [None, pa.py_buffer(ends), buffer])
+    return pa.ListArray.from_arrays(pa.array([0, count], pa.int32()), values)
 
 
 def decode_song(uri: str, *, limits: Limits, **decoding: Any) -> dict[str, Any]:
@@ -188,7 +209,7 @@ class EncodeSongs:
         status = [songs[name].combine_chunks() for name in STATUS_COLUMNS]
         table = pa.table([*status, features_column(features, self._encoder.dim)], schema=schema)
         added = {name: songs[name] for name in DECODE_COSTS}
-        constant = {"encode_s": seconds, "encoder_ready": self._ready}
+        constant = {"encode_s": seconds, "ready": self._ready}
         added |= {name: pa.array(np.full(len(songs), value)) for name, value in constant.items()}
         for name in BESIDE:
             table = table.append_column(name, added[name])
@@ -200,7 +221,7 @@ def commit_features(songs: pa.Table, output: str, token: str) -> Iterator[pa.Tab
     fine = pc.is_null(songs["trouble"])
     for part in _parts(songs.filter(fine)):
         costs = {name: pc.sum(part[name]).as_py() or 0 for name in COSTS}
-        costs["encoder_ready"] = pc.min(part["encoder_ready"]).as_py()
+        costs["ready"] = pc.min(part["ready"]).as_py()
         yield _committed(output, part.drop_columns([*BESIDE, "trouble"]), token, costs)
     for trouble in pc.unique(songs["trouble"].drop_null()).to_pylist():
         yield pa.Table.from_pylist([{"songs": 0, "trouble": trouble}], schema=RECEIPT_SCHEMA)
@@ -215,12 +236,12 @@ def tagging(parts: list[str], output: str, token: str, workers: int, task: dict[
         token: of the run, see :func:`mer_ray.runs.commit`.
         workers: processes.
         task: the other arguments of :class:`mer_ray.pipelines.TagSongs`; the ids in ``pending`` and the
-            ``yardstick`` are put in the object store once, for all processes.
+            ``scale`` are put in the object store once, for all processes.
     """
     import ray
     from ray.data import ActorPoolStrategy
 
-    shared = {name: ray.put(task[name]) for name in ("pending", "yardstick")}
+    shared = {name: ray.put(task[name]) for name in ("pending", "scale")}
     # A block a part, so that a part is the unit of work.
     blocks = [pa.table({"part": [part]}) for part in parts]
     return ray.data.from_arrow(blocks).map_batches(
@@ -237,67 +258,68 @@ class TagSongs:
     """A tagging process: parts of a feature store in, receipts of committed tag parts out."""
 
     def __init__(
-        self, model: str, options: TagOptions, encoder: Identity, pending: Any, yardstick: Any, output: str, token: str
+        self, reading: Reading, options: TagOptions, pending: Any, scale: Any, output: str, token: str
     ) -> None:
         import ray
-        import torch
 
-        from mer_ray.tagging import SongTagger, Tagger
+        from mer_ray.tagging import SongTagger
 
-        torch.set_num_threads(1)
-        self._tagger = SongTagger(Tagger.load(model).with_yardstick(ray.get(yardstick)), options, encoder)
-        self._pending = ray.get(pending)
+        self._projections = _projections(reading)
+        self._tagger = SongTagger(ray.get(scale), options, reading["encoder"], self._projections.model)
+        self._pending, self._windows = ray.get(pending), options.timeline
         self._output, self._token = output, token
+        self._beside = {"ready": time.time()}
 
     def __call__(self, parts: pa.Table) -> Iterator[pa.Table]:
         for part in parts["part"].to_pylist():
-            for songs in storage.iter_tables(part, rows=512):
-                wanted = songs.filter(pc.is_in(songs["track_id"], value_set=self._pending))
-                if len(wanted):
-                    yield _committed(self._output, self._tagger.tag(wanted), self._token)
+            for songs in self._projections.songs(part, self._pending, windows=self._windows):
+                if len(songs):
+                    yield _committed(self._output, self._tagger.tag(songs), self._token, self._beside)
 
 
-def song_vectors(parts: list[str], model: str, chosen: pa.Array, workers: int) -> NDArray[np.float32]:
-    """Project the chosen songs of a store, the yardstick of a catalogue: [songs, E]."""
+def song_places(parts: list[str], reading: Reading, chosen: pa.Array, workers: int) -> NDArray[np.float32]:
+    """The places of the chosen songs of a store, the yardstick of a catalogue: [songs, E] in the order of their ids."""
     import ray
     from ray.data import ActorPoolStrategy
+
+    from mer_ray.projections import song_vectors
 
     blocks = [pa.table({"part": [part]}) for part in parts]
     graph = ray.data.from_arrow(blocks).map_batches(
         ProjectSongs,
         batch_size=1,
         batch_format="pyarrow",
-        fn_constructor_args=(model, ray.put(chosen)),
+        fn_constructor_args=(reading, ray.put(chosen)),
         compute=ActorPoolStrategy(size=workers),
         num_cpus=0.9,
     )
     tables = [batch for batch in graph.iter_batches(batch_size=None, batch_format="pyarrow") if len(batch)]
-    order = pa.concat_tables(tables).sort_by("track_id")
-    return np.stack([np.frombuffer(vector, np.float32) for vector in order["vector"].to_pylist()])
+    return song_vectors(pa.concat_tables(tables).sort_by("track_id"))[0]
 
 
 class ProjectSongs:
     """A projecting process: parts of a feature store in, one mean vector a chosen song out."""
 
-    def __init__(self, model: str, chosen: Any) -> None:
+    def __init__(self, reading: Reading, chosen: Any) -> None:
         import ray
-        import torch
 
-        from mer_ray.model import Model
-
-        torch.set_num_threads(1)
-        self._model = Model.load(model)
+        self._projections = _projections(reading)
         self._chosen = ray.get(chosen)
 
     def __call__(self, parts: pa.Table) -> Iterator[pa.Table]:
-        from mer_ray.tagging import project_songs
-
         for part in parts["part"].to_pylist():
-            for songs in storage.iter_tables(part, rows=512, columns=["track_id", "features"]):
-                wanted = songs.filter(pc.is_in(songs["track_id"], value_set=self._chosen))
-                vectors = project_songs(self._model, wanted)[2]
-                rows = [vector.astype(np.float32).tobytes() for vector in vectors]
-                yield pa.table({"track_id": wanted["track_id"], "vector": pa.array(rows, pa.binary())})
+            for songs in self._projections.songs(part, self._chosen):
+                yield songs.select(["track_id", "vector"]).replace_schema_metadata(None)
+
+
+def _projections(reading: Reading) -> Projections:
+    import torch
+
+    from mer_ray.model import Model
+    from mer_ray.projections import Projections
+
+    torch.set_num_threads(1)
+    return Projections(**{**reading, "model": Model.load(reading["model"])})
 
 
 class PackedWindow:

@@ -14,9 +14,10 @@ from mer_ray import storage
 from mer_ray.errors import InputError
 from mer_ray.features import Store
 from mer_ray.model import Model
+from mer_ray.projections import Projections, song_vectors
 from mer_ray.reliability import measured_by_catalog
 from mer_ray.settings import SearchSettings
-from mer_ray.tagging import LabelScale, project_songs
+from mer_ray.tagging import LabelScale
 
 SCHEMA = pa.schema(
     [
@@ -29,7 +30,7 @@ SCHEMA = pa.schema(
 
 
 def search(settings: SearchSettings) -> tuple[pa.Table, str]:
-    """Rank a store's songs for a phrase, reading the store once and keeping one vector a song (1.5 kB).
+    """Rank a store's songs for a phrase, keeping one vector a song in memory (1.5 kB).
 
     Returns:
         The best k songs, best first, and what their scores were measured against.
@@ -40,7 +41,7 @@ def search(settings: SearchSettings) -> tuple[pa.Table, str]:
     model, store = Model.load(settings.model), Store.open(settings.features)
     model.check_features(store)
     query_1E = model.embed({settings.query: (settings.query,)})
-    songs, vectors_SE = _vectors(store, model)
+    songs, vectors_SE = _places(Projections(store.uri, store.encoder, model, settings.keep_projections), store.parts)
     if not len(songs):
         raise InputError(f"features {settings.features}: none of its songs could be read; see its failures.")
     catalog = measured_by_catalog(settings.yardstick, len(songs))
@@ -72,13 +73,13 @@ def write_found(uri: str, table: pa.Table) -> None:
     storage.write_bytes(uri, file.getvalue())
 
 
-def _vectors(store: Store, model: Model) -> tuple[pa.Table, NDArray[np.float32]]:
+def _places(projections: Projections, parts: list[str]) -> tuple[pa.Table, NDArray[np.float32]]:
     """The songs that could be read, and their places, [S, E]."""
-    tables, vectors = [], [np.zeros((0, model.projector.shape.output_dim), np.float32)]
-    for part in store.parts:
-        for songs in storage.iter_tables(part, rows=512, columns=["track_id", "uri", "features"]):
-            _, counts, vectors_SE = project_songs(model, songs)
-            there = counts > 0
-            tables.append(songs.select(["track_id", "uri"]).filter(pa.array(there)).replace_schema_metadata(None))
-            vectors.append(vectors_SE[there])
+    tables, vectors = [], [np.zeros((0, projections.model.projector.shape.output_dim), np.float32)]
+    for part in parts:
+        for songs in projections.songs(part):
+            places_SE, there_S = song_vectors(songs)
+            readable = songs.select(["track_id", "uri"]).filter(pa.array(there_S))
+            tables.append(readable.replace_schema_metadata(None))
+            vectors.append(places_SE[there_S])
     return pa.concat_tables(tables), np.concatenate(vectors)

@@ -348,6 +348,9 @@ class TagSettings(AudioSettings, ClusterSettings, RunSettings):
     """Also write the tags of each window."""
     embedding: bool = False
     """Also write each song's place in the space of words."""
+    keep_projections: bool = True
+    """Keep projected windows beside the store (_projected/), so that other words later need no projector; a store that
+    cannot be written to needs --no-keep-projections."""
 
     @model_validator(mode="after")
     def _precision_needs_truth(self) -> TagSettings:
@@ -380,6 +383,9 @@ class SearchSettings(JobSettings):
     """How many songs."""
     yardstick: Literal["auto", "catalog", "model"] = "auto"
     """What scores are measured against: the store, or the model's training songs; auto is the store if it has 100."""
+    keep_projections: bool = True
+    """Keep projected windows beside the store (_projected/), so that the next query needs no projector; a store that
+    cannot be written to needs --no-keep-projections."""
     output: Uri | None = None
     """Also write the table there: Parquet, or CSV if it ends so."""
 

@@ -12,11 +12,12 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import fsspec
 import pyarrow as pa
+import pyarrow.ipc
 import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 from fsspec.asyn import FSTimeoutError, sync
@@ -284,3 +285,41 @@ def write_table(uri: str, table: pa.Table) -> None:
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
     write_bytes(uri, sink.getvalue().to_pybytes())
+
+
+def content_key(uri: str) -> str:
+    """Another for each content of a file, as its storage tells it: by ETag on S3, else by size, inode and times."""
+    fs, path = filesystem(uri)
+    with guarded(uri):
+        return str(fs.ukey(path))
+
+
+def write_arrow(uri: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
+    """Write one Arrow file, a record batch a table, atomically (see :func:`write_bytes`)."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, schema) as file:
+        for table in tables:
+            file.write_table(table.combine_chunks())
+    write_bytes(uri, sink.getvalue().to_pybytes())
+
+
+def is_arrow(uri: str) -> bool:
+    """Whether a whole Arrow file stands there."""
+    fs, path = filesystem(uri)
+    try:
+        with guarded(uri), fs.open(path, "rb") as file:
+            pa.ipc.open_file(file)
+    except (FileNotFoundError, pa.ArrowInvalid):
+        return False
+    return True
+
+
+def iter_arrow(uri: str, columns: list[str]) -> Iterator[pa.Table]:
+    """Read some columns of an Arrow file, a record batch at a time."""
+    fs, path = filesystem(uri)
+    with guarded(uri), fs.open(path, "rb") as file:
+        schema = pa.ipc.open_file(file).schema
+        options = pa.ipc.IpcReadOptions(included_fields=sorted(map(schema.get_field_index, columns)))
+        reader = pa.ipc.open_file(file, options=options)
+        for number in range(reader.num_record_batches):
+            yield pa.Table.from_batches([reader.get_batch(number)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from os import PathLike
 from typing import Any, Literal, NamedTuple
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mer_ray.features import STATUS_COLUMNS, STATUS_FIELDS, Identity, metadata, window_arrays
 from mer_ray.labels import Phrases, unit
 from mer_ray.model import Model
+from mer_ray.projections import song_vectors, vector_column
 
 Ranking = Literal["standardized", "cosine"]
 
@@ -119,7 +120,7 @@ class Tagger:
         phrases: Phrases = {label: tuple(texts) for label, texts in pairs}
         vector_1E = song_vector(self.model.project(features))[None]
         scale = self.scale(phrases, ranking)
-        return best_tags(list(phrases), scale.scores(vector_1E)[0], scale.percentiles(vector_1E)[0], k=k)
+        return best_tags(list(phrases), scale.scores(vector_1E)[0], scale.percentiles(vector_1E)[0], Choice(k))
 
 
 def song_vector(projected_WE: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -129,22 +130,46 @@ def song_vector(projected_WE: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def best_tags(
-    labels: Sequence[str],
-    scores_L: NDArray[np.float32],
-    percentiles_L: NDArray[np.float32],
-    *,
-    k: int | None = None,
-    threshold: float | None = None,
-    min_percentile: float | None = None,
+    labels: Sequence[str], scores_L: NDArray[np.float32], percentiles_L: NDArray[np.float32], choice: Choice
 ) -> list[Tag]:
-    """Labels in order of score: the first k, or those that reach the thresholds, or all limits."""
-    order = np.argsort(-scores_L, kind="stable")[:k]
-    return [
-        Tag(labels[at], float(scores_L[at]), float(percentiles_L[at]))
-        for at in order
-        if (threshold is None or scores_L[at] >= threshold)
-        and (min_percentile is None or percentiles_L[at] >= min_percentile)
-    ]
+    """The chosen labels of one song, best first."""
+    order_1K, kept_1K = choice.best(scores_L[None], percentiles_L[None])
+    chosen = order_1K[kept_1K]
+    return [Tag(labels[at], float(scores_L[at]), float(percentiles_L[at])) for at in chosen]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which tags a song or a window gets, of all that were asked for.
+
+    Attributes:
+        k: at most this many.
+        threshold: only those whose score reaches it.
+        min_percentile: only those whose percentile reaches it.
+    """
+
+    k: int | None = None
+    threshold: float | None = None
+    min_percentile: float | None = None
+
+    def best(
+        self, scores_NL: NDArray[np.float32], percentiles_NL: NDArray[np.float32] | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Choose among L labels for n songs or windows.
+
+        Args:
+            scores_NL: higher is better; of equal ones the first.
+            percentiles_NL: looked at for ``min_percentile`` alone.
+
+        Returns:
+            [n, k] labels, best first, and [n, k] whether they reach the thresholds.
+        """
+        order_NK = np.argsort(-scores_NL, axis=1, kind="stable")[:, : self.k]
+        kept_NK = np.ones(order_NK.shape, bool)
+        for values_NL, least in ((scores_NL, self.threshold), (percentiles_NL, self.min_percentile)):
+            if values_NL is not None and least is not None:
+                kept_NK &= np.take_along_axis(values_NL, order_NK, axis=1) >= least
+        return order_NK, kept_NK
 
 
 TIMELINE_TYPE = pa.list_(pa.struct([("start_s", pa.float32()), ("tags", pa.list_(pa.string()))]))
@@ -157,79 +182,67 @@ class TagOptions:
 
     Attributes:
         labels: words and their phrases.
-        k: at most this many tags.
-        threshold: only tags whose score reaches it.
-        min_percentile: only tags whose percentile reaches it.
+        choice: how many of them, and how good.
         ranking: what the score is.
         timeline: the tags of each window as well.
         embedding: the song's unit vector as well.
     """
 
     labels: Phrases
-    k: int | None = 3
-    threshold: float | None = None
-    min_percentile: float | None = None
+    choice: Choice = Choice(k=3)
     ranking: Ranking = "standardized"
     timeline: bool = False
     embedding: bool = False
 
 
 class SongTagger:
-    """Tags whole tables of a feature store."""
+    """Tags whole tables of projected songs, without a loop over them."""
 
-    def __init__(self, tagger: Tagger, options: TagOptions, encoder: Identity) -> None:
-        """Embed and measure the words once; ``encoder`` is the store's, for the output's metadata."""
-        self._model = tagger.model
+    def __init__(self, scale: LabelScale, options: TagOptions, encoder: Identity, model: Model) -> None:
+        """Take the measured words of ``options``; the store's encoder and the model are named in the output."""
+        self._scale = scale
         self._options = options
-        self._labels = list(options.labels)
-        self._scale = tagger.scale(options.labels, options.ranking)
+        self._labels = pa.array(list(options.labels), pa.string())
         self._window_seconds = float(encoder.get("window_seconds") or 0.0)
-        self.schema = tags_schema(options, encoder, self._model)
+        self.schema = tags_schema(options, encoder, model)
 
     def tag(self, songs: pa.Table) -> pa.Table:
-        """Rows of a feature store to rows of tags; failed songs keep their status and get no tags."""
-        windows_NE, counts, vectors_SE = project_songs(self._model, songs)
-        scores_SL, percentiles_SL = self._scale.scores(vectors_SE), self._scale.percentiles(vectors_SE)
-        columns = [songs[name].combine_chunks() for name in STATUS_COLUMNS]
-        tags = [
-            [tag._asdict() for tag in self._best(scores, percentiles)] if count else []
-            for scores, percentiles, count in zip(scores_SL, percentiles_SL, counts, strict=True)
-        ]
-        columns.append(pa.array(tags, TAGS_TYPE))
+        """Projected songs (:func:`mer_ray.projections.projected_schema`) to rows of tags.
+
+        Failed songs keep their status and get no tags. ``windows`` are needed for a timeline alone.
+        """
+        vectors_SE, there_S = song_vectors(songs)
+        columns = [*(songs[name].combine_chunks() for name in STATUS_COLUMNS), self._tags(vectors_SE, there_S)]
         if self._options.timeline:
-            columns.append(pa.array(self._timelines(windows_NE, counts), TIMELINE_TYPE))
+            columns.append(self._timeline(*window_arrays(songs["windows"])))
         if self._options.embedding:
-            flat = pa.array(unit(vectors_SE).astype(np.float16).reshape(-1))
-            columns.append(pa.FixedSizeListArray.from_arrays(flat, vectors_SE.shape[1], mask=pa.array(counts == 0)))
+            columns.append(vector_column(unit(vectors_SE).astype(np.float16), there_S))
         return pa.table(columns, schema=self.schema)
 
-    def _best(self, scores_L: NDArray[np.float32], percentiles_L: NDArray[np.float32]) -> list[Tag]:
+    def _tags(self, vectors_SE: NDArray[np.float32], there_S: NDArray[np.bool_]) -> pa.Array:
+        scores_SL, percentiles_SL = self._scale.scores(vectors_SE), self._scale.percentiles(vectors_SE)
+        order_SK, kept_SK = self._options.choice.best(scores_SL, percentiles_SL)
+        kept_SK &= there_S[:, None]
+        values = [np.take_along_axis(each, order_SK, axis=1)[kept_SK] for each in (scores_SL, percentiles_SL)]
+        tags = [self._labels.take(pa.array(order_SK[kept_SK])), *map(pa.array, values)]
+        return _lists(kept_SK.sum(axis=1), pa.StructArray.from_arrays(tags, fields=list(TAGS_TYPE.value_type)))
+
+    def _timeline(self, windows_NE: NDArray[np.float16], counts_S: NDArray[np.int64]) -> pa.Array:
         options = self._options
-        limits = {"threshold": options.threshold, "min_percentile": options.min_percentile}
-        return best_tags(self._labels, scores_L, percentiles_L, k=options.k, **limits)
-
-    def _timelines(self, windows_NE: NDArray[np.float32], counts: NDArray[np.int64]) -> list[list[dict[str, Any]]]:
-        scores_NL, percentiles_NL = self._scale.scores(windows_NE), self._scale.percentiles(windows_NE)
-        rows = [[tag.label for tag in self._best(*pair)] for pair in zip(scores_NL, percentiles_NL, strict=True)]
-        ends = np.cumsum(counts)
-        return [
-            [{"start_s": at * self._window_seconds, "tags": tags} for at, tags in enumerate(rows[end - count : end])]
-            for count, end in zip(counts, ends, strict=True)
-        ]
+        vectors_NE = windows_NE.astype(np.float32)
+        scores_NL = self._scale.scores(vectors_NE)
+        percentiles_NL = None if options.choice.min_percentile is None else self._scale.percentiles(vectors_NE)
+        order_NK, kept_NK = options.choice.best(scores_NL, percentiles_NL)
+        tags = _lists(kept_NK.sum(axis=1), self._labels.take(pa.array(order_NK[kept_NK])))
+        firsts_N = np.repeat(np.cumsum(counts_S) - counts_S, counts_S)
+        starts_N = (np.arange(len(firsts_N)) - firsts_N) * self._window_seconds
+        moments = [pa.array(starts_N, pa.float32()), tags]
+        return _lists(counts_S, pa.StructArray.from_arrays(moments, fields=list(TIMELINE_TYPE.value_type)))
 
 
-def project_songs(model: Model, songs: pa.Table) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
-    """Project rows of a feature store.
-
-    Returns:
-        [n, E] unit vectors of all windows; [S] windows a song; [S, E] mean of each song's windows,
-        zero for a song without any.
-    """
-    features_ND, counts = window_arrays(songs["features"])
-    windows_NE = model.project(features_ND, counts)
-    vectors_SE = np.zeros((len(counts), windows_NE.shape[1]), np.float32)
-    np.add.at(vectors_SE, np.repeat(np.arange(len(counts)), counts), windows_NE)
-    return windows_NE, counts, vectors_SE / np.maximum(counts, 1).astype(np.float32)[:, None]
+def _lists(counts: NDArray[np.int64], values: pa.Array) -> pa.Array:
+    """Values as lists of these lengths."""
+    return pa.ListArray.from_arrays(pa.array(np.cumsum([0, *counts]), pa.int32()), values)
 
 
 def tags_schema(options: TagOptions, encoder: Identity, model: Model) -> pa.Schema:
@@ -239,8 +252,7 @@ def tags_schema(options: TagOptions, encoder: Identity, model: Model) -> pa.Sche
         fields.append(pa.field("timeline", TIMELINE_TYPE))
     if options.embedding:
         fields.append(pa.field("embedding", pa.list_(pa.float16(), model.projector.shape.output_dim)))
-    limits = {name: getattr(options, name) for name in ("k", "threshold", "min_percentile", "ranking")}
-    asked = {"labels": list(options.labels), **limits}
+    asked = {"labels": list(options.labels), **asdict(options.choice), "ranking": options.ranking}
     return pa.schema(
         fields, metadata=metadata(encoder, **{"mer_ray.model": model.digest, "mer_ray.tags": json.dumps(asked)})
     )

@@ -44,7 +44,6 @@ def test_decoders_that_wait_for_encoders_are_said_to_be_idle_and_how_many_encode
 def test_a_slow_start_is_no_idleness_of_the_encoders() -> None:
     found = stages(startup_seconds=100.0, decode_seconds=10.0, encode_seconds=40.0)
     assert found.encode_load == pytest.approx(1.0)
-    assert found.facts()["startup_s"] == 100.0
 
 
 def test_where_neither_stage_works_half_its_time_neither_is_blamed() -> None:

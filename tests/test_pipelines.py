@@ -107,7 +107,7 @@ def test_a_commit_writes_the_rows_without_timings_and_its_receipt_holds_them(tmp
     assert (receipt["songs"], receipt["audio_s"], receipt["decode_s"]) == (3, 20.0, 3.0)
     assert [song["track_id"] for song in receipt["failures"]] == ["song1"]
     assert receipt["encode_s"] > 0
-    assert receipt["encoder_ready"] == encoded["encoder_ready"][0].as_py()
+    assert receipt["ready"] == encoded["ready"][0].as_py()
     part = pq.read_table(tmp_path / receipt["part"])
     assert part["track_id"].to_pylist() == ["song0", "song1", "song2"]
     assert not {*BESIDE} & {*part.column_names}

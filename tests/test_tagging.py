@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from mer_ray.features import STATUS_COLUMNS, STATUS_FIELDS, features_column, store_schema
 from mer_ray.labels import embed_labels, unit
-from mer_ray.tagging import LabelScale, SongTagger, Tagger, TagOptions, best_tags, song_vector
+from mer_ray.projections import Projections
+from mer_ray.tagging import Choice, LabelScale, SongTagger, Tagger, TagOptions, best_tags, song_vector
 from tests.test_model import DIM, ENCODER, small_model
 
 WORDS = ("happy", "sad", "calm", "angry", "tender")
@@ -44,8 +45,14 @@ def songs_table(songs: dict[str, NDArray[np.float16]]) -> pa.Table:
 SONGS = {"a": windows(3, 0), "bad": windows(0, 0), "b": windows(1, 1), "c": windows(2, 2)}
 
 
-def tag(songs: dict[str, NDArray[np.float16]], **options: Any) -> pa.Table:
-    return SongTagger(Tagger(small_model()), TagOptions(LABELS, **options), ENCODER).tag(songs_table(songs))
+def tag(
+    songs: dict[str, NDArray[np.float16]], *, timeline: bool = False, embedding: bool = False, **limits: Any
+) -> pa.Table:
+    """Tag songs as projected for a store; three tags each unless limits are given."""
+    model = small_model()
+    projected = Projections("unused", ENCODER, model).project(songs_table(songs))
+    options = TagOptions(LABELS, Choice(**(limits or {"k": 3})), timeline=timeline, embedding=embedding)
+    return SongTagger(Tagger(model).scale(LABELS), options, ENCODER, model).tag(projected)
 
 
 def test_standardized_scores_have_mean_zero_and_deviation_one_over_the_yardstick() -> None:
@@ -117,7 +124,7 @@ def test_the_best_tags_are_the_first_k_or_those_that_reach_the_threshold(
     limits: dict[str, Any], expected: list[str]
 ) -> None:
     scores = np.array([0.2, 0.5, -1.0, 2.0], np.float32)
-    tags = best_tags("abcd", scores, np.array([0.1, 0.2, 0.3, 0.4], np.float32), **limits)
+    tags = best_tags("abcd", scores, np.array([0.1, 0.2, 0.3, 0.4], np.float32), Choice(**limits))
     assert [found.label for found in tags] == expected
     assert all(found.score == scores["abcd".index(found.label)] for found in tags)
     assert not tags or tags[0].percentile == pytest.approx(0.4)
@@ -192,7 +199,7 @@ def test_embeddings_are_unit_vectors_of_the_songs_place() -> None:
 
 
 def test_a_threshold_may_leave_a_song_without_tags() -> None:
-    assert tag(SONGS, k=None, threshold=99.0)["tags"].to_pylist() == [[], [], [], []]
+    assert tag(SONGS, threshold=99.0)["tags"].to_pylist() == [[], [], [], []]
 
 
 def test_other_songs_in_the_table_do_not_change_a_songs_tags() -> None:

@@ -1,0 +1,29 @@
+"""A feature store of random features, of any size, for benchmarks that read one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from benchmarks.simulated_world import simulated_identity
+from mer_ray.features import STATUS_FIELDS, features_column, store_schema
+from mer_ray.runs import commit
+
+SONGS_PER_PART = 256
+
+
+def write_store(folder: Path, songs: int, windows: int, dim: int) -> None:
+    """Write so many songs of so many windows each, [windows, dim] float16 normal noise."""
+    folder.mkdir(parents=True)
+    schema = store_schema(simulated_identity(dim, 0), dim)
+    drawn = np.random.default_rng(0).standard_normal((SONGS_PER_PART, windows, dim), np.float32).astype(np.float16)
+    for part, start in enumerate(range(0, songs, SONGS_PER_PART)):
+        rows = [
+            {"track_id": f"simulated/{at}", "uri": f"simulated/{at}", "status": "ok", "duration_s": 10.0 * windows}
+            for at in range(start, min(start + SONGS_PER_PART, songs))
+        ]
+        status = pa.Table.from_pylist(rows, schema=pa.schema(STATUS_FIELDS))
+        features = features_column([*np.roll(drawn[: len(rows)], part, axis=2)], dim)
+        commit(str(folder), pa.table([*status.columns, features], schema=schema))

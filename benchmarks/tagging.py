@@ -1,0 +1,135 @@
+"""Tagging a store of MTG-Jamendo's size with other words: against reading its projected windows and one product.
+
+python -m benchmarks.tagging [--songs 55000] [--dim 3072]
+
+The store is drawn at random, 22 windows a song. It is tagged with 56 words, which projects it; then with 56 other
+words, without and with the tags of each window. The baseline is what nothing can avoid: a process a core that reads
+the kept windows and multiplies them with 56 vectors. Rates are of the work, from the moment the workers are ready to
+the last commit; the seconds of whole jobs, Python's and Ray's start and the accounting included, stand beside them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+
+from benchmarks.measure import Line
+from benchmarks.simulated_world import simulated_identity
+from benchmarks.stores import write_store
+from mer_ray import storage
+from mer_ray.datasets import VOCABULARIES
+from mer_ray.features import window_arrays
+from mer_ray.fingerprints import weights_sha256
+from mer_ray.labels import label_model, unit
+from mer_ray.model import Model
+from mer_ray.projections import FOLDER
+from mer_ray.projector import Projector, ProjectorShape
+from mer_ray.report import table
+from mer_ray.thesaurus import load_thesaurus
+
+COMMAND = "python -m benchmarks.tagging"
+WINDOWS, WORDS, EMBEDDING = 22, 56, 384
+CORES = os.cpu_count() or 1
+
+
+def main() -> None:
+    """Print the lines as a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--songs", type=int, default=55_000, help="of the store (55000)")
+    parser.add_argument("--dim", type=int, default=3072, help="D of its features (3072)")
+    asked = parser.parse_args()
+    rows = [[one.what, one.baseline, one.ours, f"{one.ratio:.2f}"] for one in measure(asked.songs, asked.dim)]
+    print(table(["what, baseline", "baseline", "ours", "ratio"], rows))
+
+
+def measure(songs: int = 55_000, dim: int = 3072) -> list[Line]:
+    """All lines of this benchmark."""
+    with tempfile.TemporaryDirectory(prefix="mer-ray-tagging-") as name:
+        folder = Path(name)
+        write_store(folder / "features", songs, WINDOWS, dim)
+        _write_model(str(folder / "model"), dim)
+        others = sorted(load_thesaurus().entries.keys() - set(VOCABULARIES["jamendo"]))[:WORDS]
+        (folder / "others.txt").write_text("\n".join(others))
+        first = _tag(folder, "first", "jamendo")
+        with ProcessPoolExecutor(CORES, mp_context=get_context("spawn")) as pool:
+            list(pool.map(abs, range(CORES)))
+            before = _read_and_multiply(pool, folder)
+            again = _tag(folder, "again", str(folder / "others.txt"))
+            moments = _tag(folder, "moments", str(folder / "others.txt"), "--timeline")
+            baseline = median([before, *(_read_and_multiply(pool, folder) for _ in range(2))])
+    windows = songs * WINDOWS
+    rates = {name: f"{windows / spent:,.0f} windows/s" for name, spent in (("read", baseline), ("again", again[0]))}
+    what = f"tags of {windows:,} windows with other words, reading and one product"
+    whole = f"whole jobs: tags of {songs:,} songs, the first ones against other words"
+    return [
+        Line(what, rates["read"], rates["again"], baseline / again[0], "≥ 0.25", COMMAND),
+        Line(
+            f"{what}, each window's tags too",
+            rates["read"],
+            f"{windows / moments[0]:,.0f} windows/s",
+            baseline / moments[0],
+            "≥ 0.25",
+            COMMAND,
+        ),
+        Line(whole, f"{first[1]:.0f} s", f"{again[1]:.0f} s", first[1] / again[1], "", COMMAND),
+    ]
+
+
+def _write_model(uri: str, dim: int) -> None:
+    """A projector of the paper's size, untrained."""
+    torch.manual_seed(0)
+    shape = ProjectorShape(dim, EMBEDDING)
+    config = {
+        "projector": asdict(shape),
+        "encoder": simulated_identity(dim, 0),
+        "label_model": {"name": "auto", "weights_sha256": weights_sha256(label_model())},
+    }
+    background = unit(np.random.default_rng(0).normal(size=(100, EMBEDDING)))
+    Model(Projector(shape).eval(), config, {"words": [], "phrases": {}}, background).save(uri)
+
+
+def _tag(folder: Path, output: str, labels: str, *more: str) -> tuple[float, float]:
+    """Tag the store; seconds of work after start-up, and of the whole job."""
+    uris = {"features": folder / "features", "model": folder / "model", "labels": labels, "output": folder / output}
+    flags = [part for name, uri in uris.items() for part in (f"--{name}", str(uri))]
+    job = Path(__file__).parents[1] / "jobs" / "tag.py"
+    started = time.perf_counter()
+    subprocess.run([sys.executable, str(job), *flags, *more], check=True, stdout=subprocess.DEVNULL)
+    whole = time.perf_counter() - started
+    run = json.loads((folder / output / "_run" / "summary.json").read_text())["this_run"]
+    return run["work_seconds"] - run["startup_s"], whole
+
+
+def _read_and_multiply(pool: ProcessPoolExecutor, folder: Path) -> float:
+    """Seconds of all cores for all kept files."""
+    kept = sorted(map(str, (folder / "features" / FOLDER).glob("*/*.arrow")))
+    started = time.perf_counter()
+    list(pool.map(_product, kept, chunksize=4))
+    return time.perf_counter() - started
+
+
+def _product(kept: str) -> int:
+    torch.set_num_threads(1)
+    words = torch.ones(EMBEDDING, WORDS)
+    total = 0
+    for songs in storage.iter_arrow(kept, ["windows"]):
+        windows, _ = window_arrays(songs["windows"])
+        total += len(torch.from_numpy(windows.copy()).float() @ words)
+    return total
+
+
+if __name__ == "__main__":
+    main()
