@@ -1,9 +1,9 @@
 """Every figure with its baseline, in a short form, into RESULTS.md (`make bench`).
 
-python -m benchmarks [--music DIR] [--only decode encode training]
+python -m benchmarks [--music DIR] [--only decode encode training tagging overlap scale]
 
-Minutes on two cores. What takes longer has commands of its own: ``benchmarks.scale``, ``benchmarks.overlap``,
-``benchmarks.zero_shot``, ``benchmarks.chaos``. Without ``--music`` songs are composed.
+Minutes on two cores. What takes longer has commands of its own: the full ``benchmarks.scale`` and
+``benchmarks.overlap``, ``benchmarks.zero_shot``, ``benchmarks.chaos``. Without ``--music`` songs are composed.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import decode, encode, training
-from benchmarks.measure import Line
-from mer_ray.report import table
+from benchmarks import decode, encode, overlap, scale, tagging, training
+from benchmarks.measure import Line, as_table
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 BEGIN, END = "<!-- bench -->\n", "<!-- /bench -->\n"
-BENCHES = ("decode", "encode", "training")
+BENCHES = ("decode", "encode", "training", "tagging", "overlap", "scale")
 
 
 def main() -> None:
@@ -38,7 +37,7 @@ def main() -> None:
         print("\n".join(f"{one.what}: {one.baseline} -> {one.ours} ({one.ratio:.2f})" for one in measured), flush=True)
         lines += measured
     before, _, rest = RESULTS.read_text().partition(BEGIN)
-    RESULTS.write_text(f"{before}{BEGIN}{_where()}\n\n{_table(lines)}\n{END}{rest.partition(END)[2]}")
+    RESULTS.write_text(f"{before}{BEGIN}{_where()}\n\n{as_table(lines)}\n{END}{rest.partition(END)[2]}")
 
 
 def _measure(name: str, music: Path | None) -> list[Line]:
@@ -46,12 +45,13 @@ def _measure(name: str, music: Path | None) -> list[Line]:
         return decode.measure(music, songs=2, rounds=3)
     if name == "encode":
         return encode.measure(encode.music(music, 8), batch=8)
-    return training.measure(windows=60_000, steps=10)
-
-
-def _table(lines: list[Line]) -> str:
-    rows = [[one.what, one.baseline, one.ours, f"{one.ratio:.2f}", one.asked, f"`{one.command}`"] for one in lines]
-    return table(["what, baseline", "baseline", "ours", "ratio", "aimed at", "command"], rows)
+    if name == "training":
+        return training.measure(windows=60_000, steps=10)
+    if name == "tagging":
+        return tagging.measure(songs=10_000, dim=768)
+    if name == "overlap":
+        return overlap.measure(music, songs=30)
+    return scale.measure(songs=5_000)
 
 
 def _where() -> str:

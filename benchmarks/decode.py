@@ -28,11 +28,10 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from benchmarks.measure import Line, take_turns
+from benchmarks.measure import Line, as_table, take_turns
 from benchmarks.songs import songs_of
 from mer_ray.audio import SAMPLE_RATE, WINDOW_SECONDS, decode_windows
 from mer_ray.isolation import Limits, SongDecoder
-from mer_ray.report import table
 
 COMMAND = "python -m benchmarks.decode"
 RATE = 44_100
@@ -52,13 +51,7 @@ def main() -> None:
     parser.add_argument("--songs", type=int, default=6, help="at most this many songs (6)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each (5)")
     asked = parser.parse_args()
-    lines = measure(asked.music, asked.songs, asked.rounds)
-    print(
-        table(
-            ["what", "baseline", "ours", "ratio"],
-            [[one.what, one.baseline, one.ours, f"{one.ratio:.2f}"] for one in lines],
-        )
-    )
+    print(as_table(measure(asked.music, asked.songs, asked.rounds)))
 
 
 def measure(music: Path | None, songs: int = 6, rounds: int = 5) -> list[Line]:
@@ -194,12 +187,11 @@ def _two_cores(song: bytes) -> Line:
 
 _PEAK = """
 import sys
-from pathlib import Path
+from benchmarks.memory import high_water_mib
 from mer_ray.audio import decode_windows
-def peak(): return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
-before = peak()
+before = high_water_mib()
 track = decode_windows(sys.argv[1])
-print(peak() - before - track.windows.nbytes / 2**20)
+print(high_water_mib() - before - track.windows.nbytes / 2**20)
 """
 
 

@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.cost import GFLOP_A_WINDOW
-from benchmarks.measure import Line, take_turns
+from benchmarks.measure import Line, as_table, take_turns
+from benchmarks.memory import high_water_mib
 from benchmarks.songs import songs_of
 from mer_ray.audio import decode_windows
 from mer_ray.mert import LAYERS, load_encoder, normalize
@@ -50,9 +51,7 @@ def main() -> None:
         return _print_peak(asked.peak, asked.encoder, asked.batch)
     windows = music(asked.music, asked.windows)
     if asked.device == "cpu":
-        lines = measure(windows, asked.batch, asked.encoder)
-        rows = [[one.what, one.baseline, one.ours, f"{one.ratio:.2f}"] for one in lines]
-        print(table(["what", "baseline", "ours", "ratio"], rows))
+        print(as_table(measure(windows, asked.batch, asked.encoder)))
     else:
         print(gpu_table(windows, asked.batch, asked.encoder))
     return None
@@ -178,13 +177,9 @@ def _print_peak(which: str, encoder: str, batch: int) -> None:
     """What one batch adds to the memory of a process that holds the encoder, in MiB."""
     encode: Any = load_encoder(encoder, device="cpu") if which == "ours" else loop(encoder)
     noise = np.random.default_rng(0).standard_normal((batch, 240_000), np.float32)
-    before = _high_water_mb()
+    before = high_water_mib()
     encode(noise)
-    print(_high_water_mb() - before)
-
-
-def _high_water_mb() -> float:
-    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
+    print(high_water_mib() - before)
 
 
 if __name__ == "__main__":

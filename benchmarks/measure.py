@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from statistics import median
+
+from mer_ray.report import table
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,12 @@ class Line:
     ratio: float
     asked: str
     command: str
+
+
+def as_table(lines: Iterable[Line]) -> str:
+    """Lines as Markdown."""
+    rows = [[one.what, one.baseline, one.ours, f"{one.ratio:.2f}", one.asked, f"`{one.command}`"] for one in lines]
+    return table(["what, baseline", "baseline", "ours", "ratio", "aimed at", "command"], rows)
 
 
 @dataclass(frozen=True)

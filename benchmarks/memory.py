@@ -55,6 +55,11 @@ def watched(command: Sequence[str]) -> Peaks:
     return peaks
 
 
+def high_water_mib() -> float:
+    """The most memory this process has had, in MiB."""
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
+
+
 def _sample(driver: int, peaks: Peaks) -> None:
     processes = dict(_processes())
     peaks.driver = max(peaks.driver, _private(driver))

@@ -32,6 +32,7 @@ import pyarrow.compute as pc
 import soundfile
 from numpy.typing import NDArray
 
+from benchmarks.measure import Line
 from benchmarks.memory import Peaks, watched
 from mer_ray import runs
 from mer_ray.pipelines import DECODE_COSTS, EncodeSongs, decoded_table
@@ -69,12 +70,21 @@ def main() -> None:
         _print_sizes(asked.songs)
 
 
+def measure(songs: int) -> list[Line]:
+    """The one line for a table of all benchmarks."""
+    with tempfile.TemporaryDirectory(prefix="mer-ray-scale-") as folder:
+        _, run, _ = _measure(songs, Path(folder), "none")
+    own = (run["work_seconds"] - run["startup_s"]) / songs * 1e3
+    what = f"extract's own cost a song, {songs:,} songs, the bound (less is better)"
+    return [Line(what, "3 ms", f"{own:.2f} ms", own / 3, "≤ 1", f"python -m benchmarks.scale --songs {songs}")]
+
+
 def _print_sizes(sizes: list[int]) -> None:
     rows = []
     for songs in sizes:
         with tempfile.TemporaryDirectory(prefix="mer-ray-scale-") as folder:
             wall, run, peaks = _measure(songs, Path(folder), "none")
-        startup = run.get("startup_s", 0.0)
+        startup = run["startup_s"]
         own = (run["work_seconds"] - startup) / songs * 1e3
         cpu = sum(peaks.cpu_seconds.values()) / songs * 1e3
         megabytes = (f"{peak:,.0f}" for peak in (peaks.driver, peaks.worker, peaks.store))
@@ -161,9 +171,9 @@ def decoded_row(song: dict[str, Any], row: dict[str, Any]) -> pa.Table:
 
 
 class EncodeNothing:
-    """Stand in for :class:`mer_ray.pipelines.EncodeSongs`."""
+    """Stand in for :class:`mer_ray.pipelines.EncodeSongs`, which waits as if for a GPU."""
 
-    seconds_a_song = 0.0
+    seconds_a_window = 0.0
 
     def __init__(self, *_: Any) -> None:
         self._ready = time.time()
@@ -171,14 +181,15 @@ class EncodeNothing:
     def __call__(self, songs: pa.Table) -> pa.Table:
         from mer_ray.features import STATUS_COLUMNS, features_column, store_schema
 
-        time.sleep(self.seconds_a_song * len(songs))
         counts = pc.fill_null(pc.list_value_length(songs["windows"]), 0).to_pylist()
+        seconds = self.seconds_a_window * sum(counts)
+        time.sleep(seconds)
         status = [songs[name].combine_chunks() for name in STATUS_COLUMNS]
         features = features_column([np.zeros((count, DIM), np.float32) for count in counts], DIM)
         encoded = pa.table([*status, features], schema=store_schema(IDENTITY, DIM))
         for name in (*DECODE_COSTS, "trouble"):
             encoded = encoded.append_column(name, songs[name])
-        for name, value in (("encode_s", 0.0), ("ready", self._ready)):
+        for name, value in (("encode_s", seconds / max(1, len(songs))), ("ready", self._ready)):
             encoded = encoded.append_column(name, pa.array(np.full(len(songs), value)))
         return encoded
 
@@ -203,9 +214,9 @@ class NoModel:
 
 
 class EncodeSlowly(EncodeNothing):
-    """Stand in for an encoder that does not keep up with its decoders."""
+    """Stand in for an encoder that does not keep up with its decoders: two seconds a song of two hours."""
 
-    seconds_a_song = 2.0
+    seconds_a_window = 2 / 720
 
 
 STAGES: dict[str, tuple[Any, Any]] = {

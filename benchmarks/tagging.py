@@ -26,7 +26,7 @@ from statistics import median
 import numpy as np
 import torch
 
-from benchmarks.measure import Line
+from benchmarks.measure import Line, as_table
 from benchmarks.simulated_world import simulated_identity
 from benchmarks.stores import write_store
 from mer_ray import storage
@@ -37,7 +37,6 @@ from mer_ray.labels import label_model, unit
 from mer_ray.model import Model
 from mer_ray.projections import FOLDER
 from mer_ray.projector import Projector, ProjectorShape
-from mer_ray.report import table
 from mer_ray.thesaurus import load_thesaurus
 
 COMMAND = "python -m benchmarks.tagging"
@@ -51,8 +50,7 @@ def main() -> None:
     parser.add_argument("--songs", type=int, default=55_000, help="of the store (55000)")
     parser.add_argument("--dim", type=int, default=3072, help="D of its features (3072)")
     asked = parser.parse_args()
-    rows = [[one.what, one.baseline, one.ours, f"{one.ratio:.2f}"] for one in measure(asked.songs, asked.dim)]
-    print(table(["what, baseline", "baseline", "ours", "ratio"], rows))
+    print(as_table(measure(asked.songs, asked.dim)))
 
 
 def measure(songs: int = 55_000, dim: int = 3072) -> list[Line]:

@@ -100,15 +100,13 @@ class Workers:
         """Sum each parameter's gradient over the workers."""
         if self.size == 1:
             return
+        sums = []
         for parameter in parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        flat = torch.cat([parameter.grad.reshape(-1) for parameter in parameters if parameter.grad is not None])
-        dist.all_reduce(flat)
-        start = 0
-        for parameter in parameters:
-            parameter.grad = flat[start : start + parameter.numel()].view_as(parameter)
-            start += parameter.numel()
+            sums.append(dist.all_reduce(parameter.grad, async_op=True))
+        for one in sums:
+            one.wait()
 
     def from_first(self, value: float) -> float:
         """The first worker's value, on every worker."""
@@ -141,7 +139,7 @@ class Learner:
         self._validation = validation
         self._options = options
         self._device = device
-        self._optimizer = torch.optim.AdamW(projector.parameters(), lr=options.lr)
+        self._optimizer = torch.optim.AdamW(projector.parameters(), lr=options.lr, fused=True)
         self._schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
             self._optimizer,
             mode="max",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+import torch
 
 from tests.faults import FaultyProxy
 from tests.s3 import S3Server, seaweed_server
@@ -28,6 +29,12 @@ class Job(Protocol):
 def offline() -> None:
     """No test may reach for a hub."""
     os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """The tests' models are small; more threads would fight with what else the machine does."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

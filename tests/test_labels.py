@@ -1,24 +1,13 @@
 """Words become unit vectors and clusters; lists of words are read as a user writes them."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from mer_ray.datasets import VOCABULARIES
 from mer_ray.errors import InputError
 from mer_ray.labels import cluster_labels, embed_labels, label_model, read_labels, unit
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Sentences and clusters are small; more threads would fight with what else the machine does."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def words_of(*datasets: str) -> list[str]:

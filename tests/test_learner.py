@@ -1,6 +1,5 @@
 """The learner: several workers are one, a seed is a run, a checkpoint leaves no trace, and it learns."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,15 +44,6 @@ TOGETHER: dict[str, tuple[list[int], LearnOptions]] = {
     "drawn labels": ([67, 25], replace(OPTIONS, positive="sample", negatives=3)),
     "a worker without rows": ([19], replace(OPTIONS, batch_size=3, epochs=2)),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """These projectors are too small to share among cores."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def label_embeddings() -> Tensor:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
 import pytest
-import torch
 
 from mer_ray.labels import embed_labels
 from mer_ray.thesaurus import load_thesaurus
@@ -20,15 +18,6 @@ OPPOSITES = (
     ("happy", "sad"),
     ("exciting", "boring"),
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Phrases are short; more threads would fight with what else the machine does."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def built(**options: object) -> WordSpace:

@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from mer_ray.projections import FOLDER
 from tests.conftest import Job, done, refused
 
 WORDS = "calm\nhappy\nsad\nangry\ndreamy\nepic\nlate night drive\n"
@@ -97,9 +98,13 @@ def test_a_store_is_tagged_with_any_words_long_after_its_audio_is_gone(
     for song in sorted((world / "demo-jamendo").iterdir())[:6]:
         shutil.copy(song, music)
     flags = ("--features", features, "--model", model, "--encoder", "tiny")
-    done(job("tag", "--catalog", music, *flags, "--labels", "gems", "--output", tmp_path / "first"))
+    unkept = ("--labels", "gems", "--output", tmp_path / "first", "--no-keep-projections")
+    done(job("tag", "--catalog", music, *flags, *unkept))
     shutil.rmtree(music)
+    assert not (features / FOLDER).exists()
     done(job("tag", "--features", features, "--model", model, "--labels", "jamendo", "--output", tmp_path / "second"))
+    assert len([*features.glob(f"{FOLDER}/*/*.arrow")]) == len([*features.glob("part-*.parquet")])
+    done(job("validate", "--run", features))
     assert len(pd.read_parquet(tmp_path / "second")) == len(pd.read_parquet(tmp_path / "first")) == 6
 
 
