@@ -12,12 +12,12 @@ import io
 import json
 import os
 import posixpath
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mer_ray import storage
 from mer_ray.datasets import (
@@ -358,12 +358,13 @@ def _check(table: pa.Table, source: str) -> None:
     for name in ("track_id", "uri"):
         if table[name].null_count:
             raise InputError(f"{source}: a row has no {name}; fill it in or drop the row.")
-    for uri in table["uri"].to_pylist():
+    uris, ids = table["uri"], table["track_id"]
+    for uri in uris.filter(pc.match_substring(uris, "@")).to_pylist():
         without_credentials(uri)
-    ids = table["track_id"].to_pylist()
-    if len(set(ids)) < len(ids):
-        repeated = next(name for name, count in Counter(ids).items() if count > 1)
+    if pc.count_distinct(ids).as_py() < len(ids):
+        counts = pc.value_counts(ids)
+        repeated = counts.field("values").filter(pc.greater(counts.field("counts"), 1))[0].as_py()
         raise InputError(f"{source}: track_id {repeated!r} stands more than once; give each song its own.")
-    unknown = sorted(set(table["split"].to_pylist()) - {None, *SPLITS})
+    unknown = sorted(set(pc.unique(table["split"]).to_pylist()) - {None, *SPLITS})
     if unknown:
         raise InputError(f"{source}: split {unknown[0]!r} is none of {', '.join(SPLITS)}; rename it.")
