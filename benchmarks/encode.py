@@ -4,8 +4,9 @@ python -m benchmarks.encode [--windows 16] [--batch 8] [--device cpu|cuda] [--en
 
 The loop is what one writes first: ``output_hidden_states=True``, all 13 states stacked, averaged over time, four
 kept. Both encode the same windows of music in batches; features must agree, and the worst window's cosine is printed.
-On a GPU each step of the way is a row: float32, bfloat16 weights, pooling inside the forward, compiled; with its share
-of the card's own bf16 peak, as a large matrix product reaches it in the same run.
+On a GPU each step of the way is a row: float32, bfloat16 weights, pooling inside the forward, 16 bits copied while the
+last batch runs, compiled; with its share of the card's own bf16 peak, as a large matrix product reaches it in the same
+run.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -30,7 +32,7 @@ from benchmarks.measure import Line, as_table, take_turns
 from benchmarks.memory import high_water_mib
 from benchmarks.songs import songs_of
 from mer_ray.audio import decode_windows
-from mer_ray.mert import LAYERS, load_encoder, normalize
+from mer_ray.mert import LAYERS, MertEncoder, Window, encode_tracks, load_encoder, normalize
 from mer_ray.report import table
 
 COMMAND = "python -m benchmarks.encode"
@@ -117,55 +119,65 @@ def gpu_table(windows: NDArray[np.float32], batch: int, encoder: str) -> str:
     exact = _in_batches(load_encoder(encoder, device="cuda", dtype="float32"), windows, batch)
     rows: list[list[str]] = []
     first = 0.0
-    for name, encode in _steps(encoder):
-        features = _in_batches(encode, windows, batch)  # also warms up
-        speed = _windows_a_second(encode, windows, batch)
+    for name, run in _steps(encoder, windows, batch):
+        cosine = worst_cosine(run(), exact)  # also warms up
+        speed = len(windows) / _gpu_seconds(run)
         first = first or speed
         share = speed * GFLOP_A_WINDOW / 1000 / peak
-        cosine = worst_cosine(features, exact)
         rows.append([name, f"{speed:,.0f}", f"{speed / first:.2f}", f"{share:.0%}", f"{cosine:.6f}"])
     header = ["step", "windows/s", "times the first", "of the bf16 peak", "worst cosine to float32"]
     return f"{torch.cuda.get_device_name()}, bf16 peak {peak:,.0f} TFLOP/s\n\n{table(header, rows)}"
 
 
-def _steps(encoder: str) -> list[tuple[str, Encode]]:
-    compiled = load_encoder(encoder, device="cuda", dtype="bfloat16")
+def _steps(encoder: str, windows: NDArray[np.float32], batch: int) -> list[tuple[str, Callable[[], Tensor]]]:
+    """From what one writes first to what extract does, and that compiled; each encodes all windows."""
+    ours, compiled = (load_encoder(encoder, device="cuda", dtype="bfloat16") for _ in range(2))
     compiled.model.compile()
-    return [
+    scale = np.abs(windows).max() / 32767
+    packed = [Window(samples, scale) for samples in np.rint(windows / scale).astype(np.int16)]
+    plain: list[tuple[str, Encode]] = [
         ("all states kept, float32", loop(encoder, "cuda")),
         ("all states kept, bfloat16 weights", loop(encoder, "cuda", "bfloat16")),
-        ("pooled inside the forward, bfloat16", load_encoder(encoder, device="cuda", dtype="bfloat16")),
+        ("pooled inside the forward, bfloat16", ours),
+    ]
+    ahead: list[tuple[str, MertEncoder]] = [
+        ("16 bits to the GPU, a batch ahead (what extract does)", ours),
         ("the same, compiled", compiled),
     ]
+    return [
+        *((name, partial(_in_batches, one, windows, batch)) for name, one in plain),
+        *((name, partial(_as_extract_does, one, packed, batch)) for name, one in ahead),
+    ]
+
+
+def _as_extract_does(encoder: MertEncoder, windows: list[Window], batch: int) -> Tensor:
+    return torch.from_numpy(encode_tracks(encoder, [windows], batch)[0])
 
 
 def _in_batches(encode: Encode, windows: NDArray[np.float32], batch: int) -> Tensor:
     return torch.cat([encode(windows[at : at + batch]) for at in range(0, len(windows), batch)])
 
 
-def _windows_a_second(encode: Encode, windows: NDArray[np.float32], batch: int) -> float:
+def _gpu_seconds(run: Callable[[], object]) -> float:
     seconds = []
     for _ in range(5):
         torch.cuda.synchronize()
         started = time.perf_counter()
-        _in_batches(encode, windows, batch)
+        run()
         torch.cuda.synchronize()
         seconds.append(time.perf_counter() - started)
-    return len(windows) / median(seconds)
+    return median(seconds)
 
 
 def _peak_tflops(size: int = 8192, rounds: int = 20) -> float:
     """What a large bf16 matrix product reaches."""
     left, right = (torch.randn(size, size, device="cuda", dtype=torch.bfloat16) for _ in range(2))
-    seconds = []
-    for _ in range(5):
-        torch.cuda.synchronize()
-        started = time.perf_counter()
+
+    def products() -> None:
         for _ in range(rounds):
             left @ right
-        torch.cuda.synchronize()
-        seconds.append((time.perf_counter() - started) / rounds)
-    return 2 * size**3 / min(seconds) / 1e12
+
+    return 2 * size**3 * rounds / _gpu_seconds(products) / 1e12
 
 
 def _peak_mb(which: str, encoder: str, batch: int) -> float:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -37,6 +38,8 @@ LAYERS = (3, 6, 9, 12)
 MIN_SAMPLES = 400  # the receptive field of one frame
 
 Pooling = Literal["mean", "first"]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 _TWINS: dict[str, dict[str, Any]] = {
     "random": {},
@@ -97,10 +100,24 @@ class MertEncoder:
         Returns:
             [b, D] float32 on the CPU. A window's features do not depend on its neighbours.
         """
-        windows_BS = torch.as_tensor(windows).to(self.device, torch.float32)
+        return self.launch(torch.as_tensor(windows)).cpu()
+
+    def launch(self, samples_BS: Tensor, scales_B: Tensor | None = None) -> Tensor:
+        """Begin to encode a batch.
+
+        Args:
+            samples_BS: [b, samples] of any type; int16 is half the way to a GPU.
+            scales_B: [b] what the samples are to be multiplied with, if anything.
+
+        Returns:
+            [b, D] float32 where the encoder is. A GPU may still be at work on it; ``.cpu()`` waits.
+        """
+        windows_BS = samples_BS.to(self.device, non_blocking=True).to(torch.float32)
+        if scales_B is not None:
+            windows_BS = windows_BS * scales_B.to(self.device, non_blocking=True)[:, None]
         with torch.inference_mode(), self._pooled_states() as states:
             self.model(normalize(windows_BS).to(self._dtype))
-            return torch.cat([states[layer] for layer in self.identity.layers], dim=1).float().cpu()
+            return torch.cat([states[layer] for layer in self.identity.layers], dim=1).float()
 
     @contextmanager
     def _pooled_states(self) -> Iterator[dict[int, Tensor]]:
@@ -138,12 +155,11 @@ def normalize(windows_BS: Tensor) -> Tensor:
     return (windows_BS - mean) / torch.sqrt(variance + 1e-7)
 
 
-class Window(Protocol):
-    """[samples] of one window: an array, or what becomes one only when it is asked for."""
+class Window(NamedTuple):
+    """One window of a song: ``samples`` [n] times ``scale``, int16 as a decoder packs them or floats."""
 
-    def __len__(self) -> int: ...
-
-    def __array__(self) -> NDArray[Any]: ...
+    samples: NDArray[Any]
+    scale: float = 1.0
 
 
 def encode_tracks(
@@ -151,10 +167,11 @@ def encode_tracks(
 ) -> list[NDArray[np.float32]]:
     """Encode the windows of several tracks in shared batches and hand them back by track.
 
+    While one batch is encoded, the next is put together; a GPU gets it before the last one's features are fetched.
+
     Args:
-        encoder: any callable from [b, samples] to [b, D] with a ``dim``.
-        tracks: per track its windows, each [samples]; lengths may differ (short songs, tails). No more than
-            ``batch_windows`` of them are made arrays of at a time.
+        encoder: encodes.
+        tracks: per track its windows; lengths may differ (short songs, tails).
         batch_windows: windows a forward pass; only windows of equal length share one.
 
     Returns:
@@ -164,14 +181,43 @@ def encode_tracks(
     by_length: dict[int, list[tuple[int, int]]] = {}
     for track, windows in enumerate(tracks):
         for position, window in enumerate(windows):
-            by_length.setdefault(len(window), []).append((track, position))
-    for places in by_length.values():
-        for start in range(0, len(places), batch_windows):
-            batch = places[start : start + batch_windows]
-            encoded = encoder(np.stack([tracks[track][position] for track, position in batch])).numpy()
-            for (track, position), vector in zip(batch, encoded, strict=True):
-                features[track][position] = vector
+            by_length.setdefault(len(window.samples), []).append((track, position))
+    batches = [
+        places[start : start + batch_windows]
+        for places in by_length.values()
+        for start in range(0, len(places), batch_windows)
+    ]
+
+    def packed(batch: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+        windows = [tracks[track][position] for track, position in batch]
+        tensors = np.stack([one.samples for one in windows]), np.array([one.scale for one in windows], np.float32)
+        samples, scales = map(torch.from_numpy, tensors)
+        return (samples.pin_memory(), scales.pin_memory()) if encoder.device.type == "cuda" else (samples, scales)
+
+    def hand_back(batch: list[tuple[int, int]], encoded: Tensor) -> None:
+        for (track, position), vector in zip(batch, encoded.cpu().numpy(), strict=True):
+            features[track][position] = vector
+
+    launched: list[tuple[list[tuple[int, int]], Tensor]] = []
+    for batch, (samples, scales) in zip(batches, one_ahead(packed, batches), strict=True):
+        launched.append((batch, encoder.launch(samples, scales)))
+        if len(launched) > 1:
+            hand_back(*launched.pop(0))
+    for batch, encoded in launched:
+        hand_back(batch, encoded)
     return features
+
+
+def one_ahead(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """Like map, with the next result made in another thread while the last one is used, and no more than that."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = [pool.submit(function, item) for item in items[:1]]
+        for item in items[1:]:
+            result = coming.pop().result()
+            coming.append(pool.submit(function, item))
+            yield result
+        for last in coming:
+            yield last.result()
 
 
 def load_encoder(

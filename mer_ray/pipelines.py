@@ -30,6 +30,7 @@ from mer_ray.runs import commit
 if TYPE_CHECKING:
     from ray.data import Dataset
 
+    from mer_ray.mert import Window
     from mer_ray.projections import Projections
     from mer_ray.tagging import TagOptions
 
@@ -322,26 +323,14 @@ def _projections(reading: Reading) -> Projections:
     return Projections(**{**reading, "model": Model.load(reading["model"])})
 
 
-class PackedWindow:
-    """A window as the decoder packed it, which becomes float32 samples [n] only while numpy asks for them."""
-
-    def __init__(self, samples: pa.Buffer, scale: float) -> None:
-        self._samples = np.frombuffer(samples, np.int16)
-        self._scale = np.float32(scale)
-
-    def __len__(self) -> int:
-        return len(self._samples)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[np.float32]:
-        return self._samples.astype(np.float32) * self._scale
-
-
-def packed_windows(windows: pa.Scalar, scales: pa.Scalar) -> list[PackedWindow]:
+def packed_windows(windows: pa.Scalar, scales: pa.Scalar) -> list[Window]:
     """The windows of one row of DECODED_SCHEMA, without a copy: views of its block."""
+    from mer_ray.mert import Window
+
     if windows.values is None:
         return []
     pairs = zip(windows.values, scales.values.to_pylist(), strict=True)
-    return [PackedWindow(window.as_buffer(), scale) for window, scale in pairs]
+    return [Window(np.frombuffer(window.as_buffer(), np.int16), scale) for window, scale in pairs]
 
 
 def _parts(songs: pa.Table) -> Iterator[pa.Table]:

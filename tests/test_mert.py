@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from torch import Tensor
 from transformers import HubertConfig, HubertModel
 
 from mer_ray.errors import InputError
-from mer_ray.mert import MertEncoder, encode_tracks, load_encoder, normalize
+from mer_ray.mert import MertEncoder, Window, encode_tracks, load_encoder, normalize, one_ahead
 
 WINDOW = 240_000
 MERT_EXTRAS: dict[str, Any] = {
@@ -332,27 +333,49 @@ def test_weights_cut_short_or_of_another_kind_are_refused(tmp_path: Path, tiny: 
 def test_tracks_get_their_own_features_back_in_order(tiny: MertEncoder, batch_windows: int) -> None:
     lengths = [[4_000] * 3, [], [4_000, 2_000], [1_000], [4_000] * 2 + [2_000]]
     numbers = iter(range(100))
-    tracks = [[noise(1, length, seed=next(numbers))[0] for length in track] for track in lengths]
+    tracks = [[Window(noise(1, length, seed=next(numbers))[0]) for length in track] for track in lengths]
     features = encode_tracks(tiny, tracks, batch_windows)
     assert [len(track) for track in features] == [3, 0, 2, 1, 3]
     assert all(track.shape[1] == 192 and track.dtype == np.float32 for track in features)
     for windows, vectors in zip(tracks, features, strict=True):
         for window, vector in zip(windows, vectors, strict=True):
-            np.testing.assert_allclose(vector, tiny(window[None])[0].numpy(), atol=1e-5)
+            np.testing.assert_allclose(vector, tiny(window.samples[None])[0].numpy(), atol=1e-5)
 
 
 def test_no_forward_pass_is_larger_than_asked(tiny: MertEncoder) -> None:
     sizes: list[int] = []
 
     class Counting:
-        dim = tiny.dim
+        dim, device = tiny.dim, tiny.device
 
-        def __call__(self, windows: NDArray[np.float32]) -> Tensor:
-            sizes.append(len(windows))
-            return tiny(windows)
+        def launch(self, samples: Tensor, scales: Tensor) -> Tensor:
+            sizes.append(len(samples))
+            return tiny.launch(samples, scales)
 
-    encode_tracks(Counting(), [list(noise(5, 4_000)), list(noise(2, 4_000))], 3)  # type: ignore[arg-type]
+    encode_tracks(Counting(), [[*map(Window, noise(count, 4_000))] for count in (5, 2)], 3)  # type: ignore[arg-type]
     assert sizes == [3, 3, 1]
+
+
+def test_packed_samples_times_their_scale_have_the_features_of_their_floats(tiny: MertEncoder) -> None:
+    packed = np.random.default_rng(0).integers(-30_000, 30_000, (3, 4_000), np.int16)
+    scales = np.array([1e-5, 0.01, 0.5], np.float32)
+    (features,) = encode_tracks(tiny, [[*map(Window, packed, scales)]], 2)
+    np.testing.assert_array_equal(features, tiny(packed * scales[:, None]).numpy())
+
+
+def test_what_comes_next_is_made_while_the_last_is_used_and_no_more_than_that() -> None:
+    made: list[int] = []
+
+    def make(item: int) -> int:
+        made.append(item)
+        return 10 * item
+
+    taken = one_ahead(make, range(6))
+    for at, result in enumerate(taken):
+        assert result == 10 * at
+        time.sleep(0.05)
+        assert made == [*range(min(at + 2, 6))]
+    assert list(one_ahead(make, [])) == []
 
 
 def refused(named: str, name: str, **options: Any) -> None:
