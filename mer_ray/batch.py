@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
-from mer_ray import catalog, storage
+from mer_ray import catalog, pipelines, storage
 from mer_ray.bottleneck import Stages
 from mer_ray.errors import InputError
 from mer_ray.features import Store, read_columns
@@ -43,8 +44,6 @@ def extract(settings: ExtractSettings | TagSettings, manifest: pa.Table) -> Summ
     Raises:
         InputError: settings that do not fit the cluster, the encoder or what the store holds.
     """
-    from mer_ray import pipelines
-
     plan = resolve_plan(settings, connect(), len(manifest))
     encoder = _encoder_arguments(settings, plan)
     identity = _identity(encoder)
@@ -111,8 +110,6 @@ def exit_code(summary: Summary, settings: RunSettings) -> int:
 def _tag_store(
     settings: TagSettings, store: Store, model: Model, labels: Phrases, manifest: pa.Table | None
 ) -> Summary:
-    from mer_ray import pipelines
-
     options = _tag_options(settings, labels, model)
     rows = _store_rows(store)
     wanted = rows if manifest is None else _restrict(rows, manifest)
@@ -127,27 +124,25 @@ def _tag_store(
             "model": settings.model,
             "keep": settings.keep_projections,
         }
-        source, yardstick = _yardstick(output, settings, model, wanted, reading, cpus)
+
+        def places(ids: pa.Array) -> NDArray[np.float32]:
+            work = _by_part(rows, ids)
+            return pipelines.song_places(work, reading, min(len(work), cpus))
+
+        source, yardstick = _yardstick(output, settings, model, wanted, places)
         print(f"tag: {len(pending):,} of {len(asked):,} songs to do, {len(labels):,} words, measured against {source}")
         graph = None
         if len(pending):
-            todo = pc.is_in(wanted["track_id"], value_set=pending["track_id"].combine_chunks())
-            parts = pc.unique(wanted.filter(todo)["part"]).to_pylist()
-            workers = settings.encoders or max(1, min(len(parts), cpus))
-            task = {
-                "reading": reading,
-                "options": options,
-                "pending": pending["track_id"].combine_chunks(),
-                "scale": Tagger(model, yardstick).scale(labels, options.ranking),
-            }
-            graph = pipelines.tagging(parts, settings.output, output.token, workers, task)
+            work = _by_part(rows, pending["track_id"].combine_chunks())
+            workers = settings.encoders or min(len(work), cpus)
+            scale = Tagger(model, yardstick).scale(labels, options.ranking)
+            task = {"reading": reading, "options": options, "scale": scale}
+            graph = pipelines.tagging(work, settings.output, output.token, workers, task)
         return _drive(output, graph, len(asked), len(pending))
 
 
 def _drive(output: OutputDirectory, graph: Any, total: int, pending: int, plan: Plan | None = None) -> Summary:
     """Run a graph to its end, printing progress, and account for every song."""
-    from mer_ray import pipelines
-
     costs = dict.fromkeys(pipelines.COSTS, 0.0)
     begun, ready = time.time(), math.inf
     metrics, lines = RunMetrics(output.job, pending, *instruments()), FailureLines(output.uri)
@@ -245,16 +240,32 @@ def _store_rows(store: Store) -> pa.Table:
     return pa.concat_tables(tables)
 
 
+def _by_part(rows: pa.Table, ids: pa.Array) -> pa.Table:
+    """Where these songs stand among the rows of a store, as work of :func:`mer_ray.pipelines.tagging`."""
+    picked = rows.filter(pc.is_in(rows["track_id"], value_set=ids)).group_by("part").aggregate([("track_id", "list")])
+    whole = rows.group_by("part").aggregate([("track_id", "count")])
+    held = dict(zip(whole["part"].to_pylist(), whole["track_id_count"].to_pylist(), strict=True))
+    counts = pc.list_value_length(picked["track_id_list"]).to_pylist()
+    partial = pa.array([count < held[part] for part, count in zip(picked["part"].to_pylist(), counts, strict=True)])
+    wanted = pc.if_else(partial, picked["track_id_list"], pa.scalar(None, pa.list_(pa.string())))
+    return pa.table([picked["part"], wanted], schema=pipelines.WORK_SCHEMA)
+
+
 def _restrict(rows: pa.Table, manifest: pa.Table) -> pa.Table:
     return rows.filter(pc.is_in(rows["track_id"], value_set=manifest["track_id"].combine_chunks()))
 
 
 def _yardstick(
-    output: OutputDirectory, settings: TagSettings, model: Model, rows: pa.Table, reading: dict[str, Any], cpus: int
+    output: OutputDirectory,
+    settings: TagSettings,
+    model: Model,
+    rows: pa.Table,
+    places: Callable[[pa.Array], NDArray[np.float32]],
 ) -> tuple[str, NDArray[np.float32]]:
-    """The songs that measure the words: frozen in the output directory at its first run."""
-    from mer_ray import pipelines
+    """The songs that measure the words: frozen in the output directory at its first run.
 
+    ``places`` projects songs by their ids.
+    """
     frozen = output.read_file("yardstick.safetensors")
     if frozen is not None:
         songs = load_arrays(frozen)["songs"].astype(np.float32)
@@ -264,9 +275,7 @@ def _yardstick(
     if settings.yardstick == "catalog" and not ids:
         raise InputError(f"--yardstick catalog: no song of {settings.features} could be read; use model.")
     if measured_by_catalog(settings.yardstick, len(ids)):
-        chosen = pa.array(sorted(ids, key=_by_hash)[:YARDSTICK_SONGS])
-        parts = pc.unique(rows.filter(pc.is_in(rows["track_id"], value_set=chosen))["part"]).to_pylist()
-        songs = pipelines.song_places(parts, reading, chosen, max(1, min(len(parts), cpus)))
+        songs = places(pa.array(sorted(ids, key=_by_hash)[:YARDSTICK_SONGS]))
         source = f"{len(songs):,} songs of the catalogue"
     output.write_file("yardstick.safetensors", save_arrays({"songs": songs.astype(np.float16)}))
     return source, songs.astype(np.float16).astype(np.float32)

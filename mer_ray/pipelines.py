@@ -75,6 +75,9 @@ RECEIPT_SCHEMA = pa.schema(
 
 COMMIT_CPUS = 0.2
 
+PARTS_PER_TASK = 16
+"""At most so many parts of a store are read by one task: a task costs as much as a part's tags."""
+
 PART_BYTES = 256_000_000
 """Features in one part: 256 songs of usual length have 30 MB, as many of two hours a gigabyte."""
 
@@ -228,72 +231,53 @@ def commit_features(songs: pa.Table, output: str, token: str) -> Iterator[pa.Tab
         yield pa.Table.from_pylist([{"songs": 0, "trouble": trouble}], schema=RECEIPT_SCHEMA)
 
 
-def tagging(parts: list[str], output: str, token: str, workers: int, task: dict[str, Any]) -> Dataset:
+WORK_SCHEMA = pa.schema([pa.field("part", pa.string()), pa.field("wanted", pa.list_(pa.string()))])
+"""Parts of a store to read: their URIs, and the ids that are wanted of each; null for all."""
+
+
+def tagging(work: pa.Table, output: str, token: str, workers: int, task: dict[str, Any]) -> Dataset:
     """The graph from a store's parts to receipts of tag parts.
 
     Args:
-        parts: URIs of store parts that hold pending songs.
+        work: of WORK_SCHEMA.
         output: the tags directory.
         token: of the run, see :func:`mer_ray.runs.commit`.
         workers: processes.
-        task: the other arguments of :class:`mer_ray.pipelines.TagSongs`; the ids in ``pending`` and the
-            ``scale`` are put in the object store once, for all processes.
+        task: the other arguments of :class:`mer_ray.pipelines.TagSongs`; the ``scale`` is put in the object
+            store once, for all processes.
     """
     import ray
-    from ray.data import ActorPoolStrategy
 
-    shared = {name: ray.put(task[name]) for name in ("pending", "scale")}
-    # A block a part, so that a part is the unit of work.
-    blocks = [pa.table({"part": [part]}) for part in parts]
-    return ray.data.from_arrow(blocks).map_batches(
-        TagSongs,
-        batch_size=1,
-        batch_format="pyarrow",
-        fn_constructor_kwargs={**task, **shared, "output": output, "token": token},
-        compute=ActorPoolStrategy(size=workers),
-        num_cpus=0.9,
-    )
+    scale = ray.put(task["scale"])
+    return _over_parts(work, workers, TagSongs, {**task, "scale": scale, "output": output, "token": token})
 
 
 class TagSongs:
     """A tagging process: parts of a feature store in, receipts of committed tag parts out."""
 
-    def __init__(
-        self, reading: Reading, options: TagOptions, pending: Any, scale: Any, output: str, token: str
-    ) -> None:
+    def __init__(self, reading: Reading, options: TagOptions, scale: Any, output: str, token: str) -> None:
         import ray
 
         from mer_ray.tagging import SongTagger
 
         self._projections = _projections(reading)
         self._tagger = SongTagger(ray.get(scale), options, reading["encoder"], self._projections.model)
-        self._pending, self._windows = ray.get(pending), options.timeline
+        self._windows = options.timeline
         self._output, self._token = output, token
         self._beside = {"ready": time.time()}
 
-    def __call__(self, parts: pa.Table) -> Iterator[pa.Table]:
-        for part in parts["part"].to_pylist():
-            for songs in self._projections.songs(part, self._pending, windows=self._windows):
+    def __call__(self, work: pa.Table) -> Iterator[pa.Table]:
+        for part, wanted in zip(work["part"].to_pylist(), work["wanted"], strict=True):
+            for songs in self._projections.songs(part, wanted.values, windows=self._windows):
                 if len(songs):
                     yield _committed(self._output, self._tagger.tag(songs), self._token, self._beside)
 
 
-def song_places(parts: list[str], reading: Reading, chosen: pa.Array, workers: int) -> NDArray[np.float32]:
-    """The places of the chosen songs of a store, the yardstick of a catalogue: [songs, E] in the order of their ids."""
-    import ray
-    from ray.data import ActorPoolStrategy
-
+def song_places(work: pa.Table, reading: Reading, workers: int) -> NDArray[np.float32]:
+    """The places of the wanted songs of a store, the yardstick of a catalogue: [songs, E] in the order of their ids."""
     from mer_ray.projections import song_vectors
 
-    blocks = [pa.table({"part": [part]}) for part in parts]
-    graph = ray.data.from_arrow(blocks).map_batches(
-        ProjectSongs,
-        batch_size=1,
-        batch_format="pyarrow",
-        fn_constructor_args=(reading, ray.put(chosen)),
-        compute=ActorPoolStrategy(size=workers),
-        num_cpus=0.9,
-    )
+    graph = _over_parts(work, workers, ProjectSongs, {"reading": reading})
     tables = [batch for batch in graph.iter_batches(batch_size=None, batch_format="pyarrow") if len(batch)]
     return song_vectors(pa.concat_tables(tables).sort_by("track_id"))[0]
 
@@ -301,16 +285,30 @@ def song_places(parts: list[str], reading: Reading, chosen: pa.Array, workers: i
 class ProjectSongs:
     """A projecting process: parts of a feature store in, one mean vector a chosen song out."""
 
-    def __init__(self, reading: Reading, chosen: Any) -> None:
-        import ray
-
+    def __init__(self, reading: Reading) -> None:
         self._projections = _projections(reading)
-        self._chosen = ray.get(chosen)
 
-    def __call__(self, parts: pa.Table) -> Iterator[pa.Table]:
-        for part in parts["part"].to_pylist():
-            for songs in self._projections.songs(part, self._chosen):
+    def __call__(self, work: pa.Table) -> Iterator[pa.Table]:
+        for part, wanted in zip(work["part"].to_pylist(), work["wanted"], strict=True):
+            for songs in self._projections.songs(part, wanted.values):
                 yield songs.select(["track_id", "vector"]).replace_schema_metadata(None)
+
+
+def _over_parts(work: pa.Table, workers: int, stage: type, arguments: dict[str, Any]) -> Dataset:
+    """A graph of a pool of processes over a store's parts, some of them a task."""
+    import ray.data
+    from ray.data import ActorPoolStrategy
+
+    size = max(1, min(PARTS_PER_TASK, len(work) // (8 * workers)))
+    blocks = [work.slice(start, size) for start in range(0, len(work), size)]
+    return ray.data.from_arrow(blocks).map_batches(
+        stage,
+        batch_size=None,
+        batch_format="pyarrow",
+        fn_constructor_kwargs=arguments,
+        compute=ActorPoolStrategy(size=workers),
+        num_cpus=0.9,
+    )
 
 
 def _projections(reading: Reading) -> Projections:
