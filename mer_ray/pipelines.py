@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -102,11 +103,13 @@ def extraction(
     from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
     size = plan.songs_per_block
-    blocks = [songs.slice(start, size) for start in range(0, len(songs), size)]
-    decoded = ray.data.from_arrow(blocks).map_batches(
-        decode_songs,
+    starts = range(0, len(songs), size)
+    # The songs lie in the object store once. Ray keeps what it hands to a task as long as it runs: two numbers.
+    ranges = [pa.table({"start": [start], "stop": [start + size]}) for start in starts]
+    decoded = ray.data.from_arrow(ranges).map_batches(
+        decode_ranges,
         batch_format="pyarrow",
-        fn_kwargs=decoding,
+        fn_kwargs={"songs": ray.put(songs), "decode": partial(decode_songs, **decoding)},
         compute=TaskPoolStrategy(size=None if plan.decoders_grow else plan.decoders),
         num_cpus=plan.decoder_cpus,
     )
@@ -140,6 +143,15 @@ def receipts(graph: Dataset) -> Iterator[dict[str, Any]]:
         if receipt["trouble"] is not None:
             raise StorageError(receipt["trouble"])
         yield receipt
+
+
+def decode_ranges(ranges: pa.Table, songs: Any, decode: Callable[[pa.Table], Iterator[pa.Table]]) -> Iterator[pa.Table]:
+    """Decode songs ``start`` to ``stop`` of a table that lies in the object store."""
+    import ray
+
+    table = ray.get(songs)
+    for row in ranges.to_pylist():
+        yield from decode(table.slice(row["start"], row["stop"] - row["start"]))
 
 
 def decode_songs(songs: pa.Table, **decoding: Any) -> Iterator[pa.Table]:
