@@ -194,6 +194,8 @@ class OutputDirectory:
         if retry_failed:
             self._drop(held, rows["failed"])
             rows = rows.filter(pc.invert(rows["failed"]))
+        if not len(rows):
+            return manifest  # as it is: a filter would copy it
         done = rows["track_id"].combine_chunks()
         return manifest.filter(pc.invert(pc.is_in(manifest["track_id"], value_set=done)))
 
