@@ -38,7 +38,7 @@ from mer_ray.settings import TrainSettings, parse
 
 COMMAND = "python -m benchmarks.training"
 DIM, EMBEDDING, LR = 3072, 384, 2e-4
-BATCH, LARGE_BATCH = 256, 1024
+BATCH, LARGE_BATCH = 256, 2048
 CURVE_EPOCHS, CURVE_WINDOWS, CURVE_DIM = 8, 2048, 128
 NOTHING_MORE = ["--train=x", "--features=x", "--model=x", "--lambda=0"]
 

@@ -8,7 +8,7 @@ gradient one worker would have had.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,7 @@ class Workers:
         together = dist.is_available() and dist.is_initialized()
         self.rank = dist.get_rank() if together else 0
         self.size = dist.get_world_size() if together else 1
+        self._sums: list[Any] = []
 
     def share(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """This worker's part of a batch."""
@@ -96,17 +97,22 @@ class Workers:
         ]
         return torch.cat(rows)
 
-    def add_gradients(self, parameters: Sequence[Tensor]) -> None:
-        """Sum each parameter's gradient over the workers."""
-        if self.size == 1:
-            return
-        sums = []
-        for parameter in parameters:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            sums.append(dist.all_reduce(parameter.grad, async_op=True))
-        for one in sums:
-            one.wait()
+    def share_gradients(self, parameters: Iterable[Tensor]) -> None:
+        """From now on sum each parameter's gradient over the workers, as soon as a backward pass has it.
+
+        Every worker must do the same passes: sums are matched by their order.
+        """
+        if self.size > 1:
+            for parameter in parameters:
+                parameter.register_post_accumulate_grad_hook(self._begin_sum)
+
+    def finish_gradients(self) -> None:
+        """Wait until the gradients of the last backward pass are those of all workers."""
+        while self._sums:
+            self._sums.pop().wait()
+
+    def _begin_sum(self, parameter: Tensor) -> None:
+        self._sums.append(dist.all_reduce(parameter.grad, async_op=True))
 
     def from_first(self, value: float) -> float:
         """The first worker's value, on every worker."""
@@ -139,6 +145,7 @@ class Learner:
         self._validation = validation
         self._options = options
         self._device = device
+        self.workers.share_gradients(self.projector.parameters())
         self._optimizer = torch.optim.AdamW(projector.parameters(), lr=options.lr, fused=True)
         self._schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
             self._optimizer,
@@ -194,9 +201,8 @@ class Learner:
         self._optimizer.zero_grad(set_to_none=True)
         align, regularization = self.batch_loss(indices, generator)
         loss = align + self._options.lambda_ * regularization
-        if loss.requires_grad:  # not on a worker without rows, at the end of an epoch
-            loss.backward()
-        self.workers.add_gradients(list(self.projector.parameters()))
+        loss.backward()
+        self.workers.finish_gradients()
         self._optimizer.step()
         return loss.item(), align.item(), regularization.item()
 
@@ -263,11 +269,11 @@ class Learner:
 
     def _project_own(self, one: TrainingSet, picked: NDArray[np.int64]) -> Tensor:
         share = self.workers.share(picked)
-        if not len(share):
-            return torch.zeros(0, self.projector.shape.output_dim, device=self._device)
-        counts = None if one.counts_S is None else one.counts_S[share]
-        projected: Tensor = self.projector(one.features_of(share).to(self._device), counts)
-        return projected
+        # A worker without rows, at the end of an epoch, projects others' and leaves them out: its pass is the others'.
+        rows = share if len(share) else picked[:1]
+        counts = None if one.counts_S is None else one.counts_S[rows]
+        projected: Tensor = self.projector(one.features_of(rows).to(self._device), counts)
+        return projected if len(share) else projected[:0]
 
     def _alignment(
         self, one: TrainingSet, truth_BL: Tensor, projected_BE: Tensor, generator: torch.Generator

@@ -87,7 +87,7 @@ def outcome(sizes: list[int], options: LearnOptions) -> dict[str, Any]:
     align, regularization = first.batch_loss(indices, torch.Generator().manual_seed(8))
     (align + options.lambda_ * regularization).backward()
     parameters = list(first.projector.parameters())
-    first.workers.add_gradients(parameters)
+    first.workers.finish_gradients()
     gradient = torch.cat(
         [torch.zeros_like(one).flatten() if one.grad is None else one.grad.flatten() for one in parameters]
     )
