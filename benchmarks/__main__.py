@@ -48,7 +48,7 @@ def _measure(name: str, music: Path | None) -> list[Line]:
     if name == "training":
         return training.measure(windows=60_000, steps=10)
     if name == "tagging":
-        return tagging.measure(songs=10_000, dim=768)
+        return tagging.measure(songs=30_000, dim=96, hidden=96)
     if name == "overlap":
         return overlap.measure(music, songs=30)
     return scale.measure(songs=5_000)

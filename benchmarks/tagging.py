@@ -53,12 +53,12 @@ def main() -> None:
     print(as_table(measure(asked.songs, asked.dim)))
 
 
-def measure(songs: int = 55_000, dim: int = 3072) -> list[Line]:
-    """All lines of this benchmark."""
+def measure(songs: int = 55_000, dim: int = 3072, hidden: int = 768) -> list[Line]:
+    """All lines of this benchmark; a narrower projector than the paper's leaves out what it would take."""
     with tempfile.TemporaryDirectory(prefix="mer-ray-tagging-") as name:
         folder = Path(name)
         write_store(folder / "features", songs, WINDOWS, dim)
-        _write_model(str(folder / "model"), dim)
+        _write_model(str(folder / "model"), dim, hidden)
         others = sorted(load_thesaurus().entries.keys() - set(VOCABULARIES["jamendo"]))[:WORDS]
         (folder / "others.txt").write_text("\n".join(others))
         first = _tag(folder, "first", "jamendo")
@@ -69,27 +69,23 @@ def measure(songs: int = 55_000, dim: int = 3072) -> list[Line]:
             moments = _tag(folder, "moments", str(folder / "others.txt"), "--timeline")
             baseline = median([before, *(_read_and_multiply(pool, folder) for _ in range(2))])
     windows = songs * WINDOWS
-    rates = {name: f"{windows / spent:,.0f} windows/s" for name, spent in (("read", baseline), ("again", again[0]))}
     what = f"tags of {windows:,} windows with other words, reading and one product"
-    whole = f"whole jobs: tags of {songs:,} songs, the first ones against other words"
-    return [
-        Line(what, rates["read"], rates["again"], baseline / again[0], "≥ 0.25", COMMAND),
-        Line(
-            f"{what}, each window's tags too",
-            rates["read"],
-            f"{windows / moments[0]:,.0f} windows/s",
-            baseline / moments[0],
-            "≥ 0.25",
-            COMMAND,
-        ),
-        Line(whole, f"{first[1]:.0f} s", f"{again[1]:.0f} s", first[1] / again[1], "", COMMAND),
+    read, plain, timed = (f"{windows / spent:,.0f} windows/s" for spent in (baseline, again[0], moments[0]))
+    each = f"{what}, each window's tags too"
+    lines = [
+        Line(what, read, plain, baseline / again[0], "≥ 0.25", COMMAND),
+        Line(each, read, timed, baseline / moments[0], "≥ 0.25", COMMAND),
     ]
+    if hidden == ProjectorShape.hidden_dim:
+        whole = f"whole jobs: tags of {songs:,} songs, the first ones against other words"
+        lines.append(Line(whole, f"{first[1]:.0f} s", f"{again[1]:.0f} s", first[1] / again[1], "", COMMAND))
+    return lines
 
 
-def _write_model(uri: str, dim: int) -> None:
-    """A projector of the paper's size, untrained."""
+def _write_model(uri: str, dim: int, hidden: int) -> None:
+    """An untrained projector."""
     torch.manual_seed(0)
-    shape = ProjectorShape(dim, EMBEDDING)
+    shape = ProjectorShape(dim, EMBEDDING, hidden)
     config = {
         "projector": asdict(shape),
         "encoder": simulated_identity(dim, 0),
