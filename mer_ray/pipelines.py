@@ -104,9 +104,10 @@ def extraction(
 
     size = plan.songs_per_block
     starts = range(0, len(songs), size)
-    # The songs lie in the object store once. Ray keeps what it hands to a task as long as it runs: two numbers.
+    # The songs lie in the object store once; a task gets two numbers. (from_arrow would start a task for each block,
+    # to ask for its schema.)
     ranges = [pa.table({"start": [start], "stop": [start + size]}) for start in starts]
-    decoded = ray.data.from_arrow(ranges).map_batches(
+    decoded = ray.data.from_blocks(ranges).map_batches(
         decode_ranges,
         batch_format="pyarrow",
         fn_kwargs={"songs": ray.put(songs), "decode": partial(decode_songs, **decoding)},
@@ -313,7 +314,7 @@ def _over_parts(work: pa.Table, workers: int, stage: type, arguments: dict[str, 
 
     size = max(1, min(PARTS_PER_TASK, len(work) // (8 * workers)))
     blocks = [work.slice(start, size) for start in range(0, len(work), size)]
-    return ray.data.from_arrow(blocks).map_batches(
+    return ray.data.from_blocks(blocks).map_batches(
         stage,
         batch_size=None,
         batch_format="pyarrow",

@@ -40,7 +40,7 @@ ROOT = Path(__file__).parents[1]
 TITLES = {
     "encoder": "MapWorker(MapBatches(EncodeSongs))",
     "tagger": "MapWorker(MapBatches(TagSongs))",
-    "decode worker": "(decode_songs)",
+    "decode worker": "(decode_ranges)",
     "commit worker": "(commit_features)",
     "decoder": "mer_ray.isolation",
 }

@@ -25,19 +25,10 @@ from mer_ray.features import (
     store_schema,
     window_arrays,
 )
+from tests.test_model import ENCODER as OTHER_ENCODER
 
 DIM = 6
-ENCODER: dict[str, Any] = {
-    "name": "tiny",
-    "revision": None,
-    "weights_sha256": "a" * 64,
-    "layers": [3, 6],
-    "pooling": "mean",
-    "window_seconds": 10.0,
-    "sample_rate": 24000,
-    "dtype": "float32",
-    "dim": DIM,
-}
+ENCODER: dict[str, Any] = {**OTHER_ENCODER, "dim": DIM}
 
 
 def track(windows: int, seed: int, dim: int = DIM) -> NDArray[np.float16]:
