@@ -114,9 +114,11 @@ def extraction(
         compute=TaskPoolStrategy(size=None if plan.decoders_grow else plan.decoders),
         num_cpus=plan.decoder_cpus,
     )
-    encoded = decoded.map_batches(
+    # A block as it comes: putting others together would copy gigabytes of long songs. The public map_batches refuses
+    # that where there are GPUs, for fear of batches too large for them; ours are cut by the encoder.
+    encoded = decoded.map_batches_internal(
         EncodeSongs,
-        batch_size=None,  # a block as it comes: putting others together would copy gigabytes of long songs
+        batch_size=None,
         batch_format="pyarrow",
         fn_constructor_args=(encoder, plan.batch_windows, plan.threads),
         compute=ActorPoolStrategy(size=plan.encoders),
