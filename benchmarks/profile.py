@@ -1,0 +1,180 @@
+"""Where an extract's time goes: the stages of a real run, and inside its decoder and its encoder.
+
+python -m benchmarks.profile [--music DIR] [--songs 40] [--encoder random] [--dtype auto]
+
+Three tables. The run: ``jobs/extract.py`` on the songs, its stages in percent of its wall time; they overlap. The
+decoder: the same songs on one core of this process, by function (cProfile's own time). The encoder: some windows of
+them on all cores, by kind of operation, each beside its arithmetic and beside what one large matrix product reaches
+on the same cores in the same arithmetic: the rest is what is left to win there. On the CPU alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import json
+import os
+import pstats
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity
+from torch.profiler import profile as torch_profile
+
+from benchmarks.encode import music
+from benchmarks.songs import songs_of
+from mer_ray import catalog
+from mer_ray.audio import decode_windows
+from mer_ray.mert import MertEncoder, load_encoder
+from mer_ray.report import table
+
+BATCH = 4
+FUNCTIONS = 5
+"""The decoder's functions that get a row."""
+
+KINDS = {
+    "convolution": "convolutions",
+    "addmm": "linear layers",
+    "attention": "attention",
+    "gelu": "GELU",
+    "norm": "norms",
+    "copy_": "copies, changes of layout",
+}
+"""Operations by what is in their names; all others are one row."""
+OTHERS = "all other"
+
+
+def main() -> None:
+    """Run, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--music", type=Path, help="folder of songs; composed if not given")
+    parser.add_argument("--songs", type=int, default=40)
+    parser.add_argument("--encoder", default="random", help="as of extract (random: full size, untrained)")
+    parser.add_argument("--dtype", default="auto", help="as of extract (auto)")
+    asked = parser.parse_args()
+    with TemporaryDirectory(prefix="mer-ray-profile-") as name:
+        folder = Path(name)
+        paths = songs_of(asked.music, asked.songs, folder)
+        print(_run(paths, folder, asked.encoder, asked.dtype), flush=True)
+        print(_decoder(paths), flush=True)
+    print(_encoder(load_encoder(asked.encoder, device="cpu", dtype=asked.dtype), asked.music))
+
+
+def _run(paths: list[str], folder: Path, encoder: str, dtype: str) -> str:
+    """The stages of the job itself."""
+    (folder / "songs").mkdir()
+    for path in paths:
+        (folder / "songs" / f"{Path(path).parent.name}-{Path(path).name}").symlink_to(path)
+    songs, features = folder / "songs.parquet", folder / "features"
+    catalog.write_manifest(str(songs), catalog.load_catalog(str(folder / "songs")))
+    flags = ["--catalog", songs, "--features", features, "--encoder", encoder, "--dtype", dtype]
+    begun = time.monotonic()
+    subprocess.run([sys.executable, "jobs/extract.py", *map(str, flags)], check=True, stdout=sys.stderr)
+    wall = time.monotonic() - begun
+    run = json.loads((features / "_run" / "summary.json").read_text())["this_run"]
+    seconds = {
+        "Python, settings, Ray's start and end": wall - run["seconds"],
+        "until the encoder is loaded": run["startup_s"],
+        "work": run["work_seconds"] - run["startup_s"],
+        "- decoders busy": run["decode_s"],
+        "- encoders busy": run["encode_s"],
+        "accounting": run["seconds"] - run["work_seconds"],
+    }
+    rows = [[what, f"{spent:.1f}", f"{spent / wall:.1%}"] for what, spent in seconds.items()]
+    header = [f"an extract of {len(paths)} songs", "s", "of its wall time"]
+    return f"{table(header, rows)}\n{run['bottleneck']}\n"
+
+
+def _decoder(paths: list[str]) -> str:
+    """Where a decoder's time goes, by function."""
+    seen = cProfile.Profile()
+    seconds = 0.0
+    with seen:
+        for path in paths:
+            seconds += decode_windows(path).duration_s
+    times: dict[Any, Any] = pstats.Stats(seen).stats  # type: ignore[attr-defined]
+    own = sorted(((row[2], _where(file, name)) for (file, _, name), row in times.items()), reverse=True)
+    whole = sum(spent for spent, _ in own)
+    rows = [[where, f"{spent:.2f}", f"{spent / whole:.0%}"] for spent, where in own[:FUNCTIONS]]
+    rest = whole - sum(spent for spent, _ in own[:FUNCTIONS])
+    rows.append(["all other", f"{rest:.2f}", f"{rest / whole:.0%}"])
+    return table([f"the decoder, {seconds / 60:.0f} min of audio, one core", "s", "of its time"], rows)
+
+
+def _where(file: str, name: str) -> str:
+    """A function as a reader knows it: library and name."""
+    path = Path(file)
+    library = path.stem if path.parent.name in ("site-packages", "mer_ray") else path.parent.name
+    return f"{library} `{name}`".strip()
+
+
+def _encoder(encoder: MertEncoder, folder: Path | None) -> str:
+    """Where an encoder's time goes, by kind of operation."""
+    windows = torch.from_numpy(music(folder, BATCH))
+    encoder(windows[:1])
+    with torch_profile(activities=[ProfilerActivity.CPU]) as seen:
+        encoder(windows)
+    spent: Counter[str] = Counter()
+    for event in seen.key_averages():
+        kind = next((kind for name, kind in KINDS.items() if name in event.key), OTHERS)
+        spent[kind] += event.self_cpu_time_total / 1e6 / BATCH
+    work, peak = _gflop_a_window(encoder, windows[:1]), _peak_gflops(encoder.identity.dtype)
+    whole, least = sum(spent.values()), sum(work.values()) / peak
+    rows = []
+    for kind in [*KINDS.values(), OTHERS]:
+        rate = work[kind] / spent[kind] if kind in work else None
+        figures = [f"{work[kind]:.0f}", f"{rate / peak:.0%}"] if rate else ["–", "–"]
+        rows.append([kind, f"{spent[kind]:.3f}", f"{spent[kind] / whole:.0%}", *figures])
+    header = ["the encoder, a window", "s", "of its time", "GFLOP", "of a matrix product's rate"]
+    return (
+        f"{table(header, rows)}\n{encoder.identity.dtype}: {whole:.2f} s a window; its {sum(work.values()):.0f} GFLOP "
+        f"at the {peak:,.0f} GFLOP/s of one large matrix product would take {least:.2f} s ({least / whole:.0%})."
+    )
+
+
+def _gflop_a_window(encoder: MertEncoder, window: Tensor) -> dict[str, float]:
+    """Multiplications and additions of the three kinds that have most of them."""
+    work = {"convolutions": 0.0, "linear layers": 0.0, "attention": 0.0}
+    config = encoder.model.config
+
+    def count(module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        kind = "convolutions" if isinstance(module, nn.Conv1d) else "linear layers"
+        work[kind] += 2e-9 * output.numel() * module.weight[0].numel()  # type: ignore[index]
+
+    def count_attention(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        frames = output.shape[1]
+        work["attention"] += 4e-9 * frames * frames * config.hidden_size
+
+    counted = [one for one in encoder.model.modules() if isinstance(one, (nn.Conv1d, nn.Linear))]
+    handles = [
+        *(one.register_forward_hook(count) for one in counted),
+        *(layer.register_forward_hook(count_attention) for layer in encoder.model.encoder.layers),
+    ]
+    encoder(window)
+    for handle in handles:
+        handle.remove()
+    return work
+
+
+def _peak_gflops(dtype: str, size: int = 3072, rounds: int = 7) -> float:
+    """What a large matrix product reaches on all cores."""
+    left, right = (torch.randn(size, size).to(getattr(torch, dtype)) for _ in range(2))
+    seconds = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        left @ right
+        seconds.append(time.perf_counter() - started)
+    return 2e-9 * size**3 / median(seconds)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(os.cpu_count() or 1)
+    main()
