@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from mer_ray.losses import positive_targets
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,11 @@ class TrainingSet:
     def __len__(self) -> int:
         """How many can be drawn: windows, or songs."""
         return len(self.features_ND) if self.counts_S is None else len(self.counts_S)
+
+    @cached_property
+    def positive_means(self) -> Tensor:
+        """The mean target of each song's labels, [S, E]."""
+        return positive_targets(self.truth_SL, self.targets_LE)
 
     def windows_of(self, drawn: NDArray[np.int64]) -> NDArray[np.int64]:
         """The windows of what was drawn, in its order."""
