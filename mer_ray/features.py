@@ -169,7 +169,7 @@ class Windows:
 
     Attributes:
         features: [n, D] float16.
-        songs: [n] index of each window's song in ``track_ids``.
+        songs: [n] index of each window's song in ``track_ids``, ascending.
         track_ids: the songs that have windows.
         absent: songs asked for that the store lacks or holds as failed, with the reason.
     """
@@ -186,9 +186,18 @@ class Windows:
 
     def song_means(self, values: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """The mean over each song's windows: [n, X] to [songs, X]."""
-        sums = np.zeros((len(self.track_ids), values.shape[1]), np.float32)
-        np.add.at(sums, self.songs, values)
-        return sums / self.counts.astype(np.float32)[:, None]
+        return song_means(values, self.counts)
+
+
+def song_means(values_NX: NDArray[np.floating[Any]], counts_S: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The mean over each song's windows, which lie side by side: [n, X] to [songs, X], 0 for a song without."""
+    means_SX = np.zeros((len(counts_S), values_NX.shape[1]), np.float32)
+    some_S = counts_S > 0
+    if some_S.any():
+        starts = (np.cumsum(counts_S) - counts_S)[some_S]
+        sums = np.add.reduceat(values_NX, starts, axis=0, dtype=np.float32)
+        means_SX[some_S] = sums / counts_S[some_S].astype(np.float32)[:, None]
+    return means_SX
 
 
 def read_windows(stores: Sequence[Store], track_ids: Collection[str]) -> Windows:

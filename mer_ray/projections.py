@@ -19,7 +19,15 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mer_ray import storage
-from mer_ray.features import SCHEMA_VERSION, STATUS_COLUMNS, STATUS_FIELDS, Identity, metadata, window_arrays
+from mer_ray.features import (
+    SCHEMA_VERSION,
+    STATUS_COLUMNS,
+    STATUS_FIELDS,
+    Identity,
+    metadata,
+    song_means,
+    window_arrays,
+)
 from mer_ray.fingerprints import text_sha256
 from mer_ray.model import Model
 
@@ -68,13 +76,10 @@ class Projections:
         """Rows of a feature store to rows of :func:`projected_schema`."""
         features_ND, counts_S = window_arrays(songs["features"])
         windows_NE = self.model.project(features_ND, counts_S)
-        sums_SE = np.zeros((len(counts_S), windows_NE.shape[1]), np.float32)
-        np.add.at(sums_SE, np.repeat(np.arange(len(counts_S)), counts_S), windows_NE)
-        vectors_SE = sums_SE / np.maximum(counts_S, 1).astype(np.float32)[:, None]
         offsets = pa.array(np.cumsum([0, *counts_S]), pa.int32())
         columns = [
             *(songs[name].combine_chunks() for name in STATUS_COLUMNS),
-            vector_column(vectors_SE, counts_S > 0),
+            vector_column(song_means(windows_NE, counts_S), counts_S > 0),
             pa.ListArray.from_arrays(offsets, vector_column(windows_NE.astype(np.float16))),
         ]
         return pa.table(columns, schema=self._schema)

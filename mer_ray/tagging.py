@@ -102,10 +102,6 @@ class Tagger:
         """A tagger from a model directory (local or ``s3://``)."""
         return cls(Model.load(model))
 
-    def with_yardstick(self, songs_SE: NDArray[np.float32]) -> Tagger:
-        """The same tagger, measuring its words against these songs."""
-        return Tagger(self.model, songs_SE)
-
     def scale(self, labels: Phrases, ranking: Ranking = "standardized") -> LabelScale:
         """Measure a list of labels once, to score many songs with it."""
         yardstick = self.model.background if self.yardstick is None else self.yardstick

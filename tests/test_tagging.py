@@ -148,7 +148,7 @@ def test_a_notebook_ranks_any_words_for_one_song(tmp_path: Path) -> None:
 
 def test_another_yardstick_changes_standardized_scores_and_percentiles_alone() -> None:
     tagger, song = Tagger(small_model()), windows(4, 5)
-    other = tagger.with_yardstick(vectors(60, 9) * 0.5 + tagger.model.project(song).mean(0))
+    other = Tagger(tagger.model, vectors(60, 9) * 0.5 + tagger.model.project(song).mean(0))
     pairs = [(by.rank(song, WORDS, 5, "cosine"), by.rank(song, WORDS, 5)) for by in (tagger, other)]
     assert [found[:2] for found in pairs[0][0]] == [found[:2] for found in pairs[1][0]]
     assert dict(found[:2] for found in pairs[0][1]) != dict(found[:2] for found in pairs[1][1])
