@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.cost import GFLOP_A_WINDOW
-from benchmarks.measure import Line, as_table, take_turns
+from benchmarks.measure import Line, Pair, as_table, take_turns
 from benchmarks.memory import high_water_mib
 from benchmarks.songs import songs_of
 from mer_ray.audio import decode_windows
@@ -92,10 +92,12 @@ def measure(windows: NDArray[np.float32], batch: int = 8, encoder: str = "random
     pair = take_turns(
         lambda: _in_batches(baseline, windows, batch), lambda: _in_batches(ours, windows, batch), rounds=3
     )
-    speeds = [f"{len(windows) / spent:.2f} windows/s" for spent in (pair.baseline_s, pair.ours_s)]
+    half = load_encoder(encoder, device="cpu", dtype="bfloat16")
+    half_cosine = worst_cosine(_in_batches(half, windows, batch), _in_batches(ours, windows, batch))
+    halves = take_turns(lambda: _in_batches(ours, windows, batch), lambda: _in_batches(half, windows, batch), rounds=3)
     peaks = [_peak_mb(which, encoder, batch) for which in ("loop", "ours")]
     return [
-        Line("encode on a CPU, all states kept", speeds[0], speeds[1], pair.ratio, "≥ 1", COMMAND),
+        Line("encode on a CPU, all states kept", *_speeds(len(windows), pair), pair.ratio, "≥ 1", COMMAND),
         Line(
             "memory of an encoder on a CPU, all states kept (less is better)",
             f"{peaks[0]:,.0f} MiB",
@@ -105,7 +107,20 @@ def measure(windows: NDArray[np.float32], batch: int = 8, encoder: str = "random
             COMMAND,
         ),
         Line("cosine of features, all states kept, worst window", "1", f"{worst:.7f}", worst, "≥ 0.9999", COMMAND),
+        Line(
+            f"`--dtype bfloat16` on a CPU {_amx()}, float32", *_speeds(len(windows), halves), halves.ratio, "", COMMAND
+        ),
+        Line("its cosine of features, worst window", "1", f"{half_cosine:.7f}", half_cosine, "≥ 0.9999", COMMAND),
     ]
+
+
+def _speeds(windows: int, pair: Pair) -> tuple[str, str]:
+    return f"{windows / pair.baseline_s:.2f} windows/s a core", f"{windows / pair.ours_s:.2f} windows/s a core"
+
+
+def _amx() -> str:
+    """Whether the CPU multiplies matrices of bfloat16 in hardware, which decides what they cost there."""
+    return "with AMX" if torch.cpu._is_amx_tile_supported() else "without AMX"
 
 
 def worst_cosine(ours: Tensor, others: Tensor) -> float:

@@ -264,7 +264,7 @@ class TrainSettings(RecipeSettings):
     lambda_: Annotated[float, Field(ge=0)] = Field(0.0, validation_alias=AliasChoices("lambda"))
     """Weight of the alignment regularization."""
     workers: Annotated[int, Field(ge=0)] = 1
-    """Ray Train workers; 0 trains inside this process."""
+    """Ray Train workers, each on its share of a node's cores; 0 trains inside this process."""
     gpus: Annotated[int, Field(ge=0)] = 0
     """GPUs for training: 0, or one a worker."""
 

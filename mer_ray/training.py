@@ -60,7 +60,7 @@ def train(settings: TrainSettings) -> dict[str, Any]:
             return finished
         print(
             f"train: {', '.join(one.dataset for one in datasets)}; {len(space.words)} words in "
-            f"{len(space.clusters.centers)} clusters; D = {stores[0].dim}; {settings.workers} workers",
+            f"{len(space.clusters.centers)} clusters; D = {stores[0].dim}; {_where(settings)}",
             flush=True,
         )
         fit = _fit if settings.workers else _fit_here
@@ -74,6 +74,7 @@ def fit_worker(config: dict[str, Any]) -> None:
     """What each Ray Train worker runs."""
     import ray.train
 
+    torch.set_num_threads(config["threads"])
     settings, learner, corpus = _prepare(config)
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is not None:
@@ -159,10 +160,15 @@ def _fit(settings: TrainSettings, config: dict[str, Any], folder: Path) -> None:
 
     _check_resources(settings, connect())
     store = storage.join(settings.model, "_run")
+    threads = _threads(settings)
     trainer = TorchTrainer(
         fit_worker,
-        train_loop_config=config,
-        scaling_config=ScalingConfig(num_workers=settings.workers, use_gpu=settings.gpus > 0),
+        train_loop_config={**config, "threads": threads},
+        scaling_config=ScalingConfig(
+            num_workers=settings.workers,
+            use_gpu=settings.gpus > 0,
+            resources_per_worker={"CPU": threads, "GPU": int(settings.gpus > 0)},
+        ),
         run_config=RunConfig(
             name="train",
             storage_path=storage.filesystem(store)[1],
@@ -191,6 +197,30 @@ def _fit_here(settings: TrainSettings, config: dict[str, Any], folder: Path) -> 
 
     _run_epochs(settings, learner, save)
     _save(folder, learner, corpus)
+
+
+def share_of_cpus(nodes: Sequence[int], workers: int) -> int:
+    """CPUs for each of some workers, as many as all of them find side by side on nodes with so many CPUs."""
+    shares = range(max(nodes, default=1), 1, -1)
+    return next((share for share in shares if sum(cpus // share for cpus in nodes) >= workers), 1)
+
+
+def _threads(settings: TrainSettings) -> int:
+    """Of each worker; one that has a GPU only feeds it."""
+    import ray
+
+    connect()
+    nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+    return 1 if settings.gpus else share_of_cpus(nodes, settings.workers)
+
+
+def _where(settings: TrainSettings) -> str:
+    """Where a training runs, for the console."""
+    if not settings.workers:
+        return "in this process"
+    threads = _threads(settings)
+    workers = f"{settings.workers} worker{'s' * (settings.workers > 1)}"
+    return f"{workers} with a GPU each" if settings.gpus else f"{workers}, {threads} thread{'s' * (threads > 1)} each"
 
 
 def _check_resources(settings: TrainSettings, resources: dict[str, float]) -> None:
