@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from transformers import HubertConfig, HubertModel
 
 from mer_ray.audio import SAMPLE_RATE, WINDOW_SECONDS
+from mer_ray.convolutions import as_products
 from mer_ray.errors import InputError
 from mer_ray.fingerprints import weights_sha256
 
@@ -84,7 +85,7 @@ class MertEncoder:
         model.eval()
         if device.type == "cpu":
             extractor: Any = model.feature_extractor
-            extractor.forward = _one_by_one(extractor.forward)
+            extractor.forward = as_products(extractor)
 
     @property
     def dim(self) -> int:
@@ -138,15 +139,6 @@ class MertEncoder:
         finally:
             for handle in handles:
                 handle.remove()
-
-
-def _one_by_one(convolve: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """The convolutions window by window: at their first layer a window is 100 MB, a batch more than all the rest."""
-
-    def each(windows_BS: Tensor) -> Tensor:
-        return torch.cat([convolve(window_1S) for window_1S in windows_BS.split(1)])
-
-    return each
 
 
 def normalize(windows_BS: Tensor) -> Tensor:
