@@ -71,8 +71,6 @@ def music(folder: Path | None, count: int) -> NDArray[np.float32]:
 def loop(encoder: str, device: str = "cpu", dtype: str = "float32") -> Encode:
     """The baseline: every state kept, stacked and averaged."""
     model = load_encoder(encoder, device="cpu", dtype=dtype).model
-    if "forward" in vars(model.feature_extractor):
-        del vars(model.feature_extractor)["forward"]  # the convolutions of the whole batch at once
     torch.nn.Module.to(model, device)
 
     def encode(windows_BS: NDArray[np.float32]) -> Tensor:
@@ -105,7 +103,7 @@ def measure(windows: NDArray[np.float32], batch: int = 8, encoder: str = "random
             COMMAND,
         ),
         Line("cosine of features, all states kept, worst window", "1", f"{worst:.7f}", worst, "≥ 0.9999", COMMAND),
-        *_halves(ours, windows[: len(windows) // 2], batch, encoder),
+        *_halves(ours, windows[: -(-len(windows) // 2)], batch, encoder),
     ]
 
 
@@ -149,9 +147,9 @@ def gpu_table(windows: NDArray[np.float32], batch: int, encoder: str) -> str:
 def _steps(encoder: str, windows: NDArray[np.float32], batch: int) -> list[tuple[str, Callable[[], Tensor]]]:
     """From what one writes first to what extract does, and that compiled; each encodes all windows."""
     ours, compiled, products = (load_encoder(encoder, device="cuda", dtype="bfloat16") for _ in range(3))
-    compiled.model.compile()
-    extractor: Any = products.model.feature_extractor
-    extractor.forward = as_products(extractor)
+    for part in (compiled.model.feature_extractor, compiled.model.feature_projection, compiled.model.encoder):
+        part.compile()
+    products.convolve = as_products(products.model.feature_extractor)
     scale = np.abs(windows).max() / 32767
     packed = [Window(samples, scale) for samples in np.rint(windows / scale).astype(np.int16)]
     plain: list[tuple[str, Encode]] = [

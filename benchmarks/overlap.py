@@ -32,6 +32,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from benchmarks.measure import Line
+from benchmarks.profile import stages
 from benchmarks.scale import EncodeNothing, decoded_row
 from mer_ray import catalog, runs
 from mer_ray.composer import write_world
@@ -62,14 +63,14 @@ def main() -> None:
         return
     found = _run_in_turns(asked.music, asked.songs, asked.rounds, asked.encoder)
     slower, work = _slower(found), found["extract"]["work"]
-    rows = [[kind, *(f"{found[kind][name]:.1f}" for name in ("wall", "startup", "work"))] for kind in KINDS]
+    rows = [[kind, *(f"{found[kind][name]:.1f}" for name in ("wall", "startup_s", "work"))] for kind in KINDS]
     print(table(["", "wall s", "start-up s", "work s"], rows))
     print(f"\nextract / the slower alone: {work / slower:.2f}")
     if asked.encoder != ASLEEP:
         # An encoder alone has a thread on every core, a decoder has one.
         shared = max(slower, found["decode"]["decode_s"] / (os.cpu_count() or 1) + found["encode"]["encode_s"])
         print(f"extract / what the cores allow ({shared:.1f} s): {work / shared:.2f}")
-    print(f"\n{_profile(found['extract'])}")
+    print(f"\n{stages(found['extract'], found['extract']['wall'], 'an extract')}")
 
 
 def measure(music: Path | None, songs: int) -> list[Line]:
@@ -106,8 +107,8 @@ def _measure(kind: str, folder: Path, name: str, encoder: str) -> dict[str, floa
     subprocess.run([sys.executable, "-m", "benchmarks.overlap", *inside], check=True, stdout=subprocess.DEVNULL)
     wall = time.monotonic() - begun
     run = json.loads((folder / name / "_run" / "summary.json").read_text())["this_run"]
-    times = {"wall": wall, "startup": run["startup_s"], "work": run["work_seconds"] - run["startup_s"]}
-    return times | {key: run[key] for key in ("decode_s", "encode_s", "seconds")}
+    times = {"wall": wall, "work": run["work_seconds"] - run["startup_s"]}
+    return times | {key: run[key] for key in ("startup_s", "decode_s", "encode_s", "work_seconds", "seconds")}
 
 
 def _extract(kind: str, output: Path, encoder: str) -> None:
@@ -140,21 +141,6 @@ def decode_noise(songs: pa.Table, **_: Any) -> Iterator[pa.Table]:
         count = int(song["uri"] or 0)
         row = {"status": "ok", "duration_s": 10.0 * count, "windows": [noise] * count, "scales": [1e-4] * count}
         yield decoded_row(song, row)
-
-
-def _profile(run: dict[str, float]) -> str:
-    """Where the wall time of an extract went, in percent; the stages overlap."""
-    wall = run["wall"]
-    parts = {
-        "Python, settings, Ray": wall - run["seconds"],
-        "until the encoder is loaded": run["startup"],
-        "work": run["work"],
-        "- in which the decoder is busy": run["decode_s"],
-        "- in which the encoder is busy": run["encode_s"],
-        "accounting": run["seconds"] - run["startup"] - run["work"],
-    }
-    rows = [[name, f"{seconds:.1f}", f"{seconds / wall:.0%}"] for name, seconds in parts.items()]
-    return table(["an extract", "s", "of its wall time"], rows)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import pstats
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -26,12 +26,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity
+from torch.profiler import ProfilerActivity, record_function
 from torch.profiler import profile as torch_profile
 
 from benchmarks.encode import music
 from benchmarks.songs import songs_of
-from mer_ray import catalog
 from mer_ray.audio import decode_windows
 from mer_ray.mert import MertEncoder, load_encoder
 from mer_ray.report import table
@@ -40,15 +39,17 @@ BATCH = 4
 FUNCTIONS = 5
 """The decoder's functions that get a row."""
 
+CONVOLVE = "convolve"
 KINDS = {
-    "convolution": "convolutions",
+    CONVOLVE: "convolutions, their GELU",
     "addmm": "linear layers",
     "attention": "attention",
     "gelu": "GELU",
+    "convolution": "position convolution",
     "norm": "norms",
-    "copy_": "copies, changes of layout",
+    "copy_": "copies",
 }
-"""Operations by what is in their names; all others are one row."""
+"""Operations by what is in their names or in those that call them; all others are one row."""
 OTHERS = "all other"
 
 
@@ -68,19 +69,15 @@ def main() -> None:
     print(_encoder(load_encoder(asked.encoder, device="cpu", dtype=asked.dtype), asked.music))
 
 
-def _run(paths: list[str], folder: Path, encoder: str, dtype: str) -> str:
-    """The stages of the job itself."""
-    (folder / "songs").mkdir()
-    for path in paths:
-        (folder / "songs" / f"{Path(path).parent.name}-{Path(path).name}").symlink_to(path)
-    songs, features = folder / "songs.parquet", folder / "features"
-    catalog.write_manifest(str(songs), catalog.load_catalog(str(folder / "songs")))
-    flags = ["--catalog", songs, "--features", features, "--encoder", encoder, "--dtype", dtype]
-    begun = time.monotonic()
-    subprocess.run([sys.executable, "jobs/extract.py", *map(str, flags)], check=True, stdout=sys.stderr)
-    wall = time.monotonic() - begun
-    run = json.loads((features / "_run" / "summary.json").read_text())["this_run"]
-    seconds = {
+def stages(run: dict[str, float], wall: float, title: str) -> str:
+    """Where the wall time of an extract went, by what its summary says of this run; the stages overlap.
+
+    Args:
+        run: ``seconds``, ``startup_s``, ``work_seconds``, ``decode_s`` and ``encode_s``.
+        wall: seconds of the whole process.
+        title: of the table.
+    """
+    parts = {
         "Python, settings, Ray's start and end": wall - run["seconds"],
         "until the encoder is loaded": run["startup_s"],
         "work": run["work_seconds"] - run["startup_s"],
@@ -88,9 +85,22 @@ def _run(paths: list[str], folder: Path, encoder: str, dtype: str) -> str:
         "- encoders busy": run["encode_s"],
         "accounting": run["seconds"] - run["work_seconds"],
     }
-    rows = [[what, f"{spent:.1f}", f"{spent / wall:.1%}"] for what, spent in seconds.items()]
-    header = [f"an extract of {len(paths)} songs", "s", "of its wall time"]
-    return f"{table(header, rows)}\n{run['bottleneck']}\n"
+    rows = [[what, f"{spent:.1f}", f"{spent / wall:.1%}"] for what, spent in parts.items()]
+    return table([title, "s", "of its wall time"], rows)
+
+
+def _run(paths: list[str], folder: Path, encoder: str, dtype: str) -> str:
+    """The stages of the job itself."""
+    (folder / "songs").mkdir()
+    for number, path in enumerate(paths):
+        (folder / "songs" / f"{number:06}-{Path(path).name}").symlink_to(path)
+    features = folder / "features"
+    flags = ["--catalog", folder / "songs", "--features", features, "--encoder", encoder, "--dtype", dtype, "--gpus", 0]
+    begun = time.monotonic()
+    subprocess.run([sys.executable, "jobs/extract.py", *map(str, flags)], check=True, stdout=sys.stderr)
+    wall = time.monotonic() - begun
+    run = json.loads((features / "_run" / "summary.json").read_text())["this_run"]
+    return f"{stages(run, wall, f'an extract of {len(paths)} songs')}\n{run['bottleneck']}\n"
 
 
 def _decoder(paths: list[str]) -> str:
@@ -119,19 +129,26 @@ def _where(file: str, name: str) -> str:
 def _encoder(encoder: MertEncoder, folder: Path | None) -> str:
     """Where an encoder's time goes, by kind of operation."""
     windows = torch.from_numpy(music(folder, BATCH))
+    work = _gflop_a_window(encoder, windows[:1])
+    convolve = encoder.convolve
+
+    def named(windows_BS: Tensor) -> Tensor:
+        with record_function(CONVOLVE):
+            return convolve(windows_BS)
+
+    encoder.convolve = named
     encoder(windows[:1])
     with torch_profile(activities=[ProfilerActivity.CPU]) as seen:
         encoder(windows)
     spent: Counter[str] = Counter()
-    for event in seen.key_averages():
-        kind = next((kind for name, kind in KINDS.items() if name in event.key), OTHERS)
-        spent[kind] += event.self_cpu_time_total / 1e6 / BATCH
-    work, peak = _gflop_a_window(encoder, windows[:1]), _peak_gflops(encoder.identity.dtype)
+    for event in seen.events():
+        spent[_kind(event)] += event.self_cpu_time_total / 1e6 / BATCH
+    peak = _peak_gflops(encoder.identity.dtype)
     whole, least = sum(spent.values()), sum(work.values()) / peak
     rows = []
     for kind in [*KINDS.values(), OTHERS]:
-        rate = work[kind] / spent[kind] if kind in work else None
-        figures = [f"{work[kind]:.0f}", f"{rate / peak:.0%}"] if rate else ["–", "–"]
+        share = work[kind] / spent[kind] / peak if kind in work else None
+        figures = [f"{work[kind]:.0f}", f"{share:.0%}"] if share else ["–", "–"]
         rows.append([kind, f"{spent[kind]:.3f}", f"{spent[kind] / whole:.0%}", *figures])
     header = ["the encoder, a window", "s", "of its time", "GFLOP", "of a matrix product's rate"]
     return (
@@ -140,25 +157,36 @@ def _encoder(encoder: MertEncoder, folder: Path | None) -> str:
     )
 
 
+def _kind(event: Any) -> str:
+    """The row of an operation: that of the convolutions if it is part of them, else by its own name."""
+    above = event
+    while above is not None:
+        if above.name == CONVOLVE:
+            return KINDS[CONVOLVE]
+        above = above.cpu_parent
+    return next((kind for part, kind in KINDS.items() if part in event.name), OTHERS)
+
+
 def _gflop_a_window(encoder: MertEncoder, window: Tensor) -> dict[str, float]:
-    """Multiplications and additions of the three kinds that have most of them."""
-    work = {"convolutions": 0.0, "linear layers": 0.0, "attention": 0.0}
-    config = encoder.model.config
+    """Multiplications and additions of the rows that have most of them, counted in the library's own model."""
+    work: defaultdict[str, float] = defaultdict(float)
+    model = encoder.model
+    inside = {id(module) for module in model.feature_extractor.modules()}
 
     def count(module: nn.Module, _inputs: Any, output: Tensor) -> None:
-        kind = "convolutions" if isinstance(module, nn.Conv1d) else "linear layers"
-        work[kind] += 2e-9 * output.numel() * module.weight[0].numel()  # type: ignore[index]
+        name = CONVOLVE if id(module) in inside else "convolution" if isinstance(module, nn.Conv1d) else "addmm"
+        work[KINDS[name]] += 2e-9 * output.numel() * module.weight[0].numel()  # type: ignore[index]
 
     def count_attention(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-        frames = output.shape[1]
-        work["attention"] += 4e-9 * frames * frames * config.hidden_size
+        work[KINDS["attention"]] += 4e-9 * output.shape[1] ** 2 * model.config.hidden_size
 
-    counted = [one for one in encoder.model.modules() if isinstance(one, (nn.Conv1d, nn.Linear))]
+    counted = [one for one in model.modules() if isinstance(one, (nn.Conv1d, nn.Linear))]
     handles = [
         *(one.register_forward_hook(count) for one in counted),
-        *(layer.register_forward_hook(count_attention) for layer in encoder.model.encoder.layers),
+        *(layer.register_forward_hook(count_attention) for layer in model.encoder.layers),
     ]
-    encoder(window)
+    with torch.inference_mode():
+        model(window.to(model.dtype))
     for handle in handles:
         handle.remove()
     return work

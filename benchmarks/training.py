@@ -1,4 +1,4 @@
-"""Training: what feeds the steps, against a Python loop over windows; two workers; a store of MTG-Jamendo's size.
+"""Training: its feed against a Python loop over windows; two threads or workers against one; a Jamendo-sized store.
 
 python -m benchmarks.training [--windows 210000] [--steps 20]
 

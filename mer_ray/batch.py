@@ -44,7 +44,8 @@ def extract(settings: ExtractSettings | TagSettings, manifest: pa.Table) -> Summ
     Raises:
         InputError: settings that do not fit the cluster, the encoder or what the store holds.
     """
-    plan = resolve_plan(settings, connect(), len(manifest))
+    resources = connect()
+    plan = resolve_plan(settings, resources, len(manifest))
     encoder = _encoder_arguments(settings, plan)
     identity = _identity(encoder)
     decoding = {
@@ -57,6 +58,7 @@ def extract(settings: ExtractSettings | TagSettings, manifest: pa.Table) -> Summ
         pending = output.pending(manifest.select(["track_id", "uri"]), retry_failed=settings.retry_failed)
         made_by = f"{identity['name']} (D = {identity['dim']})"
         print(f"extract: {len(pending):,} of {len(manifest):,} songs to do with {made_by}")
+        plan = resolve_plan(settings, resources, len(pending))
         if len(pending):
             print(f"extract: {plan.describe()}", flush=True)
         graph = None

@@ -144,7 +144,7 @@ class Learner:
         self._sets = sets
         self._validation = validation
         self._options = options
-        self._device = device
+        self.device = device
         self.workers.share_gradients(self.projector.parameters())
         self._optimizer = torch.optim.AdamW(projector.parameters(), lr=options.lr, fused=True)
         self._schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
@@ -218,20 +218,20 @@ class Learner:
             self.workers.gather(rows, [len(one.windows_of(share)) for share in self.workers.shares(picked)])
             for one, rows, picked in zip(self._sets, own, indices, strict=True)
         ]
-        align = torch.zeros((), device=self._device)
+        align = torch.zeros((), device=self.device)
         clusters = []
         for one, picked, projected_BE in zip(self._sets, indices, gathered, strict=True):
             songs_B = one.songs_N[one.windows_of(picked)]
             align = align + self._alignment(one, songs_B, projected_BE, generator)
             clusters.append(losses.draw_clusters(one.truth_SL[songs_B], one.clusters_L, generator))
-        joint_BE, clusters_B = torch.cat(gathered), torch.cat(clusters).to(self._device)
+        joint_BE, clusters_B = torch.cat(gathered), torch.cat(clusters).to(self.device)
         return align, losses.alignment_regularization(joint_BE, clusters_B, self._options.regularizer)
 
     def validate(self) -> float:
         """Macro F1 of the first dataset's validation windows; nothing is learned from it but the schedule."""
         self.projector.eval()
         first = self._validation[0]
-        projected_NE = project(self.projector, first.features_ND, first.counts_S, self._device)
+        projected_NE = project(self.projector, first.features_ND, first.counts_S, self.device)
         return macro_f1(projected_NE @ first.labels_LE.T, first.truth_NL, first.k)
 
     def best_projector(self) -> Projector:
@@ -272,13 +272,13 @@ class Learner:
         # A worker without rows, at the end of an epoch, projects others' and leaves them out: its pass is the others'.
         rows = share if len(share) else picked[:1]
         counts = None if one.counts_S is None else one.counts_S[rows]
-        projected: Tensor = self.projector(one.features_of(rows).to(self._device), counts)
+        projected: Tensor = self.projector(one.features_of(rows).to(self.device), counts)
         return projected if len(share) else projected[:0]
 
     def _alignment(self, one: TrainingSet, songs_B: Tensor, projected_BE: Tensor, generator: torch.Generator) -> Tensor:
         if self._options.loss == "triplet":
             return self._triplet(one, songs_B, projected_BE, generator)
-        truth_BL, targets_LE = one.truth_SL[songs_B].to(self._device), one.targets_LE.to(self._device)
+        truth_BL, targets_LE = one.truth_SL[songs_B].to(self.device), one.targets_LE.to(self.device)
         return losses.contrastive_loss(projected_BE, truth_BL, targets_LE, self._options.temperature)
 
     def _triplet(self, one: TrainingSet, songs_B: Tensor, projected_BE: Tensor, generator: torch.Generator) -> Tensor:
@@ -290,8 +290,8 @@ class Learner:
         negative_BE, usable_B = losses.negative_targets(
             truth_BL, one.targets_LE, count=options.negatives, generator=generator
         )
-        positive_BE, negative_BE = positive_BE.to(self._device), negative_BE.to(self._device)
-        usable_B = usable_B.to(self._device)
+        positive_BE, negative_BE = positive_BE.to(self.device), negative_BE.to(self.device)
+        usable_B = usable_B.to(self.device)
         return losses.triplet_loss(projected_BE, positive_BE, negative_BE, usable_B, options.margin)
 
 

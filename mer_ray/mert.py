@@ -83,9 +83,9 @@ class MertEncoder:
         self._dtype = getattr(torch, identity.dtype)
         torch.nn.Module.to(model, device=device, dtype=self._dtype)
         model.eval()
+        self.convolve: Callable[[Tensor], Tensor] = model.feature_extractor
         if device.type == "cpu":
-            extractor: Any = model.feature_extractor
-            extractor.forward = as_products(extractor)
+            self.convolve = as_products(model.feature_extractor)
 
     @property
     def dim(self) -> int:
@@ -112,12 +112,18 @@ class MertEncoder:
 
         Returns:
             [b, D] float32 where the encoder is. A GPU may still be at work on it; ``.cpu()`` waits.
+
+        Raises:
+            ValueError: windows too short for a single frame.
         """
+        if samples_BS.shape[1] < MIN_SAMPLES:
+            raise ValueError(f"windows of {samples_BS.shape[1]} samples; {MIN_SAMPLES} make a frame")
         windows_BS = samples_BS.to(self.device, non_blocking=True).to(torch.float32)
         if scales_B is not None:
             windows_BS = windows_BS * scales_B.to(self.device, non_blocking=True)[:, None]
         with torch.inference_mode(), self._pooled_states() as states:
-            self.model(normalize(windows_BS).to(self._dtype))
+            frames_BLC = self.convolve(normalize(windows_BS).to(self._dtype)).transpose(1, 2)
+            self.model.encoder(self.model.feature_projection(frames_BLC))
             return torch.cat([states[layer] for layer in self.identity.layers], dim=1).float()
 
     @contextmanager

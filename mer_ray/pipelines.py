@@ -211,7 +211,7 @@ class EncodeSongs:
 
         from mer_ray.mert import load_encoder
 
-        torch.set_num_threads(threads)
+        torch.set_num_threads(min(threads, len(os.sched_getaffinity(0))))
         self._encoder = load_encoder(**encoder)
         self._identity: Identity = asdict(self._encoder.identity)
         self._batch_windows = batch_windows

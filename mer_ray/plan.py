@@ -21,7 +21,7 @@ class Plan:
         decoders_grow: whether nodes that join later decode too; so where GPUs encode, unless a number was asked
             for. CPU encoders are placed once, and more decoders would only wait for them.
         decoder_cpus: CPUs reserved for each.
-        threads: torch threads of an encoder on the CPU.
+        threads: torch threads of an encoder on the CPU, where its machine has as many cores.
         batch_windows: windows in one forward pass.
         songs_per_part: songs in a committed file.
         songs_per_block: songs of one decode task.

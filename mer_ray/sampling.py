@@ -75,9 +75,9 @@ def steps_per_epoch(sizes: Sequence[int], batch_size: int) -> int:
 
 
 def epoch_batches(sizes: Sequence[int], batch_size: int, seed: int, epoch: int) -> Iterator[list[NDArray[np.int64]]]:
-    """The windows of each step of an epoch: one array of indices a dataset.
+    """What is drawn in each step of an epoch, windows or whole songs: one array of indices a dataset.
 
-    Every window of the largest set comes once; the smaller sets are shuffled anew and begin again
+    Everything in the largest set comes once; the smaller sets are shuffled anew and begin again
     as often as it takes. The order depends on the seed and the epoch alone, not on the workers.
     """
     steps = steps_per_epoch(sizes, batch_size)

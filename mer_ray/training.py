@@ -60,7 +60,8 @@ def train(settings: TrainSettings) -> dict[str, Any]:
             return finished
         print(
             f"train: {', '.join(one.dataset for one in datasets)}; {len(space.words)} words in "
-            f"{len(space.clusters.centers)} clusters; D = {stores[0].dim}; {_where(settings)}",
+            f"{len(space.clusters.centers)} clusters; D = {stores[0].dim}; "
+            f"{settings.workers or 'no'} worker{'s' * (settings.workers != 1)}",
             flush=True,
         )
         fit = _fit if settings.workers else _fit_here
@@ -74,7 +75,7 @@ def fit_worker(config: dict[str, Any]) -> None:
     """What each Ray Train worker runs."""
     import ray.train
 
-    torch.set_num_threads(config["threads"])
+    torch.set_num_threads(_threads())
     settings, learner, corpus = _prepare(config)
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is not None:
@@ -82,6 +83,16 @@ def fit_worker(config: dict[str, Any]) -> None:
             learner.restore(Path(folder) / STATE)
     _run_epochs(settings, learner, lambda: _report(learner))
     _report(learner, corpus)
+
+
+def _threads() -> int:
+    """This worker's share of its node. One CPU is reserved, so that training never waits for a node to be empty."""
+    import ray
+    import ray.train
+
+    here = ray.get_runtime_context().get_node_id()
+    cpus = next(node["Resources"].get("CPU", 1) for node in ray.nodes() if node["NodeID"] == here)
+    return max(1, int(cpus) // ray.train.get_context().get_local_world_size())
 
 
 def _prepare(config: dict[str, Any]) -> tuple[TrainSettings, Learner, Corpus]:
@@ -138,15 +149,16 @@ def _save(folder: Path, learner: Learner, corpus: Corpus | None = None) -> None:
     """Write a checkpoint; at the end, with the corpus, also what the model directory needs of it."""
     learner.save(folder / STATE)
     if corpus is not None:
-        background = _background(learner.best_projector(), corpus.windows)
+        background = _background(learner, corpus.windows)
         save_file({"songs": torch.from_numpy(background)}, folder / "background.safetensors")
         (folder / "notes.json").write_text(json.dumps({"absent": corpus.absent, "songs": corpus.songs}))
 
 
-def _background(projector: Projector, sets: Sequence[Windows]) -> NDArray[np.float32]:
+def _background(learner: Learner, sets: Sequence[Windows]) -> NDArray[np.float32]:
     """Mean unit projection of the training songs, evenly thinned to a bound."""
+    projector = learner.best_projector().to(learner.device)
     songs = np.concatenate(
-        [windows.song_means(project(projector, windows.features, windows.counts)) for windows in sets]
+        [windows.song_means(project(projector, windows.features, windows.counts, learner.device)) for windows in sets]
     )
     keep = np.linspace(0, len(songs) - 1, min(len(songs), BACKGROUND_SONGS)).astype(int)
     return songs[keep]
@@ -160,14 +172,13 @@ def _fit(settings: TrainSettings, config: dict[str, Any], folder: Path) -> None:
 
     _check_resources(settings, connect())
     store = storage.join(settings.model, "_run")
-    threads = _threads(settings)
     trainer = TorchTrainer(
         fit_worker,
-        train_loop_config={**config, "threads": threads},
+        train_loop_config=config,
         scaling_config=ScalingConfig(
             num_workers=settings.workers,
             use_gpu=settings.gpus > 0,
-            resources_per_worker={"CPU": threads, "GPU": int(settings.gpus > 0)},
+            placement_strategy="PACK" if settings.gpus else "SPREAD",
         ),
         run_config=RunConfig(
             name="train",
@@ -197,30 +208,6 @@ def _fit_here(settings: TrainSettings, config: dict[str, Any], folder: Path) -> 
 
     _run_epochs(settings, learner, save)
     _save(folder, learner, corpus)
-
-
-def share_of_cpus(nodes: Sequence[int], workers: int) -> int:
-    """CPUs for each of some workers, as many as all of them find side by side on nodes with so many CPUs."""
-    shares = range(max(nodes, default=1), 1, -1)
-    return next((share for share in shares if sum(cpus // share for cpus in nodes) >= workers), 1)
-
-
-def _threads(settings: TrainSettings) -> int:
-    """Of each worker; one that has a GPU only feeds it."""
-    import ray
-
-    connect()
-    nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
-    return 1 if settings.gpus else share_of_cpus(nodes, settings.workers)
-
-
-def _where(settings: TrainSettings) -> str:
-    """Where a training runs, for the console."""
-    if not settings.workers:
-        return "in this process"
-    threads = _threads(settings)
-    workers = f"{settings.workers} worker{'s' * (settings.workers > 1)}"
-    return f"{workers} with a GPU each" if settings.gpus else f"{workers}, {threads} thread{'s' * (threads > 1)} each"
 
 
 def _check_resources(settings: TrainSettings, resources: dict[str, float]) -> None:

@@ -38,6 +38,8 @@ def test_they_are_the_librarys(norm: dict[str, Any], samples: int) -> None:
     found = as_products(own)(inputs)
     assert found.shape == expected.shape
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    turned = inputs.T.contiguous().T  # the same windows, their samples not side by side in memory
+    torch.testing.assert_close(as_products(own)(turned), found)
 
 
 @torch.no_grad()

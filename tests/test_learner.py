@@ -16,7 +16,6 @@ from mer_ray.evaluation import macro_f1
 from mer_ray.learner import Learner, LearnOptions, ValidationSet
 from mer_ray.projector import Projector, ProjectorShape, project
 from mer_ray.sampling import TrainingSet
-from mer_ray.training import share_of_cpus
 
 SHAPE = ProjectorShape(input_dim=12, output_dim=8, hidden_dim=32, layers=2, heads=4, dropout=0.0)
 OPTIONS = LearnOptions(
@@ -271,23 +270,3 @@ def test_the_regularizer_spreads_the_clusters_it_is_given() -> None:
         return float((unit @ unit.T)[clusters[:, None] != clusters[None, :]].mean())
 
     assert mean_cosine_across(2.5) < mean_cosine_across(0.0) - 0.05
-
-
-@pytest.mark.parametrize(
-    ("nodes", "workers", "share"),
-    [
-        ([8], 1, 8),
-        ([8], 2, 4),
-        ([8], 3, 2),
-        ([2], 2, 1),
-        ([16, 16], 2, 16),
-        ([16, 16], 3, 8),
-        ([2, 64], 1, 64),
-        ([2, 64], 33, 2),
-        ([], 1, 1),
-        ([2], 9, 1),
-    ],
-)
-def test_workers_share_the_cores_of_the_nodes(nodes: list[int], workers: int, share: int) -> None:
-    """The last asks for more than there is, and is refused elsewhere."""
-    assert share_of_cpus(nodes, workers) == share

@@ -128,6 +128,11 @@ def test_a_shorter_window_is_encoded_as_it_is_without_padding(tiny: MertEncoder,
     assert torch.allclose(tiny(window), pooled(plain_states(tiny.model, window)), atol=1e-5, rtol=0)
 
 
+def test_a_window_too_short_for_a_frame_is_named(tiny: MertEncoder) -> None:
+    with pytest.raises(ValueError, match="399 samples; 400 make a frame"):
+        tiny(noise(1)[:, :399])
+
+
 def test_layers_are_kept_in_the_order_asked_for() -> None:
     encoder = load_encoder("tiny", layers=(12, 1))
     expected = pooled(plain_states(encoder.model, noise(1)), (12, 1))

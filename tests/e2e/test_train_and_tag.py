@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from pathlib import Path
 
@@ -151,5 +150,5 @@ def test_two_workers_train_too(store: Path, job: Job, tmp_path: Path) -> None:
     regularized = ("--workers", 2, "--lambda", 1.0)
     assert "give --bandwidth a number, or none" in refused(job("train", *flags, *regularized))
     said = done(job("train", *flags, "--epochs", 2, *regularized, "--bandwidth", "none"))
-    assert re.search(r"2 workers, \d+ threads? each", said)
+    assert "2 workers" in said
     assert len(json.loads((tmp_path / "model" / "metrics.json").read_text())["history"]) == 2
