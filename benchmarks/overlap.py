@@ -31,8 +31,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from benchmarks.breakdown import stages
 from benchmarks.measure import Line
-from benchmarks.profile import stages
 from benchmarks.scale import EncodeNothing, decoded_row
 from mer_ray import catalog, runs
 from mer_ray.composer import write_world

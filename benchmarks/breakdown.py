@@ -1,6 +1,6 @@
 """Where an extract's time goes: the stages of a real run, and inside its decoder and its encoder.
 
-python -m benchmarks.profile [--music DIR] [--songs 40] [--encoder random] [--dtype auto]
+python -m benchmarks.breakdown [--music DIR] [--songs 40] [--encoder random] [--dtype auto]
 
 Three tables. The run: ``jobs/extract.py`` on the songs, its stages in percent of its wall time; they overlap. The
 decoder: the same songs on one core of this process, by function (cProfile's own time). The encoder: some windows of
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--encoder", default="random", help="as of extract (random: full size, untrained)")
     parser.add_argument("--dtype", default="auto", help="as of extract (auto)")
     asked = parser.parse_args()
-    with TemporaryDirectory(prefix="mer-ray-profile-") as name:
+    with TemporaryDirectory(prefix="mer-ray-breakdown-") as name:
         folder = Path(name)
         paths = songs_of(asked.music, asked.songs, folder)
         print(_run(paths, folder, asked.encoder, asked.dtype), flush=True)
