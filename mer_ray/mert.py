@@ -83,6 +83,7 @@ class MertEncoder:
         self._dtype = getattr(torch, identity.dtype)
         torch.nn.Module.to(model, device=device, dtype=self._dtype)
         model.eval()
+        # [b, samples] to [b, C, frames]; on a CPU another way to the same, which takes less time and memory.
         self.convolve: Callable[[Tensor], Tensor] = model.feature_extractor
         if device.type == "cpu":
             self.convolve = as_products(model.feature_extractor)
