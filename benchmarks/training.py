@@ -41,7 +41,6 @@ COMMAND = "python -m benchmarks.training"
 DIM, EMBEDDING, LR = 3072, 384, 2e-4
 BATCH, LARGE_BATCH = 256, 2048
 CURVE_EPOCHS, CURVE_WINDOWS, CURVE_DIM = 8, 2048, 128
-ALONE = "alone"
 NOTHING_MORE = ["--train=x", "--features=x", "--model=x", "--lambda=0"]
 
 
@@ -236,10 +235,10 @@ def _step_seconds(size: int, threads: int, batch: int, steps: int, meeting: Path
         batch //= size
     command = [sys.executable, "-m", "benchmarks.training", "--steps", str(steps), "--batch", str(batch)]
     command += ["--threads", str(threads), "--worker"]
-    together = str(meeting or ALONE)
+    places = [(0, 1) if meeting is None else (rank, size) for rank in range(size)]
     workers = [
-        subprocess.Popen([*command, str(rank), str(size), together], stdout=subprocess.PIPE, text=True, env=_alone())
-        for rank in range(size)
+        subprocess.Popen([*command, *map(str, (*place, meeting))], stdout=subprocess.PIPE, text=True, env=_alone())
+        for place in places
     ]
     outputs = [worker.communicate()[0] for worker in workers]
     return float(outputs[0])
@@ -251,8 +250,7 @@ def _alone() -> dict[str, str]:
 
 def _worker(rank: int, size: int, meeting: str, batch: int, steps: int) -> None:
     """A worker of `_pair`: prints the median seconds of a step."""
-    together = size > 1 and meeting != ALONE
-    if together:
+    if size > 1:
         dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=size)
     one = simulated_set(batch * steps, DIM)
     learner = _learner(one, DIM)
@@ -263,7 +261,7 @@ def _worker(rank: int, size: int, meeting: str, batch: int, steps: int) -> None:
         seconds.append(time.perf_counter() - started)
     if rank == 0:
         print(median(seconds[2:]))
-    if together:
+    if size > 1:
         dist.destroy_process_group()
 
 

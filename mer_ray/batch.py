@@ -58,6 +58,7 @@ def extract(settings: ExtractSettings | TagSettings, manifest: pa.Table) -> Summ
         pending = output.pending(manifest.select(["track_id", "uri"]), retry_failed=settings.retry_failed)
         made_by = f"{identity['name']} (D = {identity['dim']})"
         print(f"extract: {len(pending):,} of {len(manifest):,} songs to do with {made_by}")
+        # Cut for what is left. Which songs these are hung on the encoder's dtype, hence on a plan for the whole.
         plan = resolve_plan(settings, resources, len(pending))
         if len(pending):
             print(f"extract: {plan.describe()}", flush=True)

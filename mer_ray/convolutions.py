@@ -2,9 +2,9 @@
 
 With a frame in each row, a convolution is a few products of views of its input, as many as the stride goes into the
 kernel: the first ``stride`` taps of every frame stand side by side in memory, the next ones a row of that view
-further on. Nothing is copied, while torch rearranges each layer's input and output. The group norm after the first
-layer is folded into its weights, window by window: one channel goes in, so what the norm measures follows from the
-mean and covariance of the window's patches.
+further on. Only the one channel of the first layer's input is copied, while torch rearranges each layer's input and
+output. The group norm after the first layer is folded into its weights, window by window: one channel goes in, so
+what the norm measures follows from the mean and covariance of the window's patches.
 """
 
 from __future__ import annotations

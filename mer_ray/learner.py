@@ -222,8 +222,9 @@ class Learner:
         clusters = []
         for one, picked, projected_BE in zip(self._sets, indices, gathered, strict=True):
             songs_B = one.songs_N[one.windows_of(picked)]
-            align = align + self._alignment(one, songs_B, projected_BE, generator)
-            clusters.append(losses.draw_clusters(one.truth_SL[songs_B], one.clusters_L, generator))
+            truth_BL = one.truth_SL[songs_B]
+            align = align + self._alignment(one, songs_B, truth_BL, projected_BE, generator)
+            clusters.append(losses.draw_clusters(truth_BL, one.clusters_L, generator))
         joint_BE, clusters_B = torch.cat(gathered), torch.cat(clusters).to(self.device)
         return align, losses.alignment_regularization(joint_BE, clusters_B, self._options.regularizer)
 
@@ -275,14 +276,18 @@ class Learner:
         projected: Tensor = self.projector(one.features_of(rows).to(self.device), counts)
         return projected if len(share) else projected[:0]
 
-    def _alignment(self, one: TrainingSet, songs_B: Tensor, projected_BE: Tensor, generator: torch.Generator) -> Tensor:
+    def _alignment(
+        self, one: TrainingSet, songs_B: Tensor, truth_BL: Tensor, projected_BE: Tensor, generator: torch.Generator
+    ) -> Tensor:
         if self._options.loss == "triplet":
-            return self._triplet(one, songs_B, projected_BE, generator)
-        truth_BL, targets_LE = one.truth_SL[songs_B].to(self.device), one.targets_LE.to(self.device)
+            return self._triplet(one, songs_B, truth_BL, projected_BE, generator)
+        truth_BL, targets_LE = truth_BL.to(self.device), one.targets_LE.to(self.device)
         return losses.contrastive_loss(projected_BE, truth_BL, targets_LE, self._options.temperature)
 
-    def _triplet(self, one: TrainingSet, songs_B: Tensor, projected_BE: Tensor, generator: torch.Generator) -> Tensor:
-        options, truth_BL = self._options, one.truth_SL[songs_B]
+    def _triplet(
+        self, one: TrainingSet, songs_B: Tensor, truth_BL: Tensor, projected_BE: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        options = self._options
         if options.positive == "sample":
             positive_BE = losses.positive_targets(truth_BL, one.targets_LE, sample=True, generator=generator)
         else:
