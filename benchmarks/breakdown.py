@@ -31,9 +31,9 @@ from torch.profiler import profile as torch_profile
 
 from benchmarks.encode import music
 from benchmarks.songs import songs_of
-from mer_ray.audio import decode_windows
-from mer_ray.mert import MertEncoder, load_encoder
-from mer_ray.report import table
+from mer_ray.audio.decoding import decode_windows
+from mer_ray.encoders.mert import MertEncoder, load_encoder
+from mer_ray.evaluation.report import table
 
 BATCH = 4
 FUNCTIONS = 5

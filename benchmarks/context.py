@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mer_ray.assessment import assess
-from mer_ray.report import table
+from mer_ray.cluster.train import train
+from mer_ray.evaluation.assessment import assess
+from mer_ray.evaluation.report import table
 from mer_ray.settings import EvaluateSettings, TrainSettings, parse
-from mer_ray.training import train
 
 FORMS = {
     "segment (the paper)": ["--context", "segment"],

@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 
 from benchmarks.measure import Line, as_table, take_turns
 from benchmarks.songs import songs_of
-from mer_ray.audio import SAMPLE_RATE, WINDOW_SECONDS, decode_windows
-from mer_ray.isolation import Limits, SongDecoder
+from mer_ray.audio.decoding import SAMPLE_RATE, WINDOW_SECONDS, decode_windows
+from mer_ray.audio.process import Limits, SongDecoder
 
 COMMAND = "python -m benchmarks.decode"
 RATE = 44_100
@@ -188,7 +188,7 @@ def _two_cores(song: bytes) -> Line:
 _PEAK = """
 import sys
 from benchmarks.memory import high_water_mib
-from mer_ray.audio import decode_windows
+from mer_ray.audio.decoding import decode_windows
 before = high_water_mib()
 track = decode_windows(sys.argv[1])
 print(high_water_mib() - before - track.windows.nbytes / 2**20)

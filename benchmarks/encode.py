@@ -31,10 +31,10 @@ from benchmarks.cost import GFLOP_A_WINDOW
 from benchmarks.measure import Line, Pair, as_table, take_turns
 from benchmarks.memory import high_water_mib
 from benchmarks.songs import songs_of
-from mer_ray.audio import decode_windows
-from mer_ray.convolutions import as_products
-from mer_ray.mert import LAYERS, MertEncoder, Window, encode_tracks, load_encoder, normalize
-from mer_ray.report import table
+from mer_ray.audio.decoding import decode_windows
+from mer_ray.encoders._convolutions import as_products
+from mer_ray.encoders.mert import LAYERS, MertEncoder, Window, encode_tracks, load_encoder, normalize
+from mer_ray.evaluation.report import table
 
 COMMAND = "python -m benchmarks.encode"
 Encode = Callable[[NDArray[np.float32]], Tensor]

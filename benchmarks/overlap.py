@@ -34,9 +34,10 @@ import pyarrow.parquet as pq
 from benchmarks.breakdown import stages
 from benchmarks.measure import Line
 from benchmarks.scale import EncodeNothing, decoded_row
-from mer_ray import catalog, runs
-from mer_ray.composer import write_world
-from mer_ray.report import table
+from mer_ray.catalog import sources as catalog
+from mer_ray.demo.composer import write_world
+from mer_ray.evaluation.report import table
+from mer_ray.runs import directory as runs
 
 KINDS = ("extract", "decode", "encode")
 ASLEEP = "asleep"
@@ -115,7 +116,7 @@ def _extract(kind: str, output: Path, encoder: str) -> None:
     runs.prepare_environment()
     import ray
 
-    from mer_ray import batch, pipelines
+    from mer_ray.cluster import batch, pipelines
     from mer_ray.settings import ExtractSettings, parse
 
     ray.init("local", include_dashboard=False, log_to_driver=False, logging_level="error")

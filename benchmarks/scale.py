@@ -34,9 +34,9 @@ import torch
 
 from benchmarks.measure import Line
 from benchmarks.memory import Peaks, watched
-from mer_ray import runs
-from mer_ray.pipelines import DECODE_COSTS, EncodeSongs, decoded_table
-from mer_ray.report import table
+from mer_ray.cluster.pipelines import DECODE_COSTS, EncodeSongs, decoded_table
+from mer_ray.evaluation.report import table
+from mer_ray.runs import directory as runs
 
 DIM = 48
 STORE = 1_500_000_000
@@ -125,7 +125,7 @@ def _extract(songs: int, folder: Path, stages: str) -> None:
     runs.prepare_environment()
     import ray
 
-    from mer_ray import batch, pipelines
+    from mer_ray.cluster import batch, pipelines
     from mer_ray.settings import ExtractSettings, parse
 
     ray.init("local", num_cpus=2, object_store_memory=STORE, include_dashboard=False, log_to_driver=False)
@@ -149,7 +149,7 @@ def _write_song(path: Path, minutes: float) -> None:
 
 
 def decode_nothing(songs: pa.Table, **_: Any) -> Iterator[pa.Table]:
-    """Stand in for :func:`mer_ray.pipelines.decode_songs`: one short window a song, every thousandth fails."""
+    """Stand in for :func:`mer_ray.cluster.pipelines.decode_songs`: one short window a song, every thousandth fails."""
     for song in songs.to_pylist():
         failed = {"status": "failed", "error_class": "not_found", "error": f"{song['uri']}: not found (404)."}
         read = {"status": "ok", "duration_s": 200.0, "windows": [bytearray(800)], "scales": [1.0]}
@@ -171,7 +171,7 @@ def decoded_row(song: dict[str, Any], row: dict[str, Any]) -> pa.Table:
 
 
 class EncodeNothing:
-    """Stand in for :class:`mer_ray.pipelines.EncodeSongs`, which waits as if for a GPU."""
+    """Stand in for :class:`mer_ray.cluster.pipelines.EncodeSongs`, which waits as if for a GPU."""
 
     seconds_a_window = 0.0
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mer_ray.catalog import load_catalog
-from mer_ray.composer import write_world
+from mer_ray.catalog.sources import load_catalog
+from mer_ray.demo.composer import write_world
 
 
 def songs_of(music: Path | None, count: int, scratch: Path) -> list[str]:

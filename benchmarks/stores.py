@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.simulated_world import simulated_identity
+from mer_ray.demo.simulated import simulated_identity
 from mer_ray.features import STATUS_FIELDS, features_column, store_schema
-from mer_ray.runs import commit
+from mer_ray.runs.directory import commit
 
 SONGS_PER_PART = 256
 

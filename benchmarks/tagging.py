@@ -27,17 +27,17 @@ import numpy as np
 import torch
 
 from benchmarks.measure import Line, as_table
-from benchmarks.simulated_world import simulated_identity
 from benchmarks.stores import write_store
 from mer_ray import storage
-from mer_ray.datasets import VOCABULARIES
+from mer_ray.catalog.datasets import VOCABULARIES
+from mer_ray.demo.simulated import simulated_identity
 from mer_ray.features import window_arrays
 from mer_ray.fingerprints import weights_sha256
-from mer_ray.labels import label_model, unit
-from mer_ray.model import Model
-from mer_ray.projections import FOLDER
-from mer_ray.projector import Projector, ProjectorShape
-from mer_ray.thesaurus import load_thesaurus
+from mer_ray.learning.model import Model
+from mer_ray.learning.projector import Projector, ProjectorShape
+from mer_ray.tagging.projections import FOLDER
+from mer_ray.words.labels import label_model, unit
+from mer_ray.words.thesaurus import load_thesaurus
 
 COMMAND = "python -m benchmarks.tagging"
 WINDOWS, WORDS, EMBEDDING = 22, 56, 384

@@ -30,11 +30,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.measure import Line, as_table, take_turns
 from benchmarks.stores import write_store
-from mer_ray import losses
-from mer_ray.datasets import VOCABULARIES
-from mer_ray.learner import Learner, LearnOptions, ValidationSet
-from mer_ray.projector import Projector, ProjectorShape
-from mer_ray.sampling import TrainingSet, epoch_batches
+from mer_ray.catalog.datasets import VOCABULARIES
+from mer_ray.learning import losses
+from mer_ray.learning.learner import Learner, LearnOptions, ValidationSet
+from mer_ray.learning.projector import Projector, ProjectorShape
+from mer_ray.learning.sampling import TrainingSet, epoch_batches
 from mer_ray.settings import TrainSettings, parse
 
 COMMAND = "python -m benchmarks.training"
@@ -275,9 +275,9 @@ import pyarrow.parquet as pq
 ids = [i for part in store.parts for i in pq.read_table(part, columns=["track_id"])["track_id"].to_pylist()]
 windows = read_windows([store], ids)
 import torch
-from mer_ray.sampling import TrainingSet
+from mer_ray.learning.sampling import TrainingSet
 one = TrainingSet("x", torch.from_numpy(windows.features), torch.from_numpy(windows.songs), None, None, None)
-from mer_ray.corpus import Corpus
+from mer_ray.learning.corpus import Corpus
 Corpus(sets=[one]).feature_scale()
 seconds = time.perf_counter() - started
 from benchmarks.memory import high_water_mib

@@ -20,19 +20,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mer_ray.annotations import Annotations
-from mer_ray.catalog import read_manifest
-from mer_ray.corpus import Corpus, labelled_windows
-from mer_ray.evaluation import evaluate_scores
+from mer_ray.catalog.annotations import Annotations
+from mer_ray.catalog.sources import read_manifest
+from mer_ray.cluster.train import build_learner
+from mer_ray.evaluation.metrics import evaluate_scores
+from mer_ray.evaluation.report import table
 from mer_ray.features import Store, open_stores
-from mer_ray.labelspace import LabelSpace
-from mer_ray.projector import ProjectorShape, project
-from mer_ray.recipe import read_words
-from mer_ray.report import table
+from mer_ray.learning.corpus import Corpus, labelled_windows
+from mer_ray.learning.projector import ProjectorShape, project
+from mer_ray.learning.recipe import read_words
 from mer_ray.settings import TrainSettings, parse
-from mer_ray.tagging import LabelScale
-from mer_ray.thesaurus import load_thesaurus
-from mer_ray.training import build_learner
+from mer_ray.tagging.ranking import LabelScale
+from mer_ray.words.labelspace import LabelSpace
+from mer_ray.words.thesaurus import load_thesaurus
 
 # Eight words cannot be clustered sensibly: the paper's baseline 1, each word its own target and cluster.
 PAPER, BEST = ["--preset", "paper", "--targets", "labels"], ["--preset", "best"]

@@ -13,7 +13,7 @@ def main(settings: CatalogSettings) -> int:
     """Write the manifest and say what is in it."""
     from collections import Counter
 
-    from mer_ray.catalog import build_manifest, write_manifest
+    from mer_ray.catalog.sources import build_manifest, write_manifest
 
     result = build_manifest(
         settings.source,

@@ -43,7 +43,7 @@ def main(settings: DemoSettings) -> int:
 
 def compose(settings: DemoSettings, folder: Path) -> None:
     """Write the two small datasets, unless an earlier demo of the same seed and size has."""
-    from mer_ray.composer import write_world
+    from mer_ray.demo.composer import write_world
 
     recipe = json.dumps({"songs": settings.songs, "seed": settings.seed})
     stamp = folder / ".recipe.json"

@@ -11,8 +11,8 @@ from mer_ray.settings import ExtractSettings, run
 
 def main(settings: ExtractSettings) -> int:
     """Extract, print what came of it, and judge the share of failures."""
-    from mer_ray import batch
-    from mer_ray.catalog import load_catalog
+    from mer_ray.catalog.sources import load_catalog
+    from mer_ray.cluster import batch
 
     summary = batch.extract(settings, load_catalog(settings.catalog))
     batch.report(summary, settings.features)

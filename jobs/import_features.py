@@ -20,9 +20,9 @@ def main(settings: ImportSettings) -> int:
     """Import, write the manifest and say what came of it."""
     from collections import Counter
 
-    from mer_ray.catalog import write_manifest
+    from mer_ray.catalog.sources import write_manifest
     from mer_ray.errors import InputError
-    from mer_ray.published import PublishedFiles, import_published
+    from mer_ray.paper.published import PublishedFiles, import_published
 
     counts = {len(settings.source), len(settings.index), len(settings.labels) or len(settings.source)}
     if len(counts) > 1:

@@ -10,9 +10,9 @@ from mer_ray.settings import ALL_DONE, LabelsSettings, run
 
 def main(settings: LabelsSettings) -> int:
     """Read the list as the model will and print what a person should know before a run."""
-    from mer_ray.labels import read_labels
-    from mer_ray.model import Model
-    from mer_ray.wordcheck import as_text, check_words
+    from mer_ray.learning.model import Model
+    from mer_ray.tagging.wordcheck import as_text, check_words
+    from mer_ray.words.labels import read_labels
 
     labels = read_labels(settings.labels)
     print(as_text(check_words(Model.load(settings.model), labels)), end="")

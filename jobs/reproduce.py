@@ -12,8 +12,8 @@ from mer_ray.settings import ALL_DONE, ReproduceSettings, run
 
 def main(settings: ReproduceSettings) -> int:
     """Train and test what the tables need, write the page and print the tables."""
-    from mer_ray.reproduction import reproduce
-    from mer_ray.reproduction_report import markdown_tables, write_report
+    from mer_ray.paper.report import markdown_tables, write_report
+    from mer_ray.paper.reproduction import reproduce
 
     tables, results = reproduce(settings)
     write_report(settings, tables, results)

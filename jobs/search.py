@@ -11,8 +11,8 @@ from mer_ray.settings import ALL_DONE, SearchSettings, run
 
 def main(settings: SearchSettings) -> int:
     """Search, print the table, and write it if asked to."""
-    from mer_ray.report import text_table
-    from mer_ray.search import check_output, search, write_found
+    from mer_ray.evaluation.report import text_table
+    from mer_ray.tagging.search import check_output, search, write_found
 
     check_output(settings.output)
     table, against = search(settings)

@@ -13,9 +13,9 @@ def main(settings: StatusSettings) -> int:
     """Look, and print what was seen."""
     from dataclasses import asdict
 
-    from mer_ray.inspection import inspect
-    from mer_ray.inspection_report import as_text
-    from mer_ray.runs import as_json
+    from mer_ray.runs.directory import as_json
+    from mer_ray.runs.status import inspect
+    from mer_ray.runs.status_text import as_text
 
     status = inspect(settings.run)
     print(as_json(asdict(status)).decode() if settings.json_ else as_text(status), end="")

@@ -12,7 +12,7 @@ from mer_ray.settings import TagSettings, run
 
 def main(settings: TagSettings) -> int:
     """Tag, print what came of it, and judge the share of failures."""
-    from mer_ray import batch
+    from mer_ray.cluster import batch
 
     summary = batch.tag(settings)
     batch.report(summary, settings.output)

@@ -12,7 +12,7 @@ from mer_ray.settings import ALL_DONE, TrainSettings, run
 
 def main(settings: TrainSettings) -> int:
     """Train and say how well and where."""
-    from mer_ray.training import train
+    from mer_ray.cluster.train import train
 
     metrics = train(settings)
     for split, reasons in metrics["absent"].items():

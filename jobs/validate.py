@@ -11,7 +11,7 @@ from mer_ray.settings import ALL_DONE, NOT_VALID, ValidateSettings, run
 
 def main(settings: ValidateSettings) -> int:
     """Check, print a line a check, and say whether all hold."""
-    from mer_ray.validation import as_text, validate
+    from mer_ray.runs.validation import as_text, validate
 
     report = validate(settings.run)
     print(as_text(report), end="")

@@ -13,10 +13,9 @@ from typing import Protocol
 import pytest
 import torch
 
-from tests.faults import FaultyProxy
-from tests.s3 import S3Server, seaweed_server
-
-ROOT = Path(__file__).parents[1]
+from tests.support import ROOT
+from tests.support.faults import FaultyProxy
+from tests.support.s3 import S3Server, seaweed_server
 
 
 class Job(Protocol):
@@ -73,7 +72,7 @@ def ray_address(s3: S3Server) -> Iterator[str]:
     """One local Ray for the whole session, two CPUs whatever the machine has; its workers know the S3 server."""
     import ray
 
-    from mer_ray.runs import keep_to_loopback
+    from mer_ray.runs.directory import keep_to_loopback
 
     keep_to_loopback()
     quickly = {"metrics_report_interval_ms": 1000}
@@ -103,7 +102,7 @@ def job(job_environment: dict[str, str]) -> Job:
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two small composed datasets, ``demo-gems.tsv`` and ``demo-jamendo.tsv``."""
-    from mer_ray.composer import write_world
+    from mer_ray.demo.composer import write_world
 
     folder = tmp_path_factory.mktemp("world")
     write_world(folder, songs_per_dataset=30, seed=3)

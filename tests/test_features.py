@@ -25,7 +25,7 @@ from mer_ray.features import (
     store_schema,
     window_arrays,
 )
-from tests.test_model import ENCODER as OTHER_ENCODER
+from tests.learning.test_model import ENCODER as OTHER_ENCODER
 
 DIM = 6
 ENCODER: dict[str, Any] = {**OTHER_ENCODER, "dim": DIM}

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from mer_ray import settings
-from mer_ray.recipe import READINGS
+from mer_ray.learning.recipe import READINGS
+from tests.support import ROOT
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 FIDELITY = README.split("<!-- fidelity -->")[1].split("<!-- /fidelity -->")[0]
 

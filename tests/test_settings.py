@@ -27,8 +27,8 @@ from mer_ray.settings import (
     parse,
     run,
 )
+from tests.support import ROOT
 
-ROOT = Path(__file__).parents[1]
 CLASSES = [CatalogSettings, ExtractSettings, TrainSettings, EvaluateSettings, TagSettings, DemoSettings]
 CLASSES += [ImportSettings, ReproduceSettings, StatusSettings, ValidateSettings, LabelsSettings, SearchSettings]
 JOBS = sorted(path.name for path in (ROOT / "jobs").glob("*.py"))

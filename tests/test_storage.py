@@ -14,10 +14,10 @@ import pytest
 from mer_ray import storage
 from mer_ray.errors import InputError, StorageError
 from mer_ray.features import Store
-from mer_ray.labels import read_labels
-from mer_ray.lock import RunLock
-from mer_ray.runs import OutputDirectory
-from tests.s3 import S3Server, seaweed_server
+from mer_ray.runs.directory import OutputDirectory
+from mer_ray.runs.lock import RunLock
+from mer_ray.words.labels import read_labels
+from tests.support.s3 import S3Server, seaweed_server
 
 
 @pytest.fixture(scope="module")

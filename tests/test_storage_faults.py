@@ -10,13 +10,14 @@ import fsspec
 import pyarrow as pa
 import pytest
 
-from mer_ray import audio, storage
-from mer_ray.audio import AudioError, Repeats, fetch
+from mer_ray import storage
+from mer_ray.audio import decoding as audio
+from mer_ray.audio.decoding import AudioError, Repeats, fetch
+from mer_ray.audio.process import Limits, SongDecoder
 from mer_ray.errors import InputError, StorageError
-from mer_ray.isolation import Limits, SongDecoder
-from mer_ray.lock import RunLock
-from tests.faults import Fault, FaultyProxy
-from tests.s3 import S3Server
+from mer_ray.runs.lock import RunLock
+from tests.support.faults import Fault, FaultyProxy
+from tests.support.s3 import S3Server
 
 SONG = b"a song of sorts" * 20_000
 PASSING = ["500", "503", "503 page", "hang up", "reset", "truncated", "stalled"]

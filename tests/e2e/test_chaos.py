@@ -10,8 +10,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from tests.chaos import Night, assert_same, rows_of
-from tests.conftest import ROOT, Job, done, refused
+from tests.conftest import Job, done, refused
+from tests.support import ROOT
+from tests.support.chaos import Night, assert_same, rows_of
 
 pytestmark = pytest.mark.slow
 

@@ -12,9 +12,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from mer_ray.catalog import load_catalog, write_manifest
-from tests.chaos import assert_same, rows_of
-from tests.conftest import ROOT
+from mer_ray.catalog.sources import load_catalog, write_manifest
+from tests.support import ROOT
+from tests.support.chaos import assert_same, rows_of
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.conftest import ROOT, Job, done, refused
+from tests.conftest import Job, done, refused
+from tests.support import ROOT
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,11 @@ import pytest
 import s3fs
 
 from mer_ray import storage
-from mer_ray.catalog import scan_folder
+from mer_ray.catalog.sources import scan_folder
 from mer_ray.features import part_uris
 from tests.conftest import Job, done, refused
-from tests.faults import Fault, FaultyProxy
-from tests.s3 import S3Server
+from tests.support.faults import Fault, FaultyProxy
+from tests.support.s3 import S3Server
 
 
 def rows(uri: str) -> pa.Table:

@@ -14,8 +14,8 @@ import pytest
 from mer_ray import storage
 from tests.conftest import Job, done, refused
 from tests.e2e.test_s3 import rows
-from tests.faults import Fault, FaultyProxy
-from tests.s3 import S3Server
+from tests.support.faults import Fault, FaultyProxy
+from tests.support.s3 import S3Server
 
 pytestmark = pytest.mark.slow
 

@@ -18,11 +18,12 @@ import pytest
 from safetensors.torch import save_file
 
 from mer_ray import storage
+from mer_ray.encoders.mert import load_encoder
 from mer_ray.errors import InputError
-from mer_ray.labels import label_model
-from mer_ray.mert import load_encoder
-from tests.chaos import family
-from tests.conftest import ROOT, Job, done, refused
+from mer_ray.words.labels import label_model
+from tests.conftest import Job, done, refused
+from tests.support import ROOT
+from tests.support.chaos import family
 
 SECRET = "wJalr/NotARealSecret+K7MDENGbPxRfiCYEXAMPLE"
 NAMES = [
@@ -176,8 +177,8 @@ def test_a_ray_of_our_own_listens_on_the_loopback_alone_and_has_no_dashboard(ray
     assert addresses
     assert addresses <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
     code = (
-        "import os; from mer_ray.runs import connect; connect(); import ray;"
-        "from tests.chaos import family; from tests.e2e.test_security import listening;"
+        "import os; from mer_ray.runs.directory import connect; connect(); import ray;"
+        "from tests.support.chaos import family; from tests.e2e.test_security import listening;"
         "print(sorted(listening({os.getpid(), *family(os.getpid())})));"
         "print(ray._private.worker._global_node.webui_url)"
     )

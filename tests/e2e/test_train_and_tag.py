@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from mer_ray.projections import FOLDER
+from mer_ray.tagging.projections import FOLDER
 from tests.conftest import Job, done, refused
 
 WORDS = "calm\nhappy\nsad\nangry\ndreamy\nepic\nlate night drive\n"

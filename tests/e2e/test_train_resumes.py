@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from mer_ray.runs import read_json
-from tests.chaos import family
-from tests.conftest import ROOT
+from mer_ray.runs.directory import read_json
+from tests.support import ROOT
+from tests.support.chaos import family
 
 pytestmark = pytest.mark.slow
 

@@ -1,0 +1,1 @@
+"""Bytes of a song to windows, or a named reason why not."""

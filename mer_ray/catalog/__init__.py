@@ -1,0 +1,1 @@
+"""Where songs come from: manifests, and what is known of their truth."""

@@ -1,0 +1,93 @@
+"""Songs whose labels are known: a manifest's truth as arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mer_ray.catalog.datasets import split_songs, top_k
+from mer_ray.catalog.sources import catalog_readings
+from mer_ray.errors import InputError
+
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """The labelled songs of one dataset.
+
+    Attributes:
+        dataset: its name.
+        vocabulary: the L labels that occur in it, sorted.
+        track_ids: the S songs that have labels.
+        truth: [S, L] bool.
+        splits: [S] train, validation or test.
+        splits_stated: whether the manifest states them; if not, they were drawn by the seed.
+        k: labels a song is given in evaluation (paper §4.3).
+        readings: how splits and truth were read, as the manifest states it.
+    """
+
+    dataset: str
+    vocabulary: tuple[str, ...]
+    track_ids: list[str]
+    truth: NDArray[np.bool_]
+    splits: NDArray[np.str_]
+    splits_stated: bool
+    k: int
+    readings: dict[str, str]
+
+    @classmethod
+    def from_manifest(cls, manifest: pa.Table, name: str, seed: int) -> Annotations:
+        """Read the truth of a manifest.
+
+        Args:
+            manifest: as :mod:`mer_ray.catalog.sources` reads it.
+            name: the manifest's URI, for messages and as the dataset's name if it states none.
+            seed: of the split by song, used for a manifest without one.
+
+        Raises:
+            InputError: no song in it has a label, or it mixes datasets.
+        """
+        rows = [row for row in manifest.select(["track_id", "dataset", "split", "labels"]).to_pylist() if row["labels"]]
+        if not rows:
+            raise InputError(f"manifest {name}: no song in it has labels; make it with jobs/catalog.py --dataset.")
+        datasets = sorted({row["dataset"] or "" for row in rows})
+        if len(datasets) > 1:
+            raise InputError(f"manifest {name}: mixes the datasets {', '.join(datasets)}; give one manifest each.")
+        dataset = datasets[0] or name.rsplit("/", 1)[-1].removesuffix(".parquet")
+        vocabulary = tuple(sorted({label for row in rows for label in row["labels"]}))
+        column = {label: at for at, label in enumerate(vocabulary)}
+        truth = np.zeros((len(rows), len(vocabulary)), bool)
+        for at, row in enumerate(rows):
+            truth[at, [column[label] for label in row["labels"]]] = True
+        return cls(
+            dataset=dataset,
+            vocabulary=vocabulary,
+            track_ids=[row["track_id"] for row in rows],
+            truth=truth,
+            splits=_splits([row["split"] for row in rows], seed),
+            splits_stated=any(row["split"] for row in rows),
+            k=min(top_k(dataset, [len(row["labels"]) for row in rows]), len(vocabulary)),
+            readings=catalog_readings(manifest),
+        )
+
+    def where(self, split: str) -> NDArray[np.int64]:
+        """Indices of the songs of one split, or of every song for ``all``."""
+        chosen = np.ones(len(self.splits), bool) if split == "all" else self.splits == split
+        return np.flatnonzero(chosen)
+
+
+def _splits(stated: list[str | None], seed: int) -> NDArray[np.str_]:
+    """The manifest's splits; where it has no validation songs, some are drawn from its training songs."""
+    splits = np.array([split or TRAIN for split in stated])
+    if not any(stated):
+        return np.array(split_songs(len(splits), seed))
+    train = np.flatnonzero(splits == TRAIN)
+    if len(train) and VALIDATION not in splits:
+        drawn = np.array(split_songs(len(train), seed, (0.9, 0.1, 0.0)))
+        splits = splits.astype("<U10")
+        splits[train[drawn == VALIDATION]] = VALIDATION
+    return splits

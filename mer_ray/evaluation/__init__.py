@@ -1,0 +1,1 @@
+"""How well ranked labels match the truth."""

@@ -1,0 +1,1 @@
+"""Features and words to a model."""

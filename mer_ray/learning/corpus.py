@@ -1,0 +1,117 @@
+"""What a training reads: the windows of labelled songs, by split, and who was missing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mer_ray.catalog.annotations import TRAIN, VALIDATION, Annotations
+from mer_ray.errors import InputError
+from mer_ray.features import Store, Windows, read_windows
+from mer_ray.learning.learner import ValidationSet
+from mer_ray.learning.projector import Context
+from mer_ray.learning.sampling import TrainingSet
+from mer_ray.words.labelspace import LabelSpace, Targets
+
+_CHUNK = 1024  # windows, 25 MB in double precision
+
+
+@dataclass
+class Corpus:
+    """Training and validation windows of one or several datasets.
+
+    Attributes:
+        windows: per dataset its training windows.
+        sets: the same, ready for the learner.
+        validation: per dataset its validation windows.
+        songs: songs with features, by dataset and split.
+        absent: songs without, by dataset and split and reason.
+    """
+
+    windows: list[Windows] = field(default_factory=list)
+    sets: list[TrainingSet] = field(default_factory=list)
+    validation: list[ValidationSet] = field(default_factory=list)
+    songs: dict[str, int] = field(default_factory=dict)
+    absent: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    @classmethod
+    def load(
+        cls,
+        stores: Sequence[Store],
+        datasets: Sequence[Annotations],
+        space: LabelSpace,
+        *,
+        targets: Targets,
+        context: Context,
+    ) -> Corpus:
+        """Read the features of all training and validation songs.
+
+        ``targets`` are what songs are drawn to, ``context`` whether whole songs are.
+
+        Raises:
+            InputError: a dataset has no training or no validation song with features.
+        """
+        corpus = cls()
+        for dataset in datasets:
+            windows, truth = corpus._split(stores, dataset, TRAIN)
+            corpus.windows.append(windows)
+            corpus.sets.append(
+                TrainingSet(
+                    name=dataset.dataset,
+                    features_ND=torch.from_numpy(windows.features),
+                    songs_N=torch.from_numpy(windows.songs),
+                    truth_SL=torch.from_numpy(truth),
+                    targets_LE=torch.from_numpy(space.targets(targets, dataset.vocabulary)),
+                    clusters_L=torch.from_numpy(space.cluster_of(dataset.vocabulary)),
+                    counts_S=torch.from_numpy(windows.counts) if context == "track" else None,
+                )
+            )
+            windows, truth = corpus._split(stores, dataset, VALIDATION)
+            embeddings = space.targets("labels", dataset.vocabulary)
+            corpus.validation.append(
+                ValidationSet(windows.features, truth[windows.songs], embeddings, dataset.k, windows.counts)
+            )
+        return corpus
+
+    def feature_scale(self) -> tuple[Tensor, Tensor]:
+        """Mean and deviation of each dimension over all training windows: [D] and [D], in bounded memory."""
+        count = sum(len(one.features_ND) for one in self.sets)
+        mean = sum(chunk.double().sum(0) for one in self.sets for chunk in one.features_ND.split(_CHUNK)) / count
+        squares = (
+            ((chunk.double() - mean) ** 2).sum(0) for one in self.sets for chunk in one.features_ND.split(_CHUNK)
+        )
+        variance = torch.as_tensor(sum(squares)) / count
+        return torch.as_tensor(mean).float(), variance.sqrt().float()
+
+    def _split(self, stores: Sequence[Store], dataset: Annotations, split: str) -> tuple[Windows, NDArray[np.bool_]]:
+        """A split's windows, and the truth of the songs that have any."""
+        windows, rows = labelled_windows(stores, dataset, dataset.where(split), split)
+        name = f"{dataset.dataset} {split}"
+        self.songs[name] = len(windows.track_ids)
+        if windows.absent:
+            self.absent[name] = dict(Counter(windows.absent.values()))
+        return windows, dataset.truth[rows]
+
+
+def labelled_windows(
+    stores: Sequence[Store], dataset: Annotations, rows: NDArray[np.int64], what: str
+) -> tuple[Windows, list[int]]:
+    """Windows of some labelled songs, and the row in ``dataset`` of each song that has any.
+
+    Raises:
+        InputError: none has; ``what`` names the songs in the message.
+    """
+    at = {dataset.track_ids[row]: int(row) for row in rows}
+    windows = read_windows(stores, list(at))
+    if not windows.track_ids:
+        raise InputError(
+            f"manifest of {dataset.dataset}: none of its {len(rows)} {what} songs has features in "
+            f"{', '.join(store.uri for store in stores)}; extract them first."
+        )
+    return windows, [at[track_id] for track_id in windows.track_ids]

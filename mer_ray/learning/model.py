@@ -1,0 +1,155 @@
+"""The model directory: a trained projector with all it takes to read words its way."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from mer_ray import storage
+from mer_ray.errors import InputError
+from mer_ray.features import Store
+from mer_ray.fingerprints import encoder_differences, text_sha256, weights_sha256
+from mer_ray.learning.projector import Projector, ProjectorShape, project
+from mer_ray.words.labels import Phrases, label_model
+from mer_ray.words.wordspace import Source, WordSpace
+
+WORDS = "words.safetensors"
+"""Centre and correction of the word space, where a model has them."""
+
+
+@dataclass
+class Model:
+    """A projector, the label space it was trained in, and the songs it was trained on as a yardstick.
+
+    Attributes:
+        projector: f_theta, in evaluation mode.
+        config: ``projector`` (shape), ``encoder``, ``label_model``, ``readings``, ``settings``.
+        labels: ``words``, ``phrases``, ``clusters``, ``bandwidth``, ``datasets``.
+        background: [songs, E] mean unit projection of each training song.
+        reading: how words become vectors; as they stand if not given.
+    """
+
+    projector: Projector
+    config: dict[str, Any]
+    labels: dict[str, Any]
+    background: NDArray[np.float32]
+    reading: WordSpace | None = None
+
+    @classmethod
+    def load(cls, uri: str | PathLike[str]) -> Model:
+        """Read a model directory.
+
+        Raises:
+            InputError: there is no finished model, or a file of it is damaged.
+        """
+        uri = str(uri)
+        try:
+            config = json.loads(storage.read_bytes(storage.join(uri, "config.json")))
+            labels = json.loads(storage.read_bytes(storage.join(uri, "labels.json")))
+            weights = load_tensors(storage.read_bytes(storage.join(uri, "projector.safetensors")))
+            background = load_tensors(storage.read_bytes(storage.join(uri, "background.safetensors")))
+            projector = Projector(ProjectorShape(**config["projector"]))
+            projector.load_state_dict(weights)
+            songs = background["songs"].float().numpy()
+            reading = _load_reading(uri, config, labels)
+        except FileNotFoundError as error:
+            raise InputError(
+                f"model {uri}: no finished model there; train one with jobs/train.py --model {uri}."
+            ) from error
+        except (ValueError, KeyError, TypeError, RuntimeError, SafetensorError, NotADirectoryError) as error:
+            raise InputError(
+                f"model {uri}: damaged or not a model ({type(error).__name__}); train it again."
+            ) from error
+        return cls(projector.eval(), config, labels, songs, reading)
+
+    def save(self, uri: str) -> None:
+        """Write the directory; ``config.json`` comes last, so a half-written model is not one."""
+        write = storage.write_bytes
+        write(storage.join(uri, "projector.safetensors"), save_tensors(self.projector.state_dict()))
+        songs = torch.from_numpy(self.background).half()
+        write(storage.join(uri, "background.safetensors"), save_tensors({"songs": songs}))
+        arrays = self.words.tensors()
+        if arrays:
+            tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+            write(storage.join(uri, WORDS), save_tensors(tensors))
+        write(storage.join(uri, "labels.json"), _json(self.labels))
+        write(storage.join(uri, "config.json"), _json(self.config))
+
+    @property
+    def words(self) -> WordSpace:
+        """How words become vectors."""
+        return self.reading or WordSpace(self.config["label_model"]["name"])
+
+    @property
+    def digest(self) -> str:
+        """Identifies the model: its weights, labels, reading of words and configuration."""
+        arrays = "".join(hashlib.sha256(array.tobytes()).hexdigest() for array in self.words.tensors().values())
+        plain = json.dumps([self.config, self.labels], sort_keys=True)
+        return text_sha256(weights_sha256(self.projector) + plain + arrays)
+
+    def check_features(self, store: Store) -> None:
+        """Raise InputError, naming what differs, unless the model was trained on this kind of features."""
+        trained = {**self.config["encoder"], "dim": self.config["projector"]["input_dim"]}
+        unlike = encoder_differences(trained, {**store.encoder, "dim": store.dim})
+        if unlike:
+            raise InputError(
+                f"features {store.uri}: not what the model was trained on: {'; '.join(unlike)}; "
+                "use the store it was trained on or train another model."
+            )
+
+    def embed(self, phrases: Phrases) -> NDArray[np.float32]:
+        """Labels to [n, E] unit vectors, read with the sentence encoder of the training.
+
+        Words trained on keep the phrases they were trained with unless others are given; the rest are read as the
+        training read words.
+
+        Raises:
+            InputError: the sentence encoder at hand is not the one of the training.
+        """
+        name = self.config["label_model"]["name"]
+        here = weights_sha256(label_model(name))
+        if here != self.config["label_model"]["weights_sha256"]:
+            raise InputError(f"label model {name}: other weights than the model was trained with; install those.")
+        return self.words.embed({label: self.phrases(label, own)[0] for label, own in phrases.items()})
+
+    def phrases(self, label: str, own: tuple[str, ...] | None = None) -> tuple[tuple[str, ...], Source]:
+        """What stands for a label, and where it comes from; ``own`` are phrases given for it here and now."""
+        known = self.labels["phrases"]
+        if label in known and own in (None, (label,)):
+            return tuple(known[label]), "training"
+        return self.words.phrases(label, own)
+
+    def project(
+        self, features: NDArray[np.floating[Any]], counts: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float32]:
+        """Windows to unit vectors in the space of words: [n, D] to [n, E].
+
+        ``counts`` are the windows of each song; all are one song's if not given.
+        """
+        return project(self.projector, features, counts)
+
+
+def _load_reading(uri: str, config: dict[str, Any], labels: dict[str, Any]) -> WordSpace | None:
+    """The model's reading of words; None for one that reads them as they stand."""
+    if "reading" not in labels:
+        return None
+    name = config["label_model"]["name"]
+    arrays = {}
+    if labels["reading"].get("tensors"):
+        tensors = load_tensors(storage.read_bytes(storage.join(uri, WORDS)))
+        arrays = {key: tensor.float().numpy() for key, tensor in tensors.items()}
+    return WordSpace.restore(name, labels["reading"], arrays)
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n").encode()

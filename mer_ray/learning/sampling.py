@@ -1,0 +1,91 @@
+"""Which windows make up each training step (paper §4.2: datasets are trained on jointly)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mer_ray.learning.losses import positive_targets
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """The training windows of one dataset.
+
+    Attributes:
+        name: the dataset.
+        features_ND: [n, D] float16.
+        songs_N: [n] each window's row in ``truth_SL``.
+        truth_SL: [S, L] bool, over the dataset's own labels.
+        targets_LE: [L, E] the point each label draws to.
+        clusters_L: [L] the cluster of each label, over all datasets.
+        counts_S: [S] windows of each song, side by side and in order, if whole songs are drawn
+            (``context = track``); None if windows are drawn one by one.
+    """
+
+    name: str
+    features_ND: Tensor
+    songs_N: Tensor
+    truth_SL: Tensor
+    targets_LE: Tensor
+    clusters_L: Tensor
+    counts_S: Tensor | None = None
+
+    def __len__(self) -> int:
+        """How many can be drawn: windows, or songs."""
+        return len(self.features_ND) if self.counts_S is None else len(self.counts_S)
+
+    @cached_property
+    def positive_means(self) -> Tensor:
+        """The mean target of each song's labels, [S, E]."""
+        return positive_targets(self.truth_SL, self.targets_LE)
+
+    def windows_of(self, drawn: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The windows of what was drawn, in its order."""
+        if self.counts_S is None:
+            return drawn
+        counts = self.counts_S.numpy()
+        starts = np.cumsum(counts) - counts
+        pieces = [np.arange(starts[song], starts[song] + counts[song]) for song in drawn]
+        return np.concatenate([np.zeros(0, np.int64), *pieces])
+
+    def features_of(self, drawn: NDArray[np.int64]) -> Tensor:
+        """Their features, [n, D]; plain indexing takes three times as long."""
+        return self.features_ND.index_select(0, torch.from_numpy(self.windows_of(drawn)))
+
+    def draws_of(self, windows: int) -> int:
+        """How many to draw for about so many windows, at least one."""
+        return max(1, round(windows * len(self) / len(self.features_ND)))
+
+
+def stream_seed(*parts: int) -> int:
+    """One seed from several numbers, so that every epoch and step draws its own, resumed or not."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
+
+
+def steps_per_epoch(sizes: Sequence[int], batch_size: int) -> int:
+    """Steps in which the largest set is seen once."""
+    return -(-max(sizes) // batch_size)
+
+
+def epoch_batches(sizes: Sequence[int], batch_size: int, seed: int, epoch: int) -> Iterator[list[NDArray[np.int64]]]:
+    """What is drawn in each step of an epoch, windows or whole songs: one array of indices a dataset.
+
+    Everything in the largest set comes once; the smaller sets are shuffled anew and begin again
+    as often as it takes. The order depends on the seed and the epoch alone, not on the workers.
+    """
+    steps = steps_per_epoch(sizes, batch_size)
+    streams = []
+    for at, size in enumerate(sizes):
+        needed = size if size == max(sizes) else steps * batch_size
+        passes = -(-needed // size)
+        shuffles = [np.random.default_rng((seed, epoch, at, again)).permutation(size) for again in range(passes)]
+        streams.append(np.concatenate(shuffles)[:needed])
+    for step in range(steps):
+        yield [stream[step * batch_size : (step + 1) * batch_size] for stream in streams]

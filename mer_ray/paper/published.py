@@ -1,0 +1,324 @@
+"""What others published: the reference's preprocessed arrays as a feature store and a manifest.
+
+The reference (AMAAI-Lab/cross-dataset-emotion-alignment) trains on three kinds of files:
+
+- ``*_source.npy``: float32 [n, 1, 13, 768] or [n, 13, 768], one row a 10 s window at 24 kHz: the 13 hidden
+  states of MERT-v1-95M (state l is the output of layer l, 0 the input of the first) at time frame 0.
+- ``*_index.npy``: a structured array [n]; its field ``track_id`` is the song's key in the label file, its
+  numbers are the window's start and end in seconds. A text array [n, 2 or 3] of the same is read as well.
+- a label file, JSON: ``{key: {"path": ..., "mood/theme": [label, ...]}}``. Keys are ``"948"`` in MTG-Jamendo
+  (one file and one pair of arrays for each of train, validation and test), ``"0"`` to ``"499"`` in CAL500,
+  where only ``path`` names the song, and ``"101,rock"`` (the number of data.csv) in Emotify.
+
+Its preprocessing spreads windows over GPUs with a sampler that shuffles them and repeats some to make the
+shares even, and sorts by key alone afterwards. So a song's windows are put in the order of their starts
+here, and a repeated one is dropped.
+
+The reference cuts the first 80, 10 and 10 % of *segments* in storage order, so a song can stand in two
+splits. A manifest splits by song: ``ordered`` is the nearest to it, by the songs' first windows.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mer_ray import storage
+from mer_ray.catalog.datasets import SplitRule, readable, split_songs
+from mer_ray.catalog.sources import MANIFEST_SCHEMA
+from mer_ray.errors import InputError
+from mer_ray.features import Identity, features_column, store_schema
+from mer_ray.runs import directory as runs
+
+DatasetName = Literal["jamendo", "cal500", "emotify", "none"]
+
+STATES, WIDTH = 13, 768
+WINDOW_SECONDS = 10.0
+WINDOWS_PER_PART = 2048
+"""About this many windows are in memory at a time and stand in one part."""
+
+_NAMED_SPLIT = re.compile(r"(?:^|[-_.])(train|val|validation|test)(?=[-_.]|$)")
+
+
+@dataclass(frozen=True)
+class PublishedFiles:
+    """The files of one published array; ``labels`` is its JSON, if there is one."""
+
+    source: str
+    index: str
+    labels: str | None = None
+
+
+@dataclass(frozen=True)
+class PublishedSong:
+    """One song of an array.
+
+    Attributes:
+        track_id: as in our manifests.
+        labels: its words; None without a label file.
+        split: train, validation or test where the files' names say it.
+        uri: the array and the song's key in it.
+        states: [n, 13, 768], the whole array, mapped and not read.
+        rows: the song's windows in it, in the order of time.
+    """
+
+    track_id: str
+    labels: list[str] | None
+    split: str | None
+    uri: str
+    states: NDArray[np.floating[Any]]
+    rows: NDArray[np.int64]
+
+
+def import_published(
+    files: Sequence[PublishedFiles],
+    features: str,
+    *,
+    dataset: DatasetName = "none",
+    layers: Sequence[int] = (3, 6, 9, 12),
+    split: SplitRule = "seeded",
+    seed: int = 0,
+) -> tuple[pa.Table, dict[str, Any]]:
+    """Bring a feature store up to date with published arrays; songs it holds are left as they are.
+
+    Several arrays, such as MTG-Jamendo's three, become one manifest. Memory stays within some parts
+    whatever the arrays' size.
+
+    Returns:
+        The manifest, and the summary of :meth:`mer_ray.runs.directory.OutputDirectory.finish`.
+
+    Raises:
+        InputError: a file that is missing or of another form, files that do not belong together, or a
+            store begun with other features.
+    """
+    if not set(layers) <= set(range(STATES)):
+        raise InputError(f"layers {','.join(map(str, layers))}: the arrays hold 0 to {STATES - 1}; choose among these.")
+    songs = [song for one in files for song in read_songs(one, dataset)]
+    manifest = published_manifest(songs, dataset, split, seed)
+    identity = published_identity(layers)
+    fingerprint = {name: identity[name] for name in ("name", "layers", "pooling", "window_seconds")}
+    asked = {"files": [vars(one) for one in files], "dataset": dataset, "split": split, "seed": seed}
+    with runs.OutputDirectory(features, "import") as output:
+        output.begin(fingerprint, asked, manifest)
+        pending = set(output.pending(manifest, retry_failed=False)["track_id"].to_pylist())
+        for group in _parts([song for song in songs if song.track_id in pending]):
+            output.check_lock()
+            runs.commit(features, store_table(group, layers))
+        return manifest, output.finish(songs_done=len(pending))
+
+
+def published_identity(layers: Sequence[int]) -> Identity:
+    """The encoder's identity; its weights were never seen here, so no digest of them is claimed."""
+    return {
+        "name": "m-a-p/MERT-v1-95M (published features)",
+        "revision": None,
+        "weights_sha256": None,
+        "licence": "CC-BY-NC-4.0",
+        "layers": list(layers),
+        "pooling": "first",
+        "window_seconds": WINDOW_SECONDS,
+        "sample_rate": 24000,
+        "dtype": "float32",
+        "dim": len(layers) * WIDTH,
+    }
+
+
+def read_songs(files: PublishedFiles, dataset: DatasetName) -> list[PublishedSong]:
+    """The songs of one array in storage order; nothing of the array itself is read.
+
+    Raises:
+        InputError: a file that is missing or of another form, or files that do not belong together.
+    """
+    states = _states(files.source)
+    keys, rows = read_index(files.index, len(states), files.source)
+    labels = None if files.labels is None else read_labels(files.labels, dataset)
+    if labels is None and dataset != "none":
+        raise InputError(
+            f"{files.source}: --dataset {dataset} needs the songs' names; add its label file with --labels."
+        )
+    unknown = next((key for key in keys if labels is not None and key not in labels), None)
+    if unknown is not None:
+        raise InputError(
+            f"{files.labels}: no track {unknown!r} of {files.index} in it; give the label file it goes with."
+        )
+    named = _named_split(files) if dataset == "jamendo" else None
+    root = storage.absolute(files.source)
+    songs = []
+    for key, own in zip(keys, rows, strict=True):
+        track_id, words = (key, None) if labels is None else labels[key]
+        songs.append(PublishedSong(track_id, words, named, f"{root}#{key}", states, own))
+    return songs
+
+
+def read_index(uri: str, windows: int, source: str) -> tuple[list[str], list[NDArray[np.int64]]]:
+    """Whose the windows are: the songs' keys in storage order, and the rows of each in the order of time.
+
+    Raises:
+        InputError: no index, or not of ``windows`` rows.
+    """
+    index = _load(uri)
+    keys, starts = _index_columns(index, uri)
+    if len(keys) != windows:
+        raise InputError(
+            f"{uri}: {len(keys):,} rows for the {windows:,} windows of {source}; give the index it goes with."
+        )
+    names, first, song = np.unique(keys, return_index=True, return_inverse=True)
+    in_storage = np.argsort(first)
+    place = np.argsort(in_storage)[song]
+    order = np.lexsort((starts, place))
+    again = (np.diff(place[order]) == 0) & (np.diff(starts[order]) == 0)
+    order = order[np.concatenate([[True], ~again])]
+    rows = np.split(order, np.flatnonzero(np.diff(place[order])) + 1)
+    return [str(name) for name in names[in_storage]], rows
+
+
+def read_labels(uri: str, dataset: DatasetName) -> dict[str, tuple[str, list[str]]]:
+    """A label file: key in the index → our track id and the labels.
+
+    Raises:
+        InputError: missing, no such JSON, or songs that cannot be of the dataset.
+    """
+    with readable(uri):
+        content = storage.read_bytes(uri)
+    try:
+        entries = [(key, str(song["path"]), song["mood/theme"]) for key, song in json.loads(content).items()]
+        return {key: (_track_id(dataset, key, path), [str(word) for word in words]) for key, path, words in entries}
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        raise InputError(
+            f'{uri}: not a label file of {dataset} ({{key: {{"path", "mood/theme"}}}}); check --labels and --dataset.'
+        ) from error
+
+
+def published_manifest(songs: Sequence[PublishedSong], dataset: DatasetName, split: SplitRule, seed: int) -> pa.Table:
+    """The manifest of the songs: split as the files are named, else by song as ``split`` says.
+
+    A seeded split is drawn as :func:`mer_ray.catalog.datasets.read_dataset` draws it, from the ids alone.
+
+    Raises:
+        InputError: a song that stands in two arrays.
+    """
+    ids = [song.track_id for song in songs]
+    if len(set(ids)) < len(ids):
+        twice = Counter(ids).most_common(1)[0][0]
+        raise InputError(f"track {twice}: stands in the given files more than once; give each song one array and key.")
+    splits, reading = [song.split for song in songs], "official"
+    if None in splits:
+        names = split_songs(len(ids), seed, ordered=split == "ordered")
+        order = {name: place for place, name in enumerate(ids if split == "ordered" else sorted(ids))}
+        splits = [names[order[name]] for name in ids]
+        reading = "ordered" if split == "ordered" else f"seeded:{seed}"
+    columns = {
+        "track_id": ids,
+        "uri": [song.uri for song in songs],
+        "dataset": [None if dataset == "none" else dataset] * len(ids),
+        "split": splits,
+        "labels": [song.labels for song in songs],
+        "size_bytes": [None] * len(ids),
+    }
+    readings = json.dumps({"split": reading, "features": "published"})
+    return pa.table(columns, MANIFEST_SCHEMA.with_metadata({"mer_ray.catalog": readings}))
+
+
+def store_table(songs: Sequence[PublishedSong], layers: Sequence[int]) -> pa.Table:
+    """Rows of the feature store; a song with a value that float16 cannot hold is a failed one."""
+    dim = len(layers) * WIDTH
+    with np.errstate(over="ignore"):
+        tracks = [song.states[song.rows[:, None], list(layers)].astype(np.float16) for song in songs]
+    fine = [bool(np.isfinite(track).all()) for track in tracks]
+    columns: dict[str, list[Any]] = {
+        "track_id": [song.track_id for song in songs],
+        "uri": [song.uri for song in songs],
+        "status": ["ok" if ok else "failed" for ok in fine],
+        "error_class": [None if ok else "not_finite" for ok in fine],
+        "error": [None if ok else f"{song.uri}: not finite" for song, ok in zip(songs, fine, strict=True)],
+        "duration_s": [len(song.rows) * WINDOW_SECONDS for song in songs],
+        "truncated": [False] * len(songs),
+        "bad_packets": [0] * len(songs),
+    }
+    kept = [track.reshape(-1, dim)[: None if ok else 0] for track, ok in zip(tracks, fine, strict=True)]
+    schema = store_schema(published_identity(layers), dim)
+    arrays = [pa.array(columns[field.name], field.type) for field in schema if field.name != "features"]
+    return pa.Table.from_arrays([*arrays, features_column(kept, dim)], schema=schema)
+
+
+def _parts(songs: Sequence[PublishedSong]) -> Iterator[list[PublishedSong]]:
+    """Whole songs in storage order, about ``WINDOWS_PER_PART`` windows at a time."""
+    group: list[PublishedSong] = []
+    windows = 0
+    for song in songs:
+        group.append(song)
+        windows += len(song.rows)
+        if windows >= WINDOWS_PER_PART:
+            yield group
+            group, windows = [], 0
+    if group:
+        yield group
+
+
+def _load(uri: str) -> NDArray[Any]:
+    """Map a ``.npy`` file; never a pickle."""
+    if storage.is_s3(uri):
+        raise InputError(f"{uri}: arrays are mapped from disk; copy the file to a local path.")
+    try:
+        with readable(uri):
+            array = np.load(storage.absolute(uri), mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise InputError(f"{uri}: not a plain .npy array (whole, without Python objects); fetch it again.") from error
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"{uri}: an archive of arrays; give the .npy file itself.")
+    return array
+
+
+def _states(uri: str) -> NDArray[np.floating[Any]]:
+    """The [n, 13, 768] hidden states, as a view of the mapped file."""
+    array = _load(uri)
+    states = array[:, 0] if array.ndim == 4 and array.shape[1] == 1 else array
+    if states.shape[1:] != (STATES, WIDTH) or states.dtype.kind != "f" or not len(states):
+        raise InputError(
+            f"{uri}: {array.dtype} of shape {list(array.shape)}; expected floats [n, 1, {STATES}, {WIDTH}] or "
+            f"[n, {STATES}, {WIDTH}] with n at least 1."
+        )
+    return states
+
+
+def _index_columns(index: NDArray[Any], uri: str) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """The [n] keys as text and the [n] starts; windows without times keep their order."""
+    fields = index.dtype.names or ()
+    if index.ndim == 1 and "track_id" in fields:
+        times = [index[name] for name in fields if name != "track_id" and index.dtype[name].kind in "iuf"]
+        keys, starts = index["track_id"], times[0] if times else np.arange(len(index))
+    elif index.ndim == 2 and index.shape[1] > 1 and index.dtype.kind in "US":
+        keys, starts = index[:, 0], index[:, 1]
+    else:
+        raise InputError(f"{uri}: {index.dtype} of shape {list(index.shape)}; expected a row a window with 'track_id'.")
+    text = np.char.decode(keys, "utf-8") if keys.dtype.kind == "S" else keys.astype(np.str_)
+    try:
+        return text, np.asarray(starts).astype(np.float64)
+    except ValueError as error:
+        raise InputError(f"{uri}: the second column holds no times; expected track id, start and end.") from error
+
+
+def _track_id(dataset: DatasetName, key: str, path: str) -> str:
+    if dataset == "jamendo":
+        return f"jamendo/{int(key)}"
+    if dataset == "emotify":
+        return f"emotify/{int(key.split(',')[0])}"
+    return key if dataset == "none" else f"{dataset}/{posixpath.splitext(posixpath.basename(path))[0]}"
+
+
+def _named_split(files: PublishedFiles) -> str | None:
+    """The official split of an MTG-Jamendo array, by the name of its label file or its own."""
+    for uri in (files.labels, files.source):
+        found = set(_NAMED_SPLIT.findall(posixpath.basename(uri or "")))
+        if len(found) == 1:
+            return "validation" if found <= {"val", "validation"} else str(found.pop())
+    return None

@@ -1,0 +1,1 @@
+"""An output directory and the runs that write to it."""

@@ -1,0 +1,1 @@
+"""A model and words to ranked tags."""

@@ -1,0 +1,277 @@
+"""Projected windows times labels to ranked tags (paper §3.5, and scores that compare between words)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from os import PathLike
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from mer_ray.features import STATUS_COLUMNS, STATUS_FIELDS, Identity, metadata, window_arrays
+from mer_ray.learning.model import Model
+from mer_ray.tagging.projections import song_vectors, vector_column
+from mer_ray.words.labels import Phrases, unit
+
+Ranking = Literal["standardized", "cosine"]
+
+FEW = 8
+"""Up to so many of the best labels are found one after another, in a quarter of the time of sorting all."""
+
+
+class Tag(NamedTuple):
+    """One word for a song; ``percentile`` is the share of yardstick songs it suits no better."""
+
+    label: str
+    score: float
+    percentile: float
+
+
+class LabelScale:
+    """How each label's cosines spread over a yardstick of songs.
+
+    A word near everything (or far from everything) in the sentence space would be given to every
+    song (or to none). Measured against its own mean and deviation over many songs, a score means
+    the same for every word. So does a song: what all songs of a yardstick share says nothing of any of
+    them, and is taken away before its cosines, as the words' own centre is from the words.
+    """
+
+    def __init__(
+        self, labels_LE: NDArray[np.float32], yardstick_SE: NDArray[np.floating[Any]], ranking: Ranking
+    ) -> None:
+        """Measure the labels.
+
+        Args:
+            labels_LE: [L, E] unit label embeddings.
+            yardstick_SE: [S, E] mean unit projection of each yardstick song.
+            ranking: ``standardized`` or ``cosine``.
+        """
+        standardized = ranking == "standardized"
+        songs_SE = np.asarray(yardstick_SE, np.float32)
+        self._labels_LE = labels_LE
+        self._center_E = songs_SE.mean(0) if standardized else None
+        cosines_SL = self._cosines(songs_SE)
+        self._sorted_LS = np.sort(cosines_SL.T, axis=1)
+        self._mean_L = cosines_SL.mean(0) if standardized else np.zeros(len(labels_LE), np.float32)
+        self._std_L = np.maximum(cosines_SL.std(0), 1e-6) if standardized else np.ones(len(labels_LE), np.float32)
+
+    def scores(self, vectors_NE: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Score every label for windows or songs: [n, E] to [n, L], higher is better."""
+        scores: NDArray[np.float32] = (self._cosines(vectors_NE) - self._mean_L) / self._std_L
+        return scores
+
+    def percentiles(self, vectors_NE: NDArray[np.float32]) -> NDArray[np.float32]:
+        """[n, L] share of the yardstick whose cosine with the label is not above this one's, 0 to 1."""
+        cosines_NL = self._cosines(vectors_NE)
+        songs = self._sorted_LS.shape[1]
+        ranks = [np.searchsorted(row, cosines_NL[:, at], side="right") for at, row in enumerate(self._sorted_LS)]
+        return (np.stack(ranks, axis=1) / songs).astype(np.float32)
+
+    def _cosines(self, vectors_NE: NDArray[np.float32]) -> NDArray[np.float32]:
+        cosines_NL: NDArray[np.float32] = vectors_NE @ self._labels_LE.T
+        if self._center_E is None:
+            return cosines_NL
+        # (v - c) · l / |v - c| without a copy of the vectors: it takes half the time.
+        center_E = self._center_E
+        squares_N = np.einsum("ne,ne->n", vectors_NE, vectors_NE) - 2 * (vectors_NE @ center_E) + center_E @ center_E
+        lengths_N = np.sqrt(np.maximum(squares_N, 1e-12))
+        centred_NL: NDArray[np.float32] = (cosines_NL - self._labels_LE @ center_E) / lengths_N[:, None]
+        return centred_NL
+
+
+@dataclass
+class Tagger:
+    """Ranks any list of words for songs.
+
+    Attributes:
+        model: the trained model.
+        yardstick: [S, E] songs against which scores are measured; the model's own background if
+            no catalogue's is given.
+    """
+
+    model: Model
+    yardstick: NDArray[np.float32] | None = None
+
+    @classmethod
+    def load(cls, model: str | PathLike[str]) -> Tagger:
+        """A tagger from a model directory (local or ``s3://``)."""
+        return cls(Model.load(model))
+
+    def scale(self, labels: Phrases, ranking: Ranking = "standardized") -> LabelScale:
+        """Measure a list of labels once, to score many songs with it."""
+        yardstick = self.model.background if self.yardstick is None else self.yardstick
+        return LabelScale(self.model.embed(labels), yardstick, ranking)
+
+    def rank(
+        self,
+        features: NDArray[np.floating[Any]],
+        labels: Sequence[str] | Mapping[str, Sequence[str]],
+        k: int = 3,
+        ranking: Ranking = "standardized",
+    ) -> list[Tag]:
+        """The k best of these words for one song.
+
+        Args:
+            features: [w, D] features of the song's windows, at least one.
+            labels: words, or words with their phrases.
+            k: how many tags.
+            ranking: what the score is (see :class:`LabelScale`).
+        """
+        pairs = labels.items() if isinstance(labels, Mapping) else ((label, (label,)) for label in labels)
+        phrases: Phrases = {label: tuple(texts) for label, texts in pairs}
+        vector_1E = song_vector(self.model.project(features))[None]
+        scale = self.scale(phrases, ranking)
+        return best_tags(list(phrases), scale.scores(vector_1E)[0], scale.percentiles(vector_1E)[0], Choice(k))
+
+
+def song_vector(projected_WE: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A song's place: the mean of its windows' unit vectors, so that its cosines are their mean. [E]."""
+    mean: NDArray[np.float32] = projected_WE.mean(axis=0)
+    return mean
+
+
+def best_tags(
+    labels: Sequence[str], scores_L: NDArray[np.float32], percentiles_L: NDArray[np.float32], choice: Choice
+) -> list[Tag]:
+    """The chosen labels of one song, best first."""
+    order_1K, kept_1K = choice.best(scores_L[None], percentiles_L[None])
+    chosen = order_1K[kept_1K]
+    return [Tag(labels[at], float(scores_L[at]), float(percentiles_L[at])) for at in chosen]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which tags a song or a window gets, of all that were asked for.
+
+    Attributes:
+        k: at most this many.
+        threshold: only those whose score reaches it.
+        min_percentile: only those whose percentile reaches it.
+    """
+
+    k: int | None = None
+    threshold: float | None = None
+    min_percentile: float | None = None
+
+    def best(
+        self, scores_NL: NDArray[np.float32], percentiles_NL: NDArray[np.float32] | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Choose among L labels for n songs or windows.
+
+        Args:
+            scores_NL: higher is better; of equal ones the first.
+            percentiles_NL: looked at for ``min_percentile`` alone.
+
+        Returns:
+            [n, k] labels, best first, and [n, k] whether they reach the thresholds.
+        """
+        order_NK = _best_first(scores_NL, self.k)
+        kept_NK = np.ones(order_NK.shape, bool)
+        for values_NL, least in ((scores_NL, self.threshold), (percentiles_NL, self.min_percentile)):
+            if values_NL is not None and least is not None:
+                kept_NK &= np.take_along_axis(values_NL, order_NK, axis=1) >= least
+        return order_NK, kept_NK
+
+
+def _best_first(scores_NL: NDArray[np.float32], k: int | None) -> NDArray[np.int64]:
+    """[n, k] places of the highest scores, of equal ones the first; all if k is None."""
+    n, labels = scores_NL.shape
+    if k is None or k > FEW:
+        return np.argsort(-scores_NL, axis=1, kind="stable")[:, :k]
+    left_NL, order_NK = scores_NL.copy(), np.empty((n, min(k, labels)), np.int64)
+    for at in range(order_NK.shape[1]):
+        order_NK[:, at] = left_NL.argmax(axis=1)
+        left_NL[np.arange(n), order_NK[:, at]] = -np.inf
+    return order_NK
+
+
+TIMELINE_TYPE = pa.list_(pa.struct([("start_s", pa.float32()), ("tags", pa.list_(pa.string()))]))
+TAGS_TYPE = pa.list_(pa.struct([("label", pa.string()), ("score", pa.float32()), ("percentile", pa.float32())]))
+
+
+@dataclass(frozen=True)
+class TagOptions:
+    """What to write for each song.
+
+    Attributes:
+        labels: words and their phrases.
+        choice: how many of them, and how good.
+        ranking: what the score is.
+        timeline: the tags of each window as well.
+        embedding: the song's unit vector as well.
+    """
+
+    labels: Phrases
+    choice: Choice = Choice(k=3)
+    ranking: Ranking = "standardized"
+    timeline: bool = False
+    embedding: bool = False
+
+
+class SongTagger:
+    """Tags whole tables of projected songs, without a loop over them."""
+
+    def __init__(self, scale: LabelScale, options: TagOptions, encoder: Identity, model: Model) -> None:
+        """Take the measured words of ``options``; the store's encoder and the model are named in the output."""
+        self._scale = scale
+        self._options = options
+        self._labels = pa.array(list(options.labels), pa.string())
+        self._window_seconds = float(encoder.get("window_seconds") or 0.0)
+        self.schema = tags_schema(options, encoder, model)
+
+    def tag(self, songs: pa.Table) -> pa.Table:
+        """Projected songs (:func:`mer_ray.tagging.projections.projected_schema`) to rows of tags.
+
+        Failed songs keep their status and get no tags. ``windows`` are needed for a timeline alone.
+        """
+        vectors_SE, there_S = song_vectors(songs)
+        columns = [*(songs[name].combine_chunks() for name in STATUS_COLUMNS), self._tags(vectors_SE, there_S)]
+        if self._options.timeline:
+            columns.append(self._timeline(*window_arrays(songs["windows"])))
+        if self._options.embedding:
+            columns.append(vector_column(unit(vectors_SE).astype(np.float16), there_S))
+        return pa.table(columns, schema=self.schema)
+
+    def _tags(self, vectors_SE: NDArray[np.float32], there_S: NDArray[np.bool_]) -> pa.Array:
+        scores_SL, percentiles_SL = self._scale.scores(vectors_SE), self._scale.percentiles(vectors_SE)
+        order_SK, kept_SK = self._options.choice.best(scores_SL, percentiles_SL)
+        kept_SK &= there_S[:, None]
+        values = [np.take_along_axis(each, order_SK, axis=1)[kept_SK] for each in (scores_SL, percentiles_SL)]
+        tags = [self._labels.take(pa.array(order_SK[kept_SK])), *map(pa.array, values)]
+        return _lists(kept_SK.sum(axis=1), pa.StructArray.from_arrays(tags, fields=list(TAGS_TYPE.value_type)))
+
+    def _timeline(self, windows_NE: NDArray[np.float16], counts_S: NDArray[np.int64]) -> pa.Array:
+        options = self._options
+        vectors_NE = torch.from_numpy(windows_NE.copy()).float().numpy()  # four times as fast as numpy's astype
+        scores_NL = self._scale.scores(vectors_NE)
+        percentiles_NL = None if options.choice.min_percentile is None else self._scale.percentiles(vectors_NE)
+        order_NK, kept_NK = options.choice.best(scores_NL, percentiles_NL)
+        tags = _lists(kept_NK.sum(axis=1), self._labels.take(pa.array(order_NK[kept_NK])))
+        firsts_N = np.repeat(np.cumsum(counts_S) - counts_S, counts_S)
+        starts_N = (np.arange(len(firsts_N)) - firsts_N) * self._window_seconds
+        moments = [pa.array(starts_N, pa.float32()), tags]
+        return _lists(counts_S, pa.StructArray.from_arrays(moments, fields=list(TIMELINE_TYPE.value_type)))
+
+
+def _lists(counts: NDArray[np.int64], values: pa.Array) -> pa.Array:
+    """Values as lists of these lengths."""
+    return pa.ListArray.from_arrays(pa.array(np.cumsum([0, *counts]), pa.int32()), values)
+
+
+def tags_schema(options: TagOptions, encoder: Identity, model: Model) -> pa.Schema:
+    """The schema of a tags part, with its provenance."""
+    fields = [*STATUS_FIELDS, pa.field("tags", TAGS_TYPE)]
+    if options.timeline:
+        fields.append(pa.field("timeline", TIMELINE_TYPE))
+    if options.embedding:
+        fields.append(pa.field("embedding", pa.list_(pa.float16(), model.projector.shape.output_dim)))
+    asked = {"labels": list(options.labels), **asdict(options.choice), "ranking": options.ranking}
+    return pa.schema(
+        fields,
+        metadata=metadata(encoder, **{"mer_ray.model": model.digest, "mer_ray.tags": json.dumps(asked)}),
+    )

@@ -1,0 +1,1 @@
+"""Words to phrases to embeddings to clusters."""

@@ -1,0 +1,106 @@
+"""The emotion thesaurus that ships with the package: words, their synonyms, their places in affect."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+Place = tuple[float, float, float]
+"""Valence, arousal and dominance, -1 to 1 each."""
+
+TEMPLATES = ("{}", "{} music", "a {} song", "music that feels {}", "the mood is {}")
+"""What stands for a word that no one has given phrases for."""
+
+_LISTED = re.compile(r"\s*[,/;&]\s*")
+
+
+@dataclass(frozen=True)
+class Thesaurus:
+    """Words and what says the same.
+
+    Attributes:
+        entries: each word's phrases, the word itself first.
+        places: where some of the words lie in affect.
+    """
+
+    entries: Mapping[str, tuple[str, ...]]
+    places: Mapping[str, Place] = field(default_factory=dict)
+
+    @cached_property
+    def lexicon(self) -> tuple[str, ...]:
+        """Every phrase once."""
+        return tuple(dict.fromkeys(phrase for phrases in self.entries.values() for phrase in phrases))
+
+    @cached_property
+    def phrase_places(self) -> dict[str, Place]:
+        """Each phrase's place: the mean of those of the words it stands for."""
+        found: dict[str, list[Place]] = {}
+        for word, place in self.places.items():
+            for phrase in self.entries[word]:
+                found.setdefault(phrase, []).append(place)
+        return {phrase: _mean(places) for phrase, places in found.items()}
+
+    @cached_property
+    def _words_of(self) -> dict[str, list[str]]:
+        words: dict[str, list[str]] = {}
+        for word, phrases in self.entries.items():
+            for phrase in phrases:
+                words.setdefault(phrase.lower(), []).append(word)
+        return words
+
+    def phrases(self, label: str) -> tuple[str, ...] | None:
+        """What stands for a label, as an entry, as another's synonym, or as a list of such; None if nothing does."""
+        word = " ".join(label.replace("_", " ").lower().split())
+        if word in self.entries:
+            return self.entries[word]
+        if word in self._words_of:
+            return _union([(word,), *(self.entries[entry] for entry in self._words_of[word])])
+        parts = [self.phrases(part) for part in _LISTED.split(word)] if _LISTED.search(word) else []
+        known = [part for part in parts if part is not None]
+        return _union(known) if known and len(known) == len(parts) else None
+
+    def without(self, words: Collection[str]) -> Thesaurus:
+        """The same as if no one had ever thought of these words: no entry, and no synonym of another's."""
+        gone = {word.replace("_", " ").lower() for word in words}
+        entries = {
+            word: tuple(phrase for phrase in phrases if phrase.lower() not in gone)
+            for word, phrases in self.entries.items()
+            if word not in gone
+        }
+        return Thesaurus(entries, {word: place for word, place in self.places.items() if word in entries})
+
+
+@lru_cache(maxsize=1)
+def load_thesaurus() -> Thesaurus:
+    """Read the packaged ``words/thesaurus.yaml``."""
+    groups: list[dict[str, Any]] = yaml.safe_load(files("mer_ray").joinpath("words/thesaurus.yaml").read_text("utf-8"))
+    entries: dict[str, tuple[str, ...]] = {}
+    places: dict[str, Place] = {}
+    for group in groups:
+        for word, text in group["words"].items():
+            entries[word] = _union([(word,), tuple(phrase.strip() for phrase in text.split(","))])
+            if "place" in group:
+                places[word] = tuple(group["place"])
+    return Thesaurus(entries, places)
+
+
+def template_phrases(label: str) -> tuple[str, ...]:
+    """A word or phrase in a few plain sentences about music."""
+    word = " ".join(label.replace("_", " ").split())
+    return tuple(template.format(word) for template in TEMPLATES)
+
+
+def _union(groups: list[tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(phrase for group in groups for phrase in group))
+
+
+def _mean(places: list[Place]) -> Place:
+    count = len(places)
+    valence, arousal, dominance = (sum(axis) / count for axis in zip(*places, strict=True))
+    return valence, arousal, dominance

@@ -1,0 +1,157 @@
+"""How words become vectors: their phrases, a fixed centre, and axes of affect that tell antonyms apart.
+
+A sentence encoder puts words near each other that are used alike, so that ``cheerful`` lies beside
+``gloomy``. Three things mend it: several phrases a word, averaged; the centre of an emotion lexicon taken
+away, since what all such words share tells none from another; and a step along the directions that carry
+valence, arousal and dominance, found by ridge regression on the thesaurus's phrases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mer_ray.words.labels import Phrases, embed_labels, unit
+from mer_ray.words.thesaurus import Thesaurus, load_thesaurus, template_phrases
+
+Source = Literal["yours", "training", "thesaurus", "templates", "the word itself"]
+
+RIDGE = 3.0
+"""Best of 0.3 to 30 at telling the place of words of left-out groups of the thesaurus."""
+
+
+@dataclass(frozen=True)
+class WordSpace:
+    """A way of reading words, fixed at training and saved with the model.
+
+    Attributes:
+        model: the sentence encoder, as in :func:`mer_ray.words.labels.embed_labels`.
+        given: the user's phrases for some words.
+        thesaurus: where other words' phrases come from; None reads each word as it stands (the paper).
+        center: [E] taken from every embedding; None takes nothing.
+        template_center: [E] the same for words that stand in templates, which share more with each other.
+        correction: [E, E] applied to centred unit vectors, renormalised after; None is the identity.
+    """
+
+    model: str = "auto"
+    given: Phrases = field(default_factory=dict)
+    thesaurus: Thesaurus | None = None
+    center: NDArray[np.float32] | None = None
+    template_center: NDArray[np.float32] | None = None
+    correction: NDArray[np.float32] | None = None
+
+    @classmethod
+    def build(
+        cls,
+        model: str = "auto",
+        *,
+        given: Phrases | None = None,
+        thesaurus: Thesaurus | None = None,
+        lexicon: Thesaurus | None = None,
+        center: bool = False,
+        affect: float = 0.0,
+    ) -> WordSpace:
+        """Measure the centre and the axes of affect on a lexicon.
+
+        Args:
+            model: the sentence encoder.
+            given: the user's phrases.
+            thesaurus: for the words that the user gives no phrases for; None reads them as they stand.
+            lexicon: what centre and axes are measured on: the packaged thesaurus or a part of it.
+            center: take the lexicon's mean away.
+            affect: how far words are moved along the axes of affect; 0 leaves them.
+        """
+        space = cls(model, given or {}, thesaurus)
+        if lexicon is None or not (center or affect):
+            return space
+        known, templates_E = lexicon_vectors(model)
+        vectors_PE = np.stack([known[phrase] for phrase in lexicon.lexicon])
+        mean_E = vectors_PE.mean(0) if center else np.zeros(vectors_PE.shape[1], np.float32)
+        correction = affect_correction(unit(vectors_PE - mean_E), lexicon, affect) if affect else None
+        if not center:
+            return cls(model, space.given, thesaurus, correction=correction)
+        return cls(model, space.given, thesaurus, mean_E, templates_E, correction)
+
+    def phrases(self, label: str, own: Sequence[str] | None = None) -> tuple[tuple[str, ...], Source]:
+        """What stands for a label, and where it comes from; ``own`` are phrases given for it here and now."""
+        if own and tuple(own) != (label,):
+            return tuple(own), "yours"
+        if label in self.given:
+            return tuple(self.given[label]), "yours"
+        if self.thesaurus is None:
+            return (label,), "the word itself"
+        found = self.thesaurus.phrases(label)
+        return (found, "thesaurus") if found else (template_phrases(label), "templates")
+
+    def embed(self, phrases: Phrases) -> NDArray[np.float32]:
+        """Labels with their phrases to [n, E] unit vectors."""
+        if self.center is None and self.correction is None:
+            return embed_labels(list(phrases), model=self.model, phrases=phrases)
+        vectors_NE = embed_labels(list(phrases), model=self.model, phrases=phrases, normalize=False)
+        if self.center is not None:
+            templated_N1 = np.array([[own == template_phrases(label)] for label, own in phrases.items()])
+            other_E = self.center if self.template_center is None else self.template_center
+            vectors_NE = vectors_NE - np.where(templated_N1, other_E, self.center)
+        return unit(vectors_NE) if self.correction is None else unit(unit(vectors_NE) @ self.correction)
+
+    def tensors(self) -> dict[str, NDArray[np.float32]]:
+        """The arrays to save, by name."""
+        named = {name: getattr(self, name) for name in ("center", "template_center", "correction")}
+        return {name: array for name, array in named.items() if array is not None}
+
+    def describe(self) -> dict[str, Any]:
+        """The rest as plain values."""
+        entries = None if self.thesaurus is None else {word: list(own) for word, own in self.thesaurus.entries.items()}
+        given = {word: list(own) for word, own in self.given.items()}
+        return {"given": given, "thesaurus": entries, "tensors": sorted(self.tensors())}
+
+    @classmethod
+    def restore(cls, model: str, plain: dict[str, Any], tensors: dict[str, NDArray[np.float32]]) -> WordSpace:
+        """What :meth:`describe` and :meth:`tensors` wrote; a model that has neither reads words as they stand."""
+        entries = plain.get("thesaurus")
+        thesaurus = None if entries is None else Thesaurus({word: tuple(own) for word, own in entries.items()})
+        given = {word: tuple(own) for word, own in plain.get("given", {}).items()}
+        return cls(model, given, thesaurus, **tensors)
+
+
+@lru_cache(maxsize=2)
+def lexicon_vectors(model: str) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float32]]:
+    """Each phrase of the packaged thesaurus as a unit vector, and the mean of its words in templates.
+
+    The mean is over every eighth word: it says what templates share, which takes no more of them.
+    """
+    lexicon = load_thesaurus()
+    vectors = dict(zip(lexicon.lexicon, embed_labels(lexicon.lexicon, model=model), strict=True))
+    sentences = [sentence for word in list(lexicon.entries)[::8] for sentence in template_phrases(word)]
+    mean: NDArray[np.float32] = embed_labels(sentences, model=model).mean(0)
+    return vectors, mean
+
+
+def affect_correction(vectors_PE: NDArray[np.float32], lexicon: Thesaurus, weight: float) -> NDArray[np.float32]:
+    """The matrix that moves words along the directions of affect, as far as a word's own text tells its place.
+
+    Args:
+        vectors_PE: [phrases, E] centred unit vectors of the lexicon's phrases.
+        lexicon: with the places of its words.
+        weight: length of the step; 1 makes the deviation of the added part over the lexicon 0.35 a direction.
+
+    Returns:
+        [E, E], the identity plus a matrix of rank three.
+    """
+    row = {phrase: at for at, phrase in enumerate(lexicon.lexicon)}
+    placed = lexicon.phrase_places
+    inputs_QE = vectors_PE[[row[phrase] for phrase in placed]].astype(np.float64)
+    places_Q3 = np.array(list(placed.values()))
+    gram_EE = inputs_QE.T @ inputs_QE + RIDGE * np.eye(inputs_QE.shape[1])
+    weights_E3 = np.linalg.solve(gram_EE, inputs_QE.T @ (places_Q3 - places_Q3.mean(0)))
+    axes_E3, _ = np.linalg.qr(weights_E3)
+    spread = (inputs_QE @ weights_E3).std(0).mean()
+    moved: NDArray[np.float32] = (np.eye(len(gram_EE)) + 0.35 * weight / spread * weights_E3 @ axes_E3.T).astype(
+        np.float32
+    )
+    return moved

@@ -1,0 +1,333 @@
+"""A decoder that crashes, hangs or eats memory takes down its song, and the next song is decoded.
+
+The functions before the tests are what the child runs in place of the real decoder.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mer_ray.audio import process as isolation
+from mer_ray.audio.decoding import DecodedTrack
+from mer_ray.audio.process import CRASH_RETRIES, Limits, Row, SongDecoder, read_song, room_for
+from mer_ray.errors import InputError
+from mer_ray.settings import ExtractSettings, parse
+from tests.support import ROOT
+from tests.support.bad_songs import long_wav, tones
+
+LIMITS = Limits(seconds=30, memory_mb=500)
+MakeDecoder = Callable[..., SongDecoder]
+
+
+def misbehave(uri: str, **options: object) -> DecodedTrack:
+    """Do what the uri says, and note each attempt in the file it names."""
+    deed, _, log = uri.partition(":")
+    if log:
+        with open(log, "a") as file:
+            file.write("attempt\n")
+    return DEEDS[deed]()
+
+
+def _fine() -> DecodedTrack:
+    return DecodedTrack(np.full((2, 240_000), 0.5, np.float32), None, 20.0, False, 0)
+
+
+def _segfault() -> DecodedTrack:
+    ctypes.string_at(0)
+    raise AssertionError("unreachable")
+
+
+def _raise_signal(number: int) -> DecodedTrack:
+    os.kill(os.getpid(), number)
+    return _fine()
+
+
+def _sleep() -> DecodedTrack:
+    time.sleep(1_000)
+    return _fine()
+
+
+def _spin_in_c() -> DecodedTrack:
+    """As a codec in an endless loop: Python never gets a turn, nor does a signal handler of its own."""
+    ctypes.PyDLL(None).sleep(1_000)
+    return _fine()
+
+
+def _eat_memory() -> DecodedTrack:
+    held = []
+    while True:
+        held.append(np.ones(1_000_000))
+
+
+def _talk_nonsense() -> DecodedTrack:
+    for descriptor in range(3, 64):
+        try:
+            os.write(descriptor, b"\xff" * 100)
+        except OSError:
+            continue
+    return _fine()
+
+
+def _raise() -> DecodedTrack:
+    raise RuntimeError("a surrogate \udcff in it")
+
+
+def _list_modules() -> DecodedTrack:
+    raise RuntimeError(" ".join(name for name in ("torch", "ray", "transformers") if name in sys.modules) or "none")
+
+
+DEEDS: dict[str, Callable[[], DecodedTrack]] = {
+    "fine": _fine,
+    "segfault": _segfault,
+    "abort": os.abort,
+    "be killed": lambda: _raise_signal(signal.SIGKILL),
+    "stop": lambda: _raise_signal(signal.SIGSTOP),
+    "exit": lambda: os._exit(3),
+    "sleep": _sleep,
+    "spin": _spin_in_c,
+    "eat": _eat_memory,
+    "nonsense": _talk_nonsense,
+    "raise": _raise,
+    "modules": _list_modules,
+}
+
+
+def fall_once(uri: str, **options: object) -> DecodedTrack:
+    """Die at the first attempt at a song and decode it at the second."""
+    if not os.path.exists(uri):
+        Path(uri).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return _fine()
+
+
+@pytest.fixture
+def decoder() -> Iterator[MakeDecoder]:
+    made = []
+
+    def make(limits: Limits = LIMITS, reader: str = "tests.audio.test_process:misbehave") -> SongDecoder:
+        made.append(SongDecoder(limits, reader))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def is_fine(row: Row) -> bool:
+    return row["status"] == "ok" and len(row["windows"]) == 2
+
+
+def attempts(log: Path) -> int:
+    return len(log.read_text().splitlines())
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def gone_within(pid: int, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not alive(pid)
+
+
+@pytest.mark.parametrize(
+    ("deed", "said"),
+    [
+        ("segfault", "SIGSEGV"),
+        ("abort", "SIGABRT"),
+        ("be killed", "SIGKILL, as when the machine runs out of memory"),
+        ("exit", "exit code 3"),
+        ("nonsense", "makes no sense"),
+    ],
+)
+def test_a_song_that_kills_its_decoder_is_retried_then_crashed_and_the_next_is_decoded(
+    deed: str, said: str, decoder: MakeDecoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(isolation, "_REAP_SECONDS", 0.2)  # nonsense comes from a child that lives on
+    one, log = decoder(), tmp_path / "log"
+    row = one.decode(f"{deed}:{log}")
+    assert (row["status"], row["error_class"]) == ("failed", "crashed")
+    assert said in row["error"]
+    assert str(log) in row["error"]
+    assert attempts(log) == 1 + CRASH_RETRIES
+    assert is_fine(one.decode("fine"))
+
+
+def test_a_song_whose_decoder_died_by_chance_is_retried_and_good(decoder: MakeDecoder, tmp_path: Path) -> None:
+    one = decoder(reader="tests.audio.test_process:fall_once")
+    assert is_fine(one.decode(str(tmp_path / "song")))
+    assert is_fine(one.decode(str(tmp_path / "song")))
+
+
+@pytest.mark.parametrize("deed", ["sleep", "spin", "stop"])
+def test_a_song_that_hangs_is_ended_in_time_and_not_retried(deed: str, decoder: MakeDecoder, tmp_path: Path) -> None:
+    one, log = decoder(Limits(seconds=1.0, memory_mb=500)), tmp_path / "log"
+    assert is_fine(one.decode("fine"))
+    started, pid = time.monotonic(), one.pid
+    row = one.decode(f"{deed}:{log}")
+    assert 1.0 <= time.monotonic() - started < 15.0
+    assert row["error_class"] == "timeout"
+    assert "not decoded within 1 s (--song-timeout-s)" in row["error"]
+    assert attempts(log) == 1
+    assert not alive(pid or 0)
+    assert is_fine(one.decode("fine"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds the memory of a process")
+def test_a_song_that_eats_memory_is_ended_at_the_limit_and_not_retried(decoder: MakeDecoder, tmp_path: Path) -> None:
+    one, log = decoder(), tmp_path / "log"
+    row = one.decode(f"eat:{log}")
+    assert row["error_class"] == "too_much_memory"
+    assert "500 MB (--decoder-memory-mb)" in row["error"]
+    assert attempts(log) == 1
+    assert is_fine(one.decode("fine"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds the memory of a process")
+def test_a_real_song_too_long_for_the_memory_says_so(decoder: MakeDecoder, tmp_path: Path) -> None:
+    long_wav(tmp_path / "long.wav", hours=2.0)
+    one = decoder(reader="mer_ray.audio.process:read_song")
+    assert one.decode(str(tmp_path / "long.wav"))["error_class"] == "too_much_memory"
+
+
+def test_three_hours_pass_under_the_default_limits(decoder: MakeDecoder, tmp_path: Path) -> None:
+    long_wav(tmp_path / "long.wav", hours=3.0)
+    one = decoder(Limits(memory_mb=room_for(3 * 3_600)), "mer_ray.audio.process:read_song")
+    row = one.decode(str(tmp_path / "long.wav"), max_seconds=4 * 3_600.0)
+    assert (row["status"], row["duration_s"], row["truncated"]) == ("ok", 3 * 3_600, False)
+    assert len(row["windows"]) == len(row["scales"]) == 1_080
+
+
+def test_an_exception_that_nobody_foresaw_is_a_row_that_any_table_takes(decoder: MakeDecoder) -> None:
+    row = decoder().decode("raise")
+    assert row["error_class"] == "decoder_error"
+    assert row["error"] == "RuntimeError: a surrogate ? in it"
+
+
+def test_a_decoder_that_cannot_start_is_no_fault_of_the_song(
+    decoder: MakeDecoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    row = decoder(reader="tests.audio.test_process:misspelt").decode("fine")
+    assert row["error_class"] == "decoder_error"
+    assert f"No decoder starts on {os.uname().nodename}: exit code 1" in row["error"]
+
+
+def test_the_child_is_kept_between_songs_and_holds_neither_ray_nor_torch(decoder: MakeDecoder) -> None:
+    one = decoder()
+    assert one.pid is None, "started before its first song"
+    assert one.decode("modules")["error"] == "RuntimeError: none"
+    pid = one.pid
+    assert is_fine(one.decode("fine"))
+    assert one.pid == pid
+
+
+def test_a_child_that_dies_between_songs_is_replaced_and_costs_no_attempt(decoder: MakeDecoder, tmp_path: Path) -> None:
+    one, log = decoder(), tmp_path / "log"
+    one.decode("fine")
+    os.kill(one.pid or 0, signal.SIGKILL)
+    assert gone_within(one.pid or 0, 15.0)
+    assert is_fine(one.decode(f"fine:{log}"))
+    assert attempts(log) == 1
+
+
+def test_an_interrupted_song_leaves_no_half_answer_to_the_next(decoder: MakeDecoder) -> None:
+    class InterruptionError(Exception):
+        pass
+
+    def interrupt(*_: object) -> None:
+        raise InterruptionError
+
+    one = decoder()
+    one.decode("fine")
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    try:
+        with pytest.raises(InterruptionError):
+            one.decode("sleep")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert is_fine(one.decode("fine"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a busy child ends by its own alarm")
+@pytest.mark.parametrize("deed", ["fine", "sleep", "spin"])
+def test_the_child_dies_with_its_parent_busy_or_idle(deed: str) -> None:
+    code = (
+        "from mer_ray.audio.process import *; import sys, time\n"
+        f"d = SongDecoder(Limits({LIMITS.seconds}, {LIMITS.memory_mb}), 'tests.audio.test_process:misbehave')\n"
+        f"d.decode('fine'); print(d.pid, flush=True); d.decode({deed!r}); time.sleep(1000)"
+    )
+    root = ROOT
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=root) as parent:
+        assert parent.stdout is not None
+        try:
+            child = int(parent.stdout.readline())
+            time.sleep(0.3)
+            assert alive(child)
+        finally:
+            parent.kill()
+    assert gone_within(child, 15.0)
+
+
+def test_a_song_comes_back_as_it_was_decoded_and_isolation_costs_little(decoder: MakeDecoder, tmp_path: Path) -> None:
+    path = tmp_path / "song.mp3"
+    path.write_bytes(tones(44_100, 2, 60.0, "MP3", "MPEG_LAYER_III"))
+    one = decoder(reader="mer_ray.audio.process:read_song")
+    row = one.decode(str(path), keep_tail=True, window_seconds=8.0)
+    track = read_song(str(path), keep_tail=True, window_seconds=8.0)
+    assert track.tail is not None
+    for piece, scale, window in zip([*track.windows, track.tail], row["scales"], row["windows"], strict=True):
+        assert np.abs(np.frombuffer(window, np.int16) * scale - piece).max() <= scale / 2 + 1e-7
+    assert row["duration_s"] == track.duration_s == pytest.approx(60.0)
+    inside, apart = [], []
+    for _ in range(7):  # in turn, so that both meet the same neighbours on the machine
+        inside.append(_seconds(lambda: [isolation._packed(window) for window in read_song(str(path)).windows]))
+        apart.append(_seconds(lambda: one.decode(str(path))))
+    print(f"\n60 s of MP3: {min(inside) * 1e3:.1f} ms in process, {min(apart) * 1e3:.1f} ms isolated")
+    assert min(apart) < 2 * min(inside), "isolation costs much more than the few percent it should"
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def test_the_memory_limit_fits_the_longest_song_unless_it_is_set() -> None:
+    from mer_ray.cluster import batch
+
+    flags = ["--catalog", "/c", "--features", "/f"]
+    assert batch._limits(parse(ExtractSettings, flags)) == Limits(600.0, room_for(2 * 3_600))
+    assert batch._limits(parse(ExtractSettings, [*flags, "--max-minutes", "10"])) == Limits(600.0, room_for(600))
+    chosen = [*flags, "--song-timeout-s", "30", "--decoder-memory-mb", "700"]
+    assert batch._limits(parse(ExtractSettings, chosen)) == Limits(30.0, 700)
+    with pytest.raises(InputError, match="decoder-memory-mb"):
+        parse(ExtractSettings, [*flags, "--decoder-memory-mb", "20"])
+
+
+def test_nothing_of_the_parent_leaks_into_the_child(decoder: MakeDecoder) -> None:
+    ours, theirs = socket.socketpair()
+    one = decoder()
+    one.decode("fine")
+    theirs.close()
+    ours.settimeout(5.0)
+    assert ours.recv(1) == b"", "the child holds a socket of its parent open"
+    ours.close()

@@ -1,0 +1,113 @@
+"""What the stages of an extract hand on: windows as views, full rows for failed songs, receipts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mer_ray.cluster import pipelines
+from mer_ray.cluster.pipelines import BESIDE, DECODED_SCHEMA, EncodeSongs, commit_features, decode_songs, packed_windows
+from mer_ray.errors import StorageError
+from mer_ray.features import STATUS_COLUMNS, window_arrays
+from mer_ray.runs.lock import RunLock
+
+ENCODER = {"name": "tiny", "device": "cpu"}
+SAMPLES = 4_000
+
+
+def decoded(*counts: int) -> pa.Table:
+    """Decoded songs with so many windows each; 0 is a song that failed."""
+    noise = np.random.default_rng(len(counts))
+    rows: list[dict[str, Any]] = []
+    for number, count in enumerate(counts):
+        row = {"track_id": f"song{number}", "uri": f"/music/{number}", "decode_s": 1.0, "truncated": False}
+        if count:
+            windows = [noise.integers(-30_000, 30_000, SAMPLES, np.int16).tobytes() for _ in range(count)]
+            row |= {"status": "ok", "duration_s": 10.0, "windows": windows, "scales": [0.5**n for n in range(count)]}
+        else:
+            row |= {"status": "failed", "error_class": "empty", "error": "nothing"}
+        rows.append(row)
+    return pa.Table.from_pylist(rows, schema=DECODED_SCHEMA)
+
+
+def committed(encoded: pa.Table, folder: Path) -> list[dict[str, Any]]:
+    """The receipts of a commit."""
+    lock = RunLock(str(folder / "_run"), "extract")
+    lock.acquire()
+    try:
+        return [row for receipt in commit_features(encoded, str(folder), lock.token) for row in receipt.to_pylist()]
+    finally:
+        lock.release()
+
+
+def test_packed_windows_are_the_decoders_samples_times_their_scale() -> None:
+    songs = decoded(3, 0)
+    windows = packed_windows(songs["windows"][0], songs["scales"][0])
+    for window, raw, scale in zip(windows, songs["windows"][0].as_py(), songs["scales"][0].as_py(), strict=True):
+        np.testing.assert_array_equal(window.samples, np.frombuffer(raw, np.int16))
+        assert (len(window.samples), window.scale) == (SAMPLES, scale)
+    assert packed_windows(songs["windows"][1], songs["scales"][1]) == []
+
+
+def test_packed_windows_are_views_of_their_block() -> None:
+    songs = decoded(2)
+    before = pa.total_allocated_bytes()
+    windows = packed_windows(songs["windows"][0], songs["scales"][0])
+    assert len(windows) == 2
+    assert pa.total_allocated_bytes() - before < SAMPLES
+
+
+@pytest.mark.parametrize("together", [1, 2, 4])
+def test_features_are_the_same_however_many_songs_come_together(together: int) -> None:
+    songs = decoded(3, 0, 5, 1)
+    stage = EncodeSongs(ENCODER, 4, 1)
+    whole = stage(songs)
+    pieces = pa.concat_tables([stage(songs.slice(start, together)) for start in range(0, len(songs), together)])
+    assert pieces.select(STATUS_COLUMNS).equals(whole.select(STATUS_COLUMNS))
+    (found, counts), (expected, _) = (window_arrays(table["features"]) for table in (pieces, whole))
+    assert counts.tolist() == [3, 0, 5, 1]
+    np.testing.assert_allclose(found.astype(np.float32), expected.astype(np.float32), atol=1e-3)
+
+
+def test_a_commit_writes_the_rows_without_timings_and_its_receipt_holds_them(tmp_path: Path) -> None:
+    encoded = EncodeSongs(ENCODER, 4, 1)(decoded(2, 0, 1))
+    (receipt,) = committed(encoded, tmp_path)
+    assert (receipt["songs"], receipt["audio_s"], receipt["decode_s"]) == (3, 20.0, 3.0)
+    assert [song["track_id"] for song in receipt["failures"]] == ["song1"]
+    assert receipt["encode_s"] > 0
+    assert receipt["ready"] == encoded["ready"][0].as_py()
+    part = pq.read_table(tmp_path / receipt["part"])
+    assert part["track_id"].to_pylist() == ["song0", "song1", "song2"]
+    assert not {*BESIDE} & {*part.column_names}
+
+
+def test_very_long_songs_are_committed_in_several_parts_and_each_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded = EncodeSongs(ENCODER, 4, 1)(decoded(3, 0, 5, 1, 2))
+    a_window = 192 * 2
+    monkeypatch.setattr(pipelines, "PART_BYTES", 4 * a_window)
+    receipts = committed(encoded, tmp_path)
+    parts = [pq.read_table(tmp_path / receipt["part"])["track_id"].to_pylist() for receipt in receipts]
+    assert parts == [["song0", "song1"], ["song2", "song3", "song4"]]
+    assert sum(receipt["songs"] for receipt in receipts) == 5
+
+
+def test_a_storage_that_refuses_for_good_ends_the_run_and_commits_what_was_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse_the_second(uri: str, **_: object) -> dict[str, object]:
+        if uri == "two":
+            raise StorageError("the credentials have expired.")
+        return {"status": "failed", "error_class": "silent", "error": "All is silent."}
+
+    monkeypatch.setattr(pipelines, "decode_song", refuse_the_second)
+    rows = pa.concat_tables(decode_songs(pa.table({"track_id": ["one", "two", "three"], "uri": ["one", "two", "x"]})))
+    done, trouble = committed(EncodeSongs(ENCODER, 4, 1)(rows), tmp_path)
+    assert pq.read_table(tmp_path / done["part"])["track_id"].to_pylist() == ["one"]
+    assert (trouble["songs"], trouble["trouble"]) == (0, "the credentials have expired.")

@@ -1,0 +1,150 @@
+"""What a person reads: tables on three grounds, one page without outside help, intervals, figures."""
+
+import base64
+import io
+import re
+from html.parser import HTMLParser
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from mer_ray.evaluation.figures import per_label_figure
+from mer_ray.evaluation.metrics import Level, evaluate_songs
+from mer_ray.evaluation.report import (
+    evaluation_page,
+    evaluation_report,
+    html_image,
+    html_table,
+    label_grid,
+    page,
+    summary_grid,
+    table,
+    text_table,
+    with_interval,
+)
+
+VOID = {"meta", "img"}
+LABELS = ("calm", "happy", "<b>loud</b>", "never")
+FACTS = {"model": "models/a & b", "ranking": "cosine"}
+
+
+class Outline(HTMLParser):
+    """Texts and addresses of a page; fails on tags that do not close in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.texts: list[str] = []
+        self.addresses: list[str] = []
+        self.ids: list[str] = []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if data.strip() and self.open[-1] != "style":
+            self.texts.append(data.strip())
+
+
+def levels(clusters: bool = True) -> dict[str, Level]:
+    generator = np.random.default_rng(0)
+    truth = generator.random((30, 4)) < 0.4
+    truth[:, 3] = False
+    windows = generator.normal(size=(90, 4)) + np.repeat(truth, 3, axis=0)
+    groups = [["calm", "happy"], ["<b>loud</b>"], ["never"]] if clusters else []
+    return evaluate_songs(windows, np.repeat(np.arange(30), 3), truth, LABELS, 2, truth.mean(0), clusters=groups)
+
+
+def test_a_table_is_markdown_with_figures_to_the_right() -> None:
+    assert table(["", "F1"], [["a", "0.1"]]) == "|  | F1 |\n| --- | ---: |\n| a | 0.1 |\n"
+
+
+def test_a_console_table_is_aligned_whatever_the_cells_hold() -> None:
+    text = text_table(["", "macro F1"], [["windows", "0.417 [0.371, 0.466]"], ["chance", "–"]])
+    assert text.splitlines() == [
+        "                     macro F1",
+        "-------  --------------------",
+        "windows  0.417 [0.371, 0.466]",
+        "chance                      –",
+    ]
+
+
+def test_a_page_table_escapes_its_text() -> None:
+    texts = Outline(html_table(["label", "F1"], [["<b>loud</b>", "a & b"]])).texts
+    assert texts == ["label", "F1", "<b>loud</b>", "a & b"]
+
+
+def test_a_page_is_whole_escaped_and_links_to_its_sections() -> None:
+    outline = Outline(page("A < B", [("", "<p>first</p>"), ("C & D", html_image(b"png", 'a "c"'))]))
+    assert outline.texts == ["A < B", "A < B", "C & D", "first", "C & D"]
+    links = [address for address in outline.addresses if address.startswith("#")]
+    assert [link[1:] for link in links] == outline.ids[1:] == ["s1"]
+    images = [address for address in outline.addresses if not address.startswith("#")]
+    assert images == ["data:image/png;base64," + base64.b64encode(b"png").decode()]
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"f1": 0.4168, "f1_low": 0.3714, "f1_high": 0.4656}, "0.417 [0.371, 0.466]"),
+        ({"f1": 0.5}, "0.500"),
+        ({"f1": float("nan"), "f1_low": float("nan"), "f1_high": float("nan")}, "–"),
+        ({}, "–"),
+    ],
+)
+def test_a_figure_stands_with_its_interval_where_it_has_one(values: dict[str, float], text: str) -> None:
+    assert with_interval(values, "f1") == text
+
+
+def test_the_summary_shows_cluster_f1_beside_label_f1_only_where_it_is_defined() -> None:
+    known, unknown = summary_grid(levels()), summary_grid(levels(clusters=False))
+    assert known.header[:3] == ["", "macro F1", "cluster F1"]
+    assert "cluster F1" not in unknown.header
+    assert [row[0] for row in known.rows][-2:] == ["chance (random labels)", "most frequent labels"]
+    assert [bool(re.fullmatch(r"0\.\d{3} \[0\.\d{3}, 0\.\d{3}\]", row[1])) for row in known.rows] == [True] * 3 + [
+        False
+    ] * 2
+    assert "Cluster F1" in evaluation_report({"x": levels()}, FACTS)
+    assert "Cluster F1" not in evaluation_report({"x": levels(clusters=False)}, FACTS)
+
+
+def test_labels_are_listed_best_first_with_areas_and_a_dash_where_there_is_none() -> None:
+    grid = label_grid(levels()["song_vote"])
+    assert grid.header == ["label", "songs", "F1", "precision", "recall", "ROC-AUC", "PR-AUC"]
+    f1 = [float(row[2].split()[0]) for row in grid.rows]
+    assert f1 == sorted(f1, reverse=True)
+    never = next(row for row in grid.rows if row[0] == "never")
+    assert never[1:] == ["0", "0.000 [0.000, 0.000]", "0.000", "0.000", "–", "–"]
+
+
+def test_report_and_page_tell_the_same_and_the_page_asks_nobody() -> None:
+    one = levels()
+    figure = per_label_figure("x", one)
+    outline = Outline(evaluation_page({"x": one}, FACTS, {"x": {"per_label": figure, "reliability": figure}}))
+    report = evaluation_report({"x": one}, FACTS)
+    for grid in (summary_grid(one), label_grid(one["song_vote"])):
+        for row in grid.rows:
+            assert f"| {' | '.join(row)} |" in report
+            assert set(row) <= set(outline.texts)
+    assert "model: models/a & b" in outline.texts
+    assert all(address.startswith(("#s", "data:image/png;base64,")) for address in outline.addresses)
+    assert "data:image/png;base64," + base64.b64encode(figure).decode() in outline.addresses
+
+
+def test_a_figure_grows_with_its_labels() -> None:
+    def height(labels: int) -> int:
+        truth = np.random.default_rng(0).random((40, labels)) < 0.3
+        names = tuple(f"label {at}" for at in range(labels))
+        one = evaluate_songs(truth.astype(float), np.arange(40), truth, names, 2, truth.mean(0))
+        return matplotlib.image.imread(io.BytesIO(per_label_figure("x", one)), format="png").shape[0]
+
+    assert height(56) - height(6) == pytest.approx(50 * 0.24 * 130, rel=0.02)

@@ -1,0 +1,178 @@
+"""One run at a time, and no dead run blocks the next."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mer_ray.errors import InputError
+from mer_ray.runs import lock
+from mer_ray.runs.lock import RunLock
+
+
+def folder(tmp_path: Path) -> str:
+    return str(tmp_path / "out" / "_run")
+
+
+def holder(tmp_path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((tmp_path / "out" / "_run" / "lock").read_text())
+    return content
+
+
+def leave_lock(tmp_path: Path, **facts: Any) -> None:
+    """What another run left in the directory."""
+    path = tmp_path / "out" / "_run" / "lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    found = {"token": "other", "job": "tag", "host": "far-away", "pid": 4711, "heartbeat": time.time()}
+    path.write_text(json.dumps({**found, **facts}))
+
+
+def dead_process() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def taken(tmp_path: Path) -> bool:
+    """Whether the lock can be had now."""
+    mine = RunLock(folder(tmp_path), "extract")
+    try:
+        mine.acquire()
+    except InputError:
+        return False
+    assert holder(tmp_path)["pid"] == os.getpid()
+    mine.release()
+    return True
+
+
+def test_a_second_run_is_refused_naming_job_process_and_host(tmp_path: Path) -> None:
+    first = RunLock(folder(tmp_path), "extract")
+    first.acquire()
+    with pytest.raises(InputError) as caught:
+        RunLock(folder(tmp_path), "tag").acquire()
+    message = str(caught.value)
+    assert message.startswith(f"output {tmp_path}/out: in use by the extract run")
+    assert f"process {os.getpid()} on {socket.gethostname()}" in message
+    first.check()
+    first.release()
+
+
+def test_a_released_lock_leaves_nothing_and_can_be_taken(tmp_path: Path) -> None:
+    first = RunLock(folder(tmp_path), "extract")
+    first.acquire()
+    first.release()
+    assert os.listdir(folder(tmp_path)) == []
+    assert taken(tmp_path)
+
+
+def test_a_dead_process_of_this_machine_is_taken_over_at_once(tmp_path: Path) -> None:
+    leave_lock(tmp_path, host=socket.gethostname(), pid=dead_process())
+    assert taken(tmp_path)
+
+
+def test_a_dead_process_that_nobody_waited_for_is_taken_over_at_once(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        leave_lock(tmp_path, host=socket.gethostname(), pid=process.pid)
+        wait_until(lambda: Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z")
+        assert taken(tmp_path)
+
+
+@pytest.mark.parametrize("stale", [False, True])
+def test_of_runs_that_start_at_one_moment_one_has_the_lock_and_the_others_are_refused(
+    tmp_path: Path, stale: bool
+) -> None:
+    for attempt in range(3 if stale else 20):
+        place = tmp_path / str(attempt)
+        if stale:
+            leave_lock(place, heartbeat=0)
+        together = threading.Barrier(6)
+
+        def start(at: Path = place, together: threading.Barrier = together) -> RunLock | None:
+            mine = RunLock(folder(at), "extract")
+            together.wait()
+            try:
+                mine.acquire()
+            except InputError:
+                return None
+            return mine
+
+        with ThreadPoolExecutor(6) as pool:
+            holders = [one for one in pool.map(lambda _: start(), range(6)) if one is not None]
+        assert len(holders) == 1
+        holders[0].check()
+        holders[0].release()
+
+
+def test_a_living_process_of_this_machine_is_not(tmp_path: Path) -> None:
+    leave_lock(tmp_path, host=socket.gethostname(), pid=os.getpid())
+    assert not taken(tmp_path)
+
+
+def test_another_machines_lock_holds_until_its_heartbeat_expires(tmp_path: Path) -> None:
+    leave_lock(tmp_path, pid=dead_process(), heartbeat=time.time() - lock.EXPIRES_SECONDS + 15)
+    assert not taken(tmp_path)
+    leave_lock(tmp_path, heartbeat=time.time() - lock.EXPIRES_SECONDS - 1)
+    assert taken(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{torn", b"[]"])
+def test_a_torn_lock_blocks_nobody(tmp_path: Path, content: bytes) -> None:
+    leave_lock(tmp_path)
+    (tmp_path / "out" / "_run" / "lock").write_bytes(content)
+    assert taken(tmp_path)
+
+
+def test_the_heartbeat_keeps_the_lock_fresh_while_it_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "HEARTBEAT_SECONDS", 0.02)
+    mine = RunLock(folder(tmp_path), "extract")
+    mine.acquire()
+    first = holder(tmp_path)["heartbeat"]
+    wait_until(lambda: holder(tmp_path)["heartbeat"] > first)
+    mine.check()
+    mine.release()
+    time.sleep(0.1)
+    assert os.listdir(folder(tmp_path)) == []
+
+
+def test_a_run_that_lost_its_lock_finds_out_and_leaves_the_new_one_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "HEARTBEAT_SECONDS", 0.02)
+    mine = RunLock(folder(tmp_path), "extract")
+    mine.acquire()
+    mine.check()
+    leave_lock(tmp_path)
+    with pytest.raises(RuntimeError, match="taken over by another run"):
+        mine.check()
+    wait_until(lambda: not mine._thread.is_alive())
+    assert holder(tmp_path)["token"] == "other", "the heartbeat must not write over the new holder"
+    (tmp_path / "out" / "_run" / "lock").unlink()
+    with pytest.raises(RuntimeError, match="taken over by another run"):
+        mine.check()
+    leave_lock(tmp_path)
+    mine.release()
+    assert holder(tmp_path)["token"] == "other"
+
+
+def test_a_lock_that_vanished_counts_as_lost(tmp_path: Path) -> None:
+    mine = RunLock(folder(tmp_path), "extract")
+    mine.acquire()
+    (tmp_path / "out" / "_run" / "lock").unlink()
+    with pytest.raises(RuntimeError, match="taken over by another run"):
+        mine.check()
+    mine.release()
+
+
+def wait_until(true: Any) -> None:
+    deadline = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.01)

@@ -1,0 +1,6 @@
+"""What the tests stand on: servers, faults, fixtures."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+"""The checkout."""
