@@ -117,7 +117,8 @@ def _extract(kind: str, output: Path, encoder: str) -> None:
     import ray
 
     from mer_ray.cluster import batch, pipelines
-    from mer_ray.settings import ExtractSettings, parse
+    from mer_ray.cluster.settings import ExtractSettings
+    from mer_ray.commandline import parse
 
     ray.init("local", include_dashboard=False, log_to_driver=False, logging_level="error")
     manifest = pq.read_table(output.parent / "songs.parquet")

@@ -126,7 +126,8 @@ def _extract(songs: int, folder: Path, stages: str) -> None:
     import ray
 
     from mer_ray.cluster import batch, pipelines
-    from mer_ray.settings import ExtractSettings, parse
+    from mer_ray.cluster.settings import ExtractSettings
+    from mer_ray.commandline import parse
 
     ray.init("local", num_cpus=2, object_store_memory=STORE, include_dashboard=False, log_to_driver=False)
     ids = pa.array([f"catalogue/{number:08d}.mp3" for number in range(songs)])

@@ -31,11 +31,12 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks.measure import Line, as_table, take_turns
 from benchmarks.stores import write_store
 from mer_ray.catalog.datasets import VOCABULARIES
+from mer_ray.commandline import parse
 from mer_ray.learning import losses
 from mer_ray.learning.learner import Learner, LearnOptions, ValidationSet
 from mer_ray.learning.projector import Projector, ProjectorShape
 from mer_ray.learning.sampling import TrainingSet, epoch_batches
-from mer_ray.settings import TrainSettings, parse
+from mer_ray.learning.settings import TrainSettings
 
 COMMAND = "python -m benchmarks.training"
 DIM, EMBEDDING, LR = 3072, 384, 2e-4

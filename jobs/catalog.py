@@ -6,7 +6,8 @@ python jobs/catalog.py --source emotify/ --dataset emotify --output emotify.parq
 
 from __future__ import annotations
 
-from mer_ray.settings import ALL_DONE, CatalogSettings, run
+from mer_ray.catalog.settings import CatalogSettings
+from mer_ray.commandline import ALL_DONE, run
 
 
 def main(settings: CatalogSettings) -> int:

@@ -12,7 +12,9 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from mer_ray.settings import ALL_DONE, DemoSettings, JobSettings, parse, run
+from mer_ray.commandline import ALL_DONE, parse, run
+from mer_ray.demo.settings import DemoSettings
+from mer_ray.settings import JobSettings
 
 KNOWN, UNSEEN = "demo-gems", "demo-jamendo"
 OWN_WORDS = "calm, dreamy, energetic, gloomy, joyful, late night drive, romantic, tense, triumphant, wistful"

@@ -5,7 +5,8 @@ python jobs/evaluate.py --model model/ --test emotify.parquet --features feature
 
 from __future__ import annotations
 
-from mer_ray.settings import ALL_DONE, EvaluateSettings, run
+from mer_ray.commandline import ALL_DONE, run
+from mer_ray.evaluation.settings import EvaluateSettings
 
 
 def main(settings: EvaluateSettings) -> int:

@@ -6,7 +6,8 @@ python jobs/extract.py --catalog s3://music/2026/ --features s3://music/features
 
 from __future__ import annotations
 
-from mer_ray.settings import ExtractSettings, run
+from mer_ray.cluster.settings import ExtractSettings
+from mer_ray.commandline import run
 
 
 def main(settings: ExtractSettings) -> int:

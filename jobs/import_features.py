@@ -13,7 +13,8 @@ reference cuts in storage order too, but by segment, so that a song can stand in
 
 from __future__ import annotations
 
-from mer_ray.settings import ALL_DONE, ImportSettings, run
+from mer_ray.commandline import ALL_DONE, run
+from mer_ray.paper.settings import ImportSettings
 
 
 def main(settings: ImportSettings) -> int:

@@ -5,7 +5,8 @@ python jobs/labels.py --labels words.txt --model model/
 
 from __future__ import annotations
 
-from mer_ray.settings import ALL_DONE, LabelsSettings, run
+from mer_ray.commandline import ALL_DONE, run
+from mer_ray.tagging.settings import LabelsSettings
 
 
 def main(settings: LabelsSettings) -> int:

@@ -7,7 +7,8 @@ python jobs/reproduce.py --emotify emotify.parquet --features features/ --output
 
 from __future__ import annotations
 
-from mer_ray.settings import ALL_DONE, ReproduceSettings, run
+from mer_ray.commandline import ALL_DONE, run
+from mer_ray.paper.settings import ReproduceSettings
 
 
 def main(settings: ReproduceSettings) -> int:

@@ -6,7 +6,8 @@ python jobs/search.py --query "late night drive" --features s3://music/features 
 
 from __future__ import annotations
 
-from mer_ray.settings import ALL_DONE, SearchSettings, run
+from mer_ray.commandline import ALL_DONE, run
+from mer_ray.tagging.settings import SearchSettings
 
 
 def main(settings: SearchSettings) -> int:

@@ -6,7 +6,8 @@ python jobs/status.py --run s3://music/tags --json
 
 from __future__ import annotations
 
-from mer_ray.settings import ALL_DONE, StatusSettings, run
+from mer_ray.commandline import ALL_DONE, run
+from mer_ray.runs.settings import StatusSettings
 
 
 def main(settings: StatusSettings) -> int:

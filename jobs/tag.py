@@ -7,7 +7,8 @@ python jobs/tag.py --catalog s3://music/2026/ --features s3://music/features --m
 
 from __future__ import annotations
 
-from mer_ray.settings import TagSettings, run
+from mer_ray.cluster.settings import TagSettings
+from mer_ray.commandline import run
 
 
 def main(settings: TagSettings) -> int:

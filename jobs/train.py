@@ -7,7 +7,8 @@ python jobs/train.py --train jamendo.parquet --train cal500.parquet --features s
 
 from __future__ import annotations
 
-from mer_ray.settings import ALL_DONE, TrainSettings, run
+from mer_ray.commandline import ALL_DONE, run
+from mer_ray.learning.settings import TrainSettings
 
 
 def main(settings: TrainSettings) -> int:

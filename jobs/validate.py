@@ -6,7 +6,8 @@ python jobs/validate.py --run s3://music/tags
 
 from __future__ import annotations
 
-from mer_ray.settings import ALL_DONE, NOT_VALID, ValidateSettings, run
+from mer_ray.commandline import ALL_DONE, NOT_VALID, run
+from mer_ray.runs.settings import ValidateSettings
 
 
 def main(settings: ValidateSettings) -> int:

@@ -8,25 +8,17 @@ from typing import Any
 
 import pytest
 
-from mer_ray import settings
+from mer_ray.catalog.settings import CatalogSettings
+from mer_ray.cluster.settings import ExtractSettings, TagSettings
+from mer_ray.commandline import WRONG_INPUT, parse, run
+from mer_ray.demo.settings import DemoSettings
 from mer_ray.errors import InputError
-from mer_ray.settings import (
-    CatalogSettings,
-    DemoSettings,
-    EvaluateSettings,
-    ExtractSettings,
-    ImportSettings,
-    JobSettings,
-    LabelsSettings,
-    ReproduceSettings,
-    SearchSettings,
-    StatusSettings,
-    TagSettings,
-    TrainSettings,
-    ValidateSettings,
-    parse,
-    run,
-)
+from mer_ray.evaluation.settings import EvaluateSettings
+from mer_ray.learning.settings import TrainSettings
+from mer_ray.paper.settings import ImportSettings, ReproduceSettings
+from mer_ray.runs.settings import StatusSettings, ValidateSettings
+from mer_ray.settings import JobSettings
+from mer_ray.tagging.settings import LabelsSettings, SearchSettings
 from tests.support import ROOT
 
 CLASSES = [CatalogSettings, ExtractSettings, TrainSettings, EvaluateSettings, TagSettings, DemoSettings]
@@ -171,7 +163,7 @@ def test_a_users_mistake_is_one_line_on_stderr_and_exit_code_2(
     def mistaken(_settings: TrainSettings) -> int:
         raise InputError("model /m: no finished model there; train one.")
 
-    assert exit_code(monkeypatch, TRAIN, mistaken) == settings.WRONG_INPUT == 2
+    assert exit_code(monkeypatch, TRAIN, mistaken) == WRONG_INPUT == 2
     assert capsys.readouterr().err == "error: model /m: no finished model there; train one.\n"
     assert exit_code(monkeypatch, ["--nonsense"], mistaken) == 2
     assert capsys.readouterr().err.startswith("error: --nonsense")

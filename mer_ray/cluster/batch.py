@@ -22,6 +22,8 @@ from mer_ray.catalog import sources as catalog
 from mer_ray.cluster import pipelines
 from mer_ray.cluster.bottleneck import Stages
 from mer_ray.cluster.plan import Plan, resolve_plan
+from mer_ray.cluster.settings import ExtractSettings, RunSettings, TagSettings
+from mer_ray.commandline import ALL_DONE, TOO_MANY_FAILURES
 from mer_ray.errors import InputError
 from mer_ray.features import Store, read_columns
 from mer_ray.fingerprints import text_sha256
@@ -29,7 +31,6 @@ from mer_ray.learning.model import Model
 from mer_ray.runs.directory import OutputDirectory, as_json, connect, instruments
 from mer_ray.runs.metrics import FailureLines, RunMetrics
 from mer_ray.runs.progress import Progress
-from mer_ray.settings import ALL_DONE, TOO_MANY_FAILURES, ExtractSettings, RunSettings, TagSettings
 from mer_ray.tagging.calibration import measured_by_catalog, percentile_of
 from mer_ray.tagging.ranking import Choice, Tagger, TagOptions
 from mer_ray.words.labels import Phrases, read_labels

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mer_ray.cluster.settings import ExtractSettings, TagSettings
 from mer_ray.errors import InputError
-from mer_ray.settings import ExtractSettings, TagSettings
 
 
 @dataclass(frozen=True)

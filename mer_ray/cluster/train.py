@@ -24,10 +24,10 @@ from mer_ray.learning.corpus import Corpus
 from mer_ray.learning.learner import Learner, LearnOptions
 from mer_ray.learning.projector import Projector, ProjectorShape, project
 from mer_ray.learning.recipe import STATE, begin, describe, read_words, write_model
+from mer_ray.learning.settings import TrainSettings
 from mer_ray.runs.directory import as_json, connect, read_json
 from mer_ray.runs.lock import RunLock
 from mer_ray.runs.progress import EpochLines
-from mer_ray.settings import TrainSettings
 from mer_ray.words.labelspace import LabelSpace
 
 BACKGROUND_SONGS = 10_000

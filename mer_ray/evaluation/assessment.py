@@ -14,11 +14,11 @@ from mer_ray.errors import InputError
 from mer_ray.evaluation.figures import per_label_figure, reliability_figure
 from mer_ray.evaluation.metrics import Level, evaluate_songs
 from mer_ray.evaluation.report import evaluation_page, evaluation_report
+from mer_ray.evaluation.settings import EvaluateSettings
 from mer_ray.features import Store, open_stores
 from mer_ray.learning.corpus import labelled_windows
 from mer_ray.learning.model import Model
 from mer_ray.runs.directory import as_json
-from mer_ray.settings import EvaluateSettings
 from mer_ray.tagging.calibration import Reliability, as_plain, measured_by_catalog
 from mer_ray.tagging.ranking import LabelScale, Ranking
 from mer_ray.words.labels import Phrases, read_labels

@@ -17,8 +17,8 @@ from mer_ray.catalog.sources import read_manifest
 from mer_ray.evaluation.report import html_image, html_list, html_table, page, table
 from mer_ray.learning.recipe import read_words
 from mer_ray.paper.reproduction import FIGURE, Measured, Results, facts
+from mer_ray.paper.settings import ReproduceSettings
 from mer_ray.paper.tables import DATASETS, LAMBDAS, SHORT, Table
-from mer_ray.settings import ReproduceSettings
 from mer_ray.words.labelspace import LabelSpace
 
 NOT_RUN = "not run"

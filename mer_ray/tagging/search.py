@@ -14,10 +14,10 @@ from mer_ray import storage
 from mer_ray.errors import InputError
 from mer_ray.features import Store
 from mer_ray.learning.model import Model
-from mer_ray.settings import SearchSettings
 from mer_ray.tagging.calibration import measured_by_catalog
 from mer_ray.tagging.projections import Projections, song_vectors
 from mer_ray.tagging.ranking import LabelScale
+from mer_ray.tagging.settings import SearchSettings
 
 SCHEMA = pa.schema(
     [

@@ -21,8 +21,9 @@ import pytest
 from mer_ray.audio import process as isolation
 from mer_ray.audio.decoding import DecodedTrack
 from mer_ray.audio.process import CRASH_RETRIES, Limits, Row, SongDecoder, read_song, room_for
+from mer_ray.cluster.settings import ExtractSettings
+from mer_ray.commandline import parse
 from mer_ray.errors import InputError
-from mer_ray.settings import ExtractSettings, parse
 from tests.support import ROOT
 from tests.support.bad_songs import long_wav, tones
 

@@ -4,8 +4,9 @@ import pytest
 
 from mer_ray.cluster.pipelines import COMMIT_CPUS
 from mer_ray.cluster.plan import Plan, resolve_plan
+from mer_ray.cluster.settings import ExtractSettings
+from mer_ray.commandline import parse
 from mer_ray.errors import InputError
-from mer_ray.settings import ExtractSettings, parse
 
 
 def plan(cpus: float, gpus: float = 0, songs: int = 1000, flags: str = "") -> Plan:

@@ -11,7 +11,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from mer_ray.settings import TagSettings, parse
+from mer_ray.cluster.settings import TagSettings
+from mer_ray.commandline import parse
 from tests.support import ROOT
 
 TEXT = (ROOT / "deploy" / "rayjob.yaml").read_text()

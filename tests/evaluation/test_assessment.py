@@ -14,11 +14,11 @@ import torch
 from mer_ray.catalog.annotations import Annotations
 from mer_ray.errors import InputError
 from mer_ray.evaluation.assessment import assess, known_clusters, songs_to_score
+from mer_ray.evaluation.settings import EvaluateSettings
 from mer_ray.features import features_column, store_schema
 from mer_ray.fingerprints import weights_sha256
 from mer_ray.learning.model import Model
 from mer_ray.learning.projector import Projector, ProjectorShape
-from mer_ray.settings import EvaluateSettings
 from mer_ray.words.labels import label_model, unit
 from tests.learning.test_model import small_model
 

@@ -11,8 +11,8 @@ import pytest
 
 from mer_ray.catalog.sources import load_catalog
 from mer_ray.cluster import batch
+from mer_ray.cluster.settings import ExtractSettings
 from mer_ray.runs.metrics import SHOWN, FailureLines, one_line
-from mer_ray.settings import ExtractSettings
 
 SAMPLE = re.compile(r"^ray_(mer_\w+?)(?:_total)?\{(.*?)\} (\S+)$", re.MULTILINE)
 

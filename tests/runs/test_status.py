@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mer_ray import storage
+from mer_ray.commandline import NOT_VALID
 from mer_ray.errors import InputError
 from mer_ray.features import STATUS_FIELDS, features_column, metadata, part_uris, store_schema
 from mer_ray.runs.contract import stored_metadata
@@ -25,7 +26,6 @@ from mer_ray.runs.status import SongsStatus, TrainingStatus, inspect
 from mer_ray.runs.status_text import as_text
 from mer_ray.runs.validation import Report, validate
 from mer_ray.runs.validation import as_text as checks_as_text
-from mer_ray.settings import NOT_VALID
 from mer_ray.tagging.ranking import TAGS_TYPE
 from tests.support import ROOT
 from tests.support.s3 import S3Server

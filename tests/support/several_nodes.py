@@ -99,7 +99,8 @@ def driver() -> int:
     """The job with encoders on the CPU of the nodes that claim a GPU."""
     from jobs.extract import main as extract
     from mer_ray.cluster import pipelines
-    from mer_ray.settings import ExtractSettings, run
+    from mer_ray.cluster.settings import ExtractSettings
+    from mer_ray.commandline import run
 
     graph = pipelines.extraction
 

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from mer_ray.errors import InputError
-from mer_ray.settings import SearchSettings
 from mer_ray.tagging.ranking import Tagger
 from mer_ray.tagging.search import check_output, search, write_found
+from mer_ray.tagging.settings import SearchSettings
 from tests.learning.test_model import small_model
 from tests.tagging.test_ranking import songs_table, windows
 

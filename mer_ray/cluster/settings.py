@@ -1,0 +1,114 @@
+"""Settings of extract and tag."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from mer_ray.settings import Fraction, JobSettings, Presets, PresetSettings, Uri
+
+
+class AudioSettings(PresetSettings):
+    """How a song becomes features: these decide the result and are part of a store's fingerprint."""
+
+    presets: ClassVar[Presets] = {"reference": {"pooling": "first"}}
+
+    encoder: str = "m-a-p/MERT-v1-95M"
+    """Hub id, local directory, or a seeded twin without trained weights: 'random' (full size) or 'tiny'."""
+    encoder_revision: str | None = None
+    """Hub commit of the encoder; the default encoder's is pinned."""
+    layers: tuple[PositiveInt, ...] = (3, 6, 9, 12)
+    """Hidden states to keep, separated by commas, 1 = output of the first layer."""
+    pooling: Literal["mean", "first"] = "mean"
+    """Mean over a window's frames (the paper), or its first frame only (the published code)."""
+    window_seconds: Annotated[float, Field(ge=1, le=60)] = 10.0
+    """Length of a window in seconds."""
+    keep_tail: bool = False
+    """Keep the piece after the last full window as a window of its own."""
+    max_minutes: PositiveFloat = 120.0
+    """Longer songs are capped at this length and flagged as truncated."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Arithmetic of the encoder; auto is bfloat16 on a GPU and float32 on a CPU."""
+
+
+class ClusterSettings(JobSettings):
+    """How much of the cluster to use; these never change the result."""
+
+    gpus: Annotated[int, Field(ge=0)] | None = None
+    """GPUs for the encoder pool; all of the cluster's if not given, 0 for the CPU."""
+    encoders: PositiveInt | None = None
+    """Encoder processes; one a GPU, or fitted to the CPUs if not given."""
+    decoders: PositiveInt | None = None
+    """Songs decoded at a time; fitted to the CPUs if not given."""
+    batch_windows: PositiveInt | None = None
+    """Windows in one forward pass; 64 on a GPU and 8 on a CPU if not given."""
+    songs_per_part: PositiveInt | None = None
+    """Songs committed in one file; fitted to the size of the run if not given."""
+    song_timeout_s: PositiveFloat = 600.0
+    """Seconds to fetch and decode one song; one that takes longer is recorded as timeout."""
+    decoder_memory_mb: Annotated[int, Field(ge=256)] | None = None
+    """Memory of one decoder, in MB; fitted to --max-minutes if not given. A song that needs more fails."""
+
+
+class RunSettings(JobSettings):
+    """How a run treats failures."""
+
+    retry_failed: bool = False
+    """Do the songs again that failed in an earlier run."""
+    max_failure_rate: Fraction = 1.0
+    """Exit with code 3 when more than this share of the songs failed."""
+
+
+class ExtractSettings(AudioSettings, ClusterSettings, RunSettings):
+    """Stream songs through decoders and encoders into a feature store."""
+
+    catalog: Uri
+    """Manifest (Parquet), table, folder or s3:// prefix of songs."""
+    features: Uri
+    """The feature store: a folder or s3:// prefix; continued if it is there."""
+
+
+class TagSettings(AudioSettings, ClusterSettings, RunSettings):
+    """Rank any list of words for every song of a feature store, or of a catalogue."""
+
+    features: Uri
+    """Feature store to tag from; with --catalog, also where new songs' features go."""
+    model: Uri
+    """Directory of a trained model."""
+    labels: str
+    """Words: a text file (one a line), a YAML file (label: phrase, phrase), or jamendo, cal500, gems."""
+    output: Uri
+    """Directory for the tags (Parquet); continued if it is there."""
+    catalog: Uri | None = None
+    """Extract first the songs of this catalogue that the store lacks, then tag exactly these songs."""
+    k: PositiveInt | None = None
+    """At most this many tags a song; 3 if neither this nor a threshold is given."""
+    threshold: float | None = None
+    """Only tags whose score reaches this."""
+    min_percentile: Fraction | None = None
+    """Only tags whose percentile reaches this, 0 to 1: 0.9 gives a word to the tenth of the songs it suits best."""
+    min_precision: Fraction | None = None
+    """Only tags of which this share is expected to be right, by the --calibration of an evaluation."""
+    calibration: Uri | None = None
+    """Directory of an evaluation of the model, whose truth says how right a percentile is."""
+    yardstick: Literal["auto", "catalog", "model"] = "auto"
+    """What scores are measured against: the catalogue, or the model's training songs; auto is the catalogue if it has
+    100 songs."""
+    ranking: Literal["standardized", "cosine"] = "standardized"
+    """Score a word against its own spread over the catalogue, or by bare cosine (the paper)."""
+    timeline: bool = False
+    """Also write the tags of each window."""
+    embedding: bool = False
+    """Also write each song's place in the space of words."""
+    keep_projections: bool = True
+    """Keep projected windows beside the store (_projected/), so that other words later need no projector; a store that
+    cannot be written to needs --no-keep-projections."""
+
+    @model_validator(mode="after")
+    def _precision_needs_truth(self) -> TagSettings:
+        if (self.min_precision is None) != (self.calibration is None):
+            raise ValueError("--min-precision and --calibration belong together; give both or neither")
+        if self.min_precision is not None and self.min_percentile is not None:
+            raise ValueError("--min-precision sets the percentile; leave --min-percentile out")
+        return self

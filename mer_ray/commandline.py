@@ -1,0 +1,183 @@
+"""From a command line to a job and its exit code; ``mer-ray JOB …`` is ``python jobs/JOB.py …``."""
+
+from __future__ import annotations
+
+import ast
+import os
+import runpy
+import sys
+from collections import ChainMap
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import yaml
+from pydantic import ValidationError, create_model
+from pydantic_settings import SettingsError
+
+from mer_ray.errors import InputError
+from mer_ray.settings import JobSettings, Part, Presets, part_of
+
+ALL_DONE, WRONG_INPUT, TOO_MANY_FAILURES, STOPPED = 0, 2, 3, 130
+NOT_VALID = 3
+
+Settings = TypeVar("Settings", bound=JobSettings)
+
+
+def main() -> int:
+    """``mer-ray JOB …``: every file of ``jobs/`` is a command."""
+    folder = jobs_folder()
+    jobs = {path.stem: path for path in sorted(folder.glob("[!_]*.py"))}
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    if name not in jobs:
+        asked_for_help = name in ("", "-h", "--help")
+        near = get_close_matches(name, jobs, n=1)
+        hint = f" (did you mean '{near[0]}'?)" if near else ""
+        if not asked_for_help:
+            print(f"error: {name}: no such command{hint}; mer-ray --help lists them.", file=sys.stderr)
+            return WRONG_INPUT
+        print("usage: mer-ray COMMAND [--help] …\n")
+        for job, path in jobs.items():
+            print(f"  {job:<16} {(ast.get_docstring(ast.parse(path.read_text())) or '').splitlines()[0]}")
+        return ALL_DONE
+    sys.argv = [f"mer-ray {name}", *sys.argv[2:]]
+    runpy.run_path(str(jobs[name]), run_name="__main__")
+    return ALL_DONE
+
+
+def jobs_folder() -> Path:
+    """Where the jobs lie: beside the package in a checkout, inside it where it is installed."""
+    package = Path(__file__).parent
+    inside = package / "jobs"
+    return inside if inside.is_dir() else package.parent / "jobs"
+
+
+def run(job: Callable[[Settings], int], cls: type[Settings]) -> int:
+    """Parse the command line, do the job, and turn a user's mistake into one sentence and exit code 2."""
+    sys.path.append(os.getcwd())  # modules that --encoder, --dataset and --loss name may lie here
+    try:
+        settings = parse(cls, sys.argv[1:])
+        if settings.opening:
+            print(settings.opening.format(**settings.model_dump()), flush=True)
+        return job(settings)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return WRONG_INPUT
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where this one stopped.", file=sys.stderr)
+        return STOPPED
+
+
+def parse(cls: type[Settings], arguments: Sequence[str]) -> Settings:
+    """Resolve a job's settings.
+
+    Raises:
+        InputError: one sentence naming the setting, what is wrong and where to look.
+    """
+    filed = _from_file(arguments)
+    parts = {name: part_of(door, _said(cls, name, arguments, filed)) for name, door in cls.doors.items()}
+    whole = _composed(cls, tuple(parts.values()))
+    unknown = next((key for key in filed if key not in _names(whole)), None)
+    if unknown is not None:
+        raise InputError(f"--settings: unknown setting '{unknown}'{_did_you_mean(unknown, whole)}; see --help.")
+    try:
+        flags = [argument[1:] if argument.split("=")[0] == "--k" else argument for argument in arguments]
+        build: Callable[..., JobSettings] = whole
+        found = _with_preset(build(_cli_parse_args=flags, **filed))
+    except ValidationError as error:
+        raise InputError(
+            "; ".join(_explain(problem, whole) for problem in error.errors()[:3]) + "; see --help."
+        ) from error
+    except SettingsError as error:
+        raise InputError(_explain_flag(str(error), whole)) from error
+    settings = cls.model_construct(
+        found.model_fields_set & cls.model_fields.keys(), **{name: getattr(found, name) for name in cls.model_fields}
+    )
+    for name, part in parts.items():
+        settings._parts[name] = part.model_construct(**{own: getattr(found, own) for own in part.model_fields})
+    return settings
+
+
+@cache
+def _composed(cls: type[JobSettings], parts: tuple[type[Part], ...]) -> type[JobSettings]:
+    """A job's settings with those of the modules it uses, as one command line."""
+    brought = [part for part in parts if part.model_fields]
+    if not brought:
+        return cls
+    whole: Any = create_model(cls.__name__, __base__=(cls, *brought), __doc__=cls.__doc__)
+    each: list[Presets] = [cls.presets, *(part.presets for part in brought)]
+    whole.presets = {name: ChainMap(*(own.get(name, {}) for own in each)) for own in each for name in own}
+    return cast("type[JobSettings]", whole)
+
+
+def _said(cls: type[JobSettings], name: str, arguments: Sequence[str], filed: Mapping[str, Any]) -> str:
+    """The value of a setting before the others are known, from where it is said first."""
+    flag = "--" + name.replace("_", "-")
+    for at, argument in enumerate(arguments):
+        if argument == flag and at + 1 < len(arguments):
+            return arguments[at + 1]
+        if argument.startswith(f"{flag}="):
+            return argument.removeprefix(f"{flag}=")
+    if (value := os.environ.get(f"MER_{name.upper()}", filed.get(name))) is not None:
+        return str(value)
+    preset = _said(cls, "preset", arguments, filed) if name != "preset" and "preset" in cls.model_fields else ""
+    return str(cls.presets.get(preset, {}).get(name, cls.model_fields[name].default))
+
+
+def _with_preset(settings: JobSettings) -> JobSettings:
+    """Fill in what the preset says where nothing else does; what only other modules know is passed over."""
+    preset = settings.presets.get(getattr(settings, "preset", ""), {})
+    known = type(settings).model_fields.keys() - settings.model_fields_set
+    return settings.model_copy(update={name: value for name, value in preset.items() if name in known})
+
+
+def _from_file(arguments: Sequence[str]) -> dict[str, object]:
+    path = os.environ.get("MER_SETTINGS")
+    for position, argument in enumerate(arguments):
+        if argument == "--settings" and position + 1 < len(arguments):
+            path = arguments[position + 1]
+        elif argument.startswith("--settings="):
+            path = argument.removeprefix("--settings=")
+    if path is None:
+        return {}
+    if not Path(path).is_file():
+        raise InputError(f"--settings {path}: no such file; give a YAML file of settings.")
+    try:
+        content = yaml.safe_load(Path(path).read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"--settings {path}: not valid YAML; write lines like 'epochs: 20'.") from error
+    if not isinstance(content, dict):
+        raise InputError(f"--settings {path}: expected lines like 'epochs: 20'.")
+    return {str(key).replace("-", "_"): value for key, value in content.items()}
+
+
+def _names(cls: type[JobSettings]) -> list[str]:
+    return [name.rstrip("_") for name in cls.model_fields]
+
+
+def _did_you_mean(name: str, cls: type[JobSettings]) -> str:
+    near = get_close_matches(name.replace("-", "_"), _names(cls), n=1)
+    return f" (did you mean '{near[0].replace('_', '-')}'?)" if near else ""
+
+
+def _explain(problem: object, cls: type[JobSettings]) -> str:
+    assert isinstance(problem, dict)
+    if not problem["loc"]:
+        return str(problem["msg"]).removeprefix("Value error, ")
+    where = str(problem["loc"][0])
+    flag = "--" + where.rstrip("_").replace("_", "-")
+    if problem["type"] == "missing":
+        return f"{flag}: required"
+    if problem["type"] == "extra_forbidden":
+        return f"{flag}: unknown setting{_did_you_mean(where, cls)}"
+    return f"{flag} {problem.get('input')!s:.60}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def _explain_flag(message: str, cls: type[JobSettings]) -> str:
+    reason = message.removeprefix("error parsing CLI: ")
+    if reason.startswith("unrecognized arguments: "):
+        flag = reason.removeprefix("unrecognized arguments: ").split()[0]
+        return f"{flag}: unknown setting{_did_you_mean(flag.lstrip('-').split('=')[0], cls)}; see --help."
+    return f"{reason}; see --help."

@@ -1,0 +1,37 @@
+"""Settings of evaluate."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt
+
+from mer_ray.settings import JobSettings, Uri
+
+
+class EvaluateSettings(JobSettings):
+    """Score a model on songs whose labels are known."""
+
+    model: Uri
+    """Directory of a trained model."""
+    test: Annotated[list[Uri], Field(min_length=1)]
+    """Manifest with labels; repeat the flag for several datasets."""
+    features: Annotated[list[Uri], Field(min_length=1)]
+    """Feature store with the songs' features; repeat the flag for several."""
+    output: Uri
+    """Directory for metrics.json, report.md and figures."""
+    split: Literal["test", "validation", "train", "all"] = "test"
+    """Songs to score; a manifest without splits is split as in the model's training, or scored whole if the model
+    never saw the dataset."""
+    k: PositiveInt | None = None
+    """Labels a song is given; if not given, the dataset's own (2 Jamendo, 4 CAL500, 3 Emotify, else its average)."""
+    ranking: Literal["auto", "cosine", "standardized"] = "auto"
+    """Rank labels by cosine (the paper), or by cosine standardized over a yardstick of songs; auto is cosine for a
+    model of the paper's loss, else standardized."""
+    yardstick: Literal["auto", "catalog", "model"] = "auto"
+    """What standardizes: the scored songs themselves, without their truth, or the model's training songs; auto is the
+    songs if there are 100."""
+    label_text: Uri | None = None
+    """YAML file of 'label: phrase, phrase' for labels the model was not trained on."""
+    seed: int = 0
+    """Seed of the random baseline."""

@@ -1,0 +1,38 @@
+"""Settings of labels and search."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt
+
+from mer_ray.settings import JobSettings, Uri
+
+
+class LabelsSettings(JobSettings):
+    """Say how a model reads each word of a list, before a night is spent on it."""
+
+    labels: str
+    """Words: a text file (one a line), a YAML file (label: phrase, phrase), or jamendo, cal500, gems."""
+    model: Uri
+    """Directory of a trained model."""
+
+
+class SearchSettings(JobSettings):
+    """Find the songs of a feature store that are nearest to a phrase."""
+
+    query: Annotated[str, Field(min_length=1)]
+    """A word or any phrase, such as 'tender but tense'."""
+    features: Uri
+    """Feature store to search."""
+    model: Uri
+    """Directory of a trained model."""
+    k: PositiveInt = 20
+    """How many songs."""
+    yardstick: Literal["auto", "catalog", "model"] = "auto"
+    """What scores are measured against: the store, or the model's training songs; auto is the store if it has 100."""
+    keep_projections: bool = True
+    """Keep projected windows beside the store (_projected/), so that the next query needs no projector; a store that
+    cannot be written to needs --no-keep-projections."""
+    output: Uri | None = None
+    """Also write the table there: Parquet, or CSV if it ends so."""
