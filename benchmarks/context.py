@@ -17,9 +17,9 @@ import numpy as np
 from mer_ray.cluster.train import train
 from mer_ray.commandline import parse
 from mer_ray.evaluation.assessment import assess
-from mer_ray.evaluation.report import table
 from mer_ray.evaluation.settings import EvaluateSettings
 from mer_ray.learning.settings import TrainSettings
+from mer_ray.pages import table
 
 FORMS = {
     "segment (the paper)": ["--context", "segment"],

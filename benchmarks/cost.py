@@ -20,7 +20,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 
-from mer_ray.evaluation.report import table
+from mer_ray.pages import table
 
 WINDOW_SECONDS = 10.0
 GFLOP_A_WINDOW = 229.0

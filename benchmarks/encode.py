@@ -34,7 +34,7 @@ from benchmarks.songs import songs_of
 from mer_ray.audio.decoding import decode_windows
 from mer_ray.encoders._convolutions import as_products
 from mer_ray.encoders.mert import LAYERS, MertEncoder, Window, encode_tracks, load_encoder, normalize
-from mer_ray.evaluation.report import table
+from mer_ray.pages import table
 
 COMMAND = "python -m benchmarks.encode"
 Encode = Callable[[NDArray[np.float32]], Tensor]

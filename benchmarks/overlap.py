@@ -36,7 +36,7 @@ from benchmarks.measure import Line
 from benchmarks.scale import EncodeNothing, decoded_row
 from mer_ray.catalog import sources as catalog
 from mer_ray.demo.composer import write_world
-from mer_ray.evaluation.report import table
+from mer_ray.pages import table
 from mer_ray.runs import directory as runs
 
 KINDS = ("extract", "decode", "encode")

@@ -35,7 +35,7 @@ import torch
 from benchmarks.measure import Line
 from benchmarks.memory import Peaks, watched
 from mer_ray.cluster.pipelines import DECODE_COSTS, EncodeSongs, decoded_table
-from mer_ray.evaluation.report import table
+from mer_ray.pages import table
 from mer_ray.runs import directory as runs
 
 DIM = 48

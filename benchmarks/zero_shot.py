@@ -25,12 +25,12 @@ from mer_ray.catalog.sources import read_manifest
 from mer_ray.cluster.train import build_learner
 from mer_ray.commandline import parse
 from mer_ray.evaluation.metrics import evaluate_scores
-from mer_ray.evaluation.report import table
 from mer_ray.features import Store, open_stores
 from mer_ray.learning.corpus import Corpus, labelled_windows
 from mer_ray.learning.projector import ProjectorShape, project
 from mer_ray.learning.recipe import read_words
 from mer_ray.learning.settings import TrainSettings
+from mer_ray.pages import table
 from mer_ray.tagging.ranking import LabelScale
 from mer_ray.words.labelspace import LabelSpace
 from mer_ray.words.thesaurus import load_thesaurus

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from mer_ray import storage
 from mer_ray.catalog.annotations import Annotations
 from mer_ray.catalog.sources import read_manifest
-from mer_ray.evaluation.report import html_image, html_list, html_table, page, table
 from mer_ray.learning.recipe import read_words
+from mer_ray.pages import html_image, html_list, html_table, page, table
 from mer_ray.paper.reproduction import FIGURE, Measured, Results, facts
 from mer_ray.paper.settings import ReproduceSettings
 from mer_ray.paper.tables import DATASETS, LAMBDAS, SHORT, Table
