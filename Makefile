@@ -14,7 +14,7 @@ test: $(VENV)/.installed-test
 
 # At least thirty kills of extract and tag; minutes. MUSIC=folder takes songs of your own.
 chaos: $(VENV)/.installed-test
-	$(BIN)/python -m benchmarks.chaos $(if $(MUSIC),--music "$(MUSIC)")
+	$(BIN)/python -m tests.night_of_kills $(if $(MUSIC),--music "$(MUSIC)")
 
 # Every figure beside its baseline, in a short form, into benchmarks/RESULTS.md. MUSIC=folder takes songs of your own.
 bench: $(VENV)/.installed-test
