@@ -11,14 +11,13 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from mer_ray.demo.simulated import DATASETS, MOODS, main, simulate_manifests, simulate_store
 from mer_ray.catalog.annotations import Annotations
-from mer_ray.catalog.sources import read_manifest
 from mer_ray.catalog.datasets import VOCABULARIES, split_songs
+from mer_ray.catalog.sources import read_manifest
+from mer_ray.demo.simulated import DATASETS, MOODS, main, simulate_manifests, simulate_store
 from mer_ray.errors import InputError
 from mer_ray.features import Store, read_windows
 from mer_ray.words.labels import embed_labels, unit
-from tests.support import ROOT
 
 World = dict[str, pa.Table]
 Features = NDArray[np.float32]
