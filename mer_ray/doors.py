@@ -50,7 +50,8 @@ class Door:
             return importlib.import_module(f"{self.package}.{name}"), word
         if _is_module(name):
             return self._checked(name), word
-        if self.otherwise is not None and not (word and name.replace(".", "").isidentifier()):
+        is_uri = word.startswith("//")
+        if self.otherwise is not None and (is_uri or not word or not name.replace(".", "").isidentifier()):
             return importlib.import_module(f"{self.package}.{self.otherwise}"), value
         near = get_close_matches(name, self.names(), n=1)
         hint = f" (did you mean '{near[0]}'?)" if near else ""
