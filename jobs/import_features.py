@@ -21,7 +21,7 @@ def main(settings: ImportSettings) -> int:
     """Import, write the manifest and say what came of it."""
     from collections import Counter
 
-    from mer_ray.catalog.sources import write_manifest
+    from mer_ray.catalog.manifest import write_manifest
     from mer_ray.errors import InputError
     from mer_ray.paper.published import PublishedFiles, import_published
 

@@ -27,12 +27,14 @@ class Door:
         setting: the flag that chooses among them, without dashes.
         needs: what each module must define.
         otherwise: the file that takes what names no module, such as a hub id or a directory.
+        nothing: the value that chooses none of them.
     """
 
     package: str
     setting: str
     needs: str
     otherwise: str | None = None
+    nothing: str | None = None
 
     def names(self) -> list[str]:
         """The files of the folder, sorted."""

@@ -34,8 +34,8 @@ from typing import Any
 
 import numpy as np
 
-from mer_ray.audio.decoding import SAMPLE_RATE, AudioError, DecodedTrack, Repeats, decode_windows, fetch
-from mer_ray.audio.libraries import Samples
+from mer_ray.audio.decoding import SAMPLE_RATE, DecodedTrack, Repeats, decode_windows, fetch
+from mer_ray.audio.libraries import AudioError, Samples
 from mer_ray.errors import StorageError
 
 Row = dict[str, Any]

@@ -17,7 +17,6 @@ from safetensors.torch import save_file
 
 from mer_ray import storage
 from mer_ray.catalog.annotations import Annotations
-from mer_ray.catalog.sources import read_manifest
 from mer_ray.errors import InputError
 from mer_ray.features import Windows, open_stores
 from mer_ray.learning.corpus import Corpus
@@ -118,7 +117,7 @@ def _run_epochs(settings: TrainSettings, learner: Learner, save: Callable[[], No
 
 def read_annotations(settings: TrainSettings) -> list[Annotations]:
     """The labelled songs of every training manifest."""
-    return [Annotations.from_manifest(read_manifest(uri), uri, settings.seed) for uri in settings.train]
+    return [Annotations.read(uri, settings.seed) for uri in settings.train]
 
 
 def build_learner(settings: TrainSettings, corpus: Corpus, shape: ProjectorShape) -> Learner:

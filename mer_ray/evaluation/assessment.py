@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from mer_ray import storage
 from mer_ray.catalog.annotations import Annotations
-from mer_ray.catalog.sources import read_manifest
 from mer_ray.errors import InputError
 from mer_ray.evaluation.figures import per_label_figure, reliability_figure
 from mer_ray.evaluation.metrics import Level, evaluate_songs
@@ -40,7 +39,7 @@ def assess(settings: EvaluateSettings) -> Results:
     for store in stores:
         model.check_features(store)
     drawn = int(model.config.get("settings", {}).get("seed", 0))
-    datasets = [Annotations.from_manifest(read_manifest(uri), uri, drawn) for uri in settings.test]
+    datasets = [Annotations.read(uri, drawn) for uri in settings.test]
     given = read_labels(settings.label_text) if settings.label_text else {}
     results: Results = {}
     measured: dict[str, Reliability] = {}

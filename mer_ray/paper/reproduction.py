@@ -9,7 +9,6 @@ from typing import Any
 
 from mer_ray import storage
 from mer_ray.catalog.annotations import Annotations
-from mer_ray.catalog.sources import read_manifest
 from mer_ray.cluster.train import train
 from mer_ray.errors import InputError
 from mer_ray.evaluation.assessment import assess
@@ -84,7 +83,7 @@ def facts(settings: ReproduceSettings) -> dict[str, str]:
         if uri is None:
             songs.append(f"{name} not given")
             continue
-        one = Annotations.from_manifest(read_manifest(uri), uri, settings.seed)
+        one = Annotations.read(uri, settings.seed)
         counts = (f"{len(one.where(split)):,} {split}" for split in ("train", "validation", "test"))
         songs.append(f"{name} {', '.join(counts)}")
     readings = [f"{name} = {recipe[name]}" for name in READINGS if name in recipe and name not in _ROLES]
@@ -102,7 +101,7 @@ def _check(settings: ReproduceSettings, manifests: dict[str, str]) -> None:
         raise InputError("reproduce: no dataset is given; give --jamendo, --cal500 or --emotify a manifest.")
     open_stores(settings.features)
     for name, uri in manifests.items():
-        found = Annotations.from_manifest(read_manifest(uri), uri, settings.seed).dataset
+        found = Annotations.read(uri, settings.seed).dataset
         if found != name:
             raise InputError(f"--{name} {uri}: a manifest of {found}; make it with jobs/catalog.py --dataset {name}.")
 

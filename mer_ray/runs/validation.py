@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mer_ray import storage
-from mer_ray.catalog.datasets import readable
 from mer_ray.errors import InputError
 from mer_ray.features import STATUS_FIELDS, part_uris
 from mer_ray.runs.contract import (
@@ -146,7 +145,7 @@ def validate(uri: str) -> Report:
     Raises:
         InputError: it is none, or it cannot be read.
     """
-    with readable(uri):
+    with storage.readable(uri):
         run = open_run(uri)
         if run.job == TRAINING:
             raise InputError(f"--run {uri}: a model directory; validate checks what extract and tag wrote.")

@@ -13,7 +13,7 @@ import yaml
 from numpy.typing import NDArray
 
 from mer_ray import storage
-from mer_ray.catalog.datasets import VOCABULARIES
+from mer_ray.catalog.datasets import vocabularies
 from mer_ray.errors import InputError
 
 if TYPE_CHECKING:
@@ -188,10 +188,11 @@ def read_labels(source: str) -> Phrases:
     Raises:
         InputError: no such file, nothing in it, a label that stands there twice, or bad YAML.
     """
-    if source in VOCABULARIES:
-        return {word: (word,) for word in VOCABULARIES[source]}
+    known = vocabularies()
+    if source in known:
+        return {word: (word,) for word in known[source]}
     if not storage.exists(source):
-        builtin = ", ".join(sorted(VOCABULARIES))
+        builtin = ", ".join(sorted(known))
         raise InputError(f"labels {source}: no such file; give a text or YAML file, or one of: {builtin}.")
     try:
         text = storage.read_bytes(source).decode("utf-8-sig")

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from mer_ray.audio.decoding import SAMPLE_RATE, AudioError, DecodedTrack, decode_windows, fetch
-from mer_ray.audio.libraries import CannotOpen, inspect, open_pyav, open_soundfile
+from mer_ray.audio.decoding import SAMPLE_RATE, DecodedTrack, decode_windows, fetch
+from mer_ray.audio.libraries import AudioError, CannotOpen, inspect, open_pyav, open_soundfile
 
 SECONDS = 25.0
 SOUNDFILE_FORMATS = {

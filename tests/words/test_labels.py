@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mer_ray.catalog.datasets import VOCABULARIES
+from mer_ray.catalog.datasets import vocabularies
 from mer_ray.errors import InputError
 from mer_ray.words.labels import cluster_labels, embed_labels, label_model, read_labels, unit
 
 
 def words_of(*datasets: str) -> list[str]:
-    return list(dict.fromkeys(word for name in datasets for word in VOCABULARIES[name]))
+    return list(dict.fromkeys(word for name in datasets for word in vocabularies()[name]))
 
 
 @pytest.mark.parametrize(
