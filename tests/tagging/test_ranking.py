@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mer_ray.features import STATUS_COLUMNS, STATUS_FIELDS, features_column, store_schema
 from mer_ray.tagging.projections import Projections
 from mer_ray.tagging.ranking import Choice, LabelScale, SongTagger, Tagger, TagOptions, best_tags, song_vector
-from mer_ray.words.labels import embed_labels, unit
+from mer_ray.words.embedding import embed_labels, unit
 from tests.learning.test_model import DIM, ENCODER, small_model
 
 WORDS = ("happy", "sad", "calm", "angry", "tender")
