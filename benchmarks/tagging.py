@@ -36,7 +36,7 @@ from mer_ray.fingerprints import weights_sha256
 from mer_ray.learning.model import Model
 from mer_ray.learning.projector import Projector, ProjectorShape
 from mer_ray.tagging.projections import FOLDER
-from mer_ray.words.labels import label_model, unit
+from mer_ray.words.embedding import label_model, unit
 from mer_ray.words.thesaurus import load_thesaurus
 
 COMMAND = "python -m benchmarks.tagging"

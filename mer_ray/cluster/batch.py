@@ -33,7 +33,7 @@ from mer_ray.runs.metrics import FailureLines, RunMetrics
 from mer_ray.runs.progress import Progress
 from mer_ray.tagging.calibration import measured_by_catalog, percentile_of
 from mer_ray.tagging.ranking import Choice, Tagger, TagOptions
-from mer_ray.words.labels import Phrases, read_labels
+from mer_ray.words.lists import Word, read_labels
 
 Summary = dict[str, Any]
 
@@ -81,7 +81,7 @@ def tag(settings: TagSettings) -> Summary:
     Raises:
         InputError: no such store, model or words, or they do not fit each other.
     """
-    labels = read_labels(settings.labels)
+    words = tuple(read_labels(settings.labels))
     model = Model.load(settings.model)
     manifest = None
     if settings.catalog is not None:
@@ -89,7 +89,7 @@ def tag(settings: TagSettings) -> Summary:
         report(extract(settings, manifest), settings.features)
     store = Store.open(settings.features)
     model.check_features(store)
-    return _tag_store(settings, store, model, labels, manifest)
+    return _tag_store(settings, store, model, words, manifest)
 
 
 def report(summary: Summary, uri: str) -> None:
@@ -114,9 +114,9 @@ def exit_code(summary: Summary, settings: RunSettings) -> int:
 
 
 def _tag_store(
-    settings: TagSettings, store: Store, model: Model, labels: Phrases, manifest: pa.Table | None
+    settings: TagSettings, store: Store, model: Model, words: tuple[Word, ...], manifest: pa.Table | None
 ) -> Summary:
-    options = _tag_options(settings, labels, model)
+    options = _tag_options(settings, words, model)
     rows = _store_rows(store)
     wanted = rows if manifest is None else _restrict(rows, manifest)
     with OutputDirectory(settings.output, "tag") as output:
@@ -136,12 +136,12 @@ def _tag_store(
             return pipelines.song_places(work, reading, min(len(work), cpus))
 
         source, yardstick = _yardstick(output, settings, model, wanted, places)
-        print(f"tag: {len(pending):,} of {len(asked):,} songs to do, {len(labels):,} words, measured against {source}")
+        print(f"tag: {len(pending):,} of {len(asked):,} songs to do, {len(words):,} words, measured against {source}")
         graph = None
         if len(pending):
             work = _by_part(rows, pending["track_id"].combine_chunks())
             workers = settings.encoders or min(len(work), cpus)
-            scale = Tagger(model, yardstick).scale(labels, options.ranking)
+            scale = Tagger(model, yardstick).scale(words, options.ranking)
             task = {"reading": reading, "options": options, "scale": scale}
             graph = pipelines.tagging(work, settings.output, output.token, workers, task)
         return _drive(output, graph, len(asked), len(pending))
@@ -215,25 +215,26 @@ def _extract_fingerprint(identity: dict[str, Any], decoding: dict[str, Any]) -> 
     return {"encoder": encoder, **{key: identity[key] for key in keys}, **decoding}
 
 
-def _tag_options(settings: TagSettings, labels: Phrases, model: Model) -> TagOptions:
+def _tag_options(settings: TagSettings, words: tuple[Word, ...], model: Model) -> TagOptions:
     least = settings.min_percentile
     if settings.min_precision is not None and settings.calibration is not None:
         least = percentile_of(settings.calibration, model.digest, settings.min_precision)
         print(f"tag: precision {settings.min_precision:g} is expected from percentile {least:g} up")
     k = 3 if (settings.k, settings.threshold, least) == (None, None, None) else settings.k
     choice = Choice(k, settings.threshold, least)
-    return TagOptions(labels, choice, settings.ranking, settings.timeline, settings.embedding)
+    return TagOptions(words, choice, settings.ranking, settings.timeline, settings.embedding)
 
 
 def _tag_fingerprint(settings: TagSettings, options: TagOptions, model: Model) -> dict[str, Any]:
-    words = text_sha256(as_json({"labels": list(options.labels.items())}).decode())[:16]
+    asked = [(word.label, word.phrases) for word in options.words]
+    words = text_sha256(as_json({"labels": asked}).decode())[:16]
     chosen = {name: getattr(options, name) for name in ("ranking", "timeline", "embedding")}
     chosen |= {"k": options.choice.k, "threshold": options.choice.threshold}
     if options.choice.min_percentile is not None:
         chosen["min_percentile"] = options.choice.min_percentile
     if settings.yardstick != "auto":
         chosen["yardstick"] = settings.yardstick
-    return {"model": model.digest[:16], "labels": f"{len(options.labels)} words ({words})", **chosen}
+    return {"model": model.digest[:16], "labels": f"{len(asked)} words ({words})", **chosen}
 
 
 def _store_rows(store: Store) -> pa.Table:

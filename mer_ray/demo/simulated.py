@@ -34,7 +34,7 @@ from mer_ray.catalog.manifest import MANIFEST_SCHEMA, write_manifest
 from mer_ray.errors import InputError
 from mer_ray.features import Identity, features_column, store_schema
 from mer_ray.runs import directory as runs
-from mer_ray.words.labels import embed_labels, unit
+from mer_ray.words.embedding import embed_labels, unit
 
 DATASETS = {"jamendo": "jamendo", "cal500": "cal500", "emotify": "gems"}
 """Each simulated dataset and its vocabulary."""

@@ -20,7 +20,7 @@ from mer_ray.learning.model import Model
 from mer_ray.runs.directory import as_json
 from mer_ray.tagging.calibration import Reliability, as_plain, measured_by_catalog
 from mer_ray.tagging.ranking import LabelScale, Ranking
-from mer_ray.words.labels import Phrases, read_labels
+from mer_ray.words.lists import Word, read_labels
 
 Results = dict[str, dict[str, Level]]
 
@@ -40,7 +40,7 @@ def assess(settings: EvaluateSettings) -> Results:
         model.check_features(store)
     drawn = int(model.config.get("settings", {}).get("seed", 0))
     datasets = [Annotations.read(uri, drawn) for uri in settings.test]
-    given = read_labels(settings.label_text) if settings.label_text else {}
+    given = {word.label: word for word in read_labels(settings.label_text)} if settings.label_text else {}
     results: Results = {}
     measured: dict[str, Reliability] = {}
     left_out: dict[str, int] = {}
@@ -54,14 +54,14 @@ def assess(settings: EvaluateSettings) -> Results:
 
 
 def _assess_one(
-    settings: EvaluateSettings, model: Model, stores: Sequence[Store], dataset: Annotations, given: Phrases
+    settings: EvaluateSettings, model: Model, stores: Sequence[Store], dataset: Annotations, given: dict[str, Word]
 ) -> tuple[dict[str, Level], Reliability, int]:
     windows, scored = labelled_windows(stores, dataset, songs_to_score(settings.split, model, dataset), settings.split)
-    phrases = {label: given.get(label, (label,)) for label in dataset.vocabulary}
+    words = [given.get(label, Word.of(label)) for label in dataset.vocabulary]
     projected_NE = model.project(windows.features, windows.counts)
     songs_SE = windows.song_means(projected_NE)
     yardstick = songs_SE if measured_by_catalog(settings.yardstick, len(songs_SE)) else model.background
-    scale = LabelScale(model.embed(phrases), yardstick, resolve_ranking(settings.ranking, model))
+    scale = LabelScale(model.embed(words), yardstick, resolve_ranking(settings.ranking, model))
     levels = evaluate_songs(
         scale.scores(projected_NE),
         windows.songs,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from mer_ray import storage
 from mer_ray.catalog.annotations import Annotations
@@ -14,12 +14,12 @@ from mer_ray.errors import InputError
 from mer_ray.evaluation.assessment import assess
 from mer_ray.evaluation.settings import EvaluateSettings
 from mer_ray.features import open_stores
-from mer_ray.learning.recipe import READINGS
-from mer_ray.learning.settings import RecipeSettings, TrainSettings
+from mer_ray.learning.settings import TrainSettings
 from mer_ray.paper.settings import ReproduceSettings
 from mer_ray.paper.tables import DATASETS, Cell, Table, Training, paper_tables
 from mer_ray.runs.directory import as_json, read_json, side_by_side
 from mer_ray.runs.progress import clock
+from mer_ray.settings import READING, marked
 
 FIGURE = "figure2"
 _ROLES = ("targets", "lambda_", "regularizer")
@@ -45,6 +45,14 @@ class Measured:
 
 
 Results = dict[str, dict[str, list[Measured]]]
+
+
+class Task(NamedTuple):
+    """A training and its test."""
+
+    name: str
+    fit: TrainSettings
+    test: EvaluateSettings
 
 
 def reproduce(settings: ReproduceSettings) -> tuple[list[Table], Results]:
@@ -76,7 +84,7 @@ def reproduce(settings: ReproduceSettings) -> tuple[list[Table], Results]:
 def facts(settings: ReproduceSettings) -> dict[str, str]:
     """What every figure rests on: encoder, songs, readings."""
     store = open_stores(settings.features)[0]
-    recipe = settings.model_dump(include=set(RecipeSettings.model_fields) - {"settings"})
+    recipe = settings.resolved()
     songs = []
     for name in DATASETS:
         uri = getattr(settings, name)
@@ -86,7 +94,7 @@ def facts(settings: ReproduceSettings) -> dict[str, str]:
         one = Annotations.read(uri, settings.seed)
         counts = (f"{len(one.where(split)):,} {split}" for split in ("train", "validation", "test"))
         songs.append(f"{name} {', '.join(counts)}")
-    readings = [f"{name} = {recipe[name]}" for name in READINGS if name in recipe and name not in _ROLES]
+    readings = [f"{name} = {recipe[name]}" for name in marked(settings, READING) if name not in _ROLES]
     return {
         "encoder": f"{store.encoder.get('name')}, D = {store.dim}, licence {store.encoder.get('licence')}",
         "songs": "; ".join(songs),
@@ -126,17 +134,14 @@ def _run_all(
     return metrics
 
 
-def _outcomes(tasks: list[dict[str, Any]], at_once: int | None) -> Iterator[tuple[str, dict[str, Any], str | None]]:
+def _outcomes(tasks: list[Task], at_once: int | None) -> Iterator[tuple[str, dict[str, Any], str | None]]:
     yield from side_by_side(run_training, tasks, at_once) if tasks else ()
 
 
-def _task(settings: ReproduceSettings, training: Training, manifests: dict[str, str]) -> dict[str, Any]:
+def _task(settings: ReproduceSettings, training: Training, manifests: dict[str, str]) -> Task:
     folder = storage.join(settings.output, "runs", training.name)
-    recipe = settings.model_dump(include=set(RecipeSettings.model_fields))
-    if training.regularizer == "positive":
-        recipe["regularizer"] = "positive"
-    fit = TrainSettings.model_construct(
-        **recipe,
+    fit = settings.training(
+        regularizer="positive" if training.regularizer == "positive" else settings.regularizer,
         train=[manifests[name] for name in training.datasets],
         features=settings.features,
         model=storage.join(folder, "model"),
@@ -152,24 +157,24 @@ def _task(settings: ReproduceSettings, training: Training, manifests: dict[str, 
         features=settings.features,
         output=storage.join(folder, "evaluation"),
     )
-    return {"name": training.name, "fit": fit.model_dump(), "test": test.model_dump()}
+    return Task(training.name, fit, test)
 
 
-def run_training(task: dict[str, Any]) -> tuple[str, dict[str, Any], str | None]:
+def run_training(task: Task) -> tuple[str, dict[str, Any], str | None]:
     """Train one model and test it; a user's mistake comes back as its sentence.
 
     A test on other datasets than last time is done again, a training never.
     """
-    test = EvaluateSettings.model_construct(**task["test"])
+    test = task.test
     try:
-        trained = train(TrainSettings.model_construct(**task["fit"]))
+        trained = train(task.fit)
         tested = read_json(storage.join(test.output, "settings.json"))
         if tested is None or tested.get("test") != test.test:
             assess(test)
     except InputError as error:
-        return task["name"], {}, str(error)
+        return task.name, {}, str(error)
     metrics = read_json(storage.join(test.output, "metrics.json")) or {}
-    return task["name"], {**metrics, "spread": trained["history"][-1]["regularization"]}, None
+    return task.name, {**metrics, "spread": trained["history"][-1]["regularization"]}, None
 
 
 def _measure(cell: Cell, metrics: dict[str, dict[str, Any]]) -> Measured:

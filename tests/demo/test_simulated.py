@@ -17,7 +17,7 @@ from mer_ray.catalog.manifest import read_manifest
 from mer_ray.demo.simulated import DATASETS, MOODS, main, simulate_manifests, simulate_store
 from mer_ray.errors import InputError
 from mer_ray.features import Store, read_windows
-from mer_ray.words.labels import embed_labels, unit
+from mer_ray.words.embedding import embed_labels, unit
 
 World = dict[str, pa.Table]
 Features = NDArray[np.float32]
