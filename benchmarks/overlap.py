@@ -30,6 +30,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from mer_ray.cluster.session import prepare_environment
 
 from benchmarks.breakdown import stages
 from benchmarks.measure import Line
@@ -37,7 +38,6 @@ from benchmarks.scale import EncodeNothing, decoded_row
 from mer_ray.catalog import sources as catalog
 from mer_ray.demo.composer import write_world
 from mer_ray.evaluation.report import table
-from mer_ray.runs import directory as runs
 
 KINDS = ("extract", "decode", "encode")
 ASLEEP = "asleep"
@@ -113,7 +113,7 @@ def _measure(kind: str, folder: Path, name: str, encoder: str) -> dict[str, floa
 
 
 def _extract(kind: str, output: Path, encoder: str) -> None:
-    runs.prepare_environment()
+    prepare_environment()
     import ray
 
     from mer_ray.cluster import batch, pipelines

@@ -31,12 +31,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import soundfile
 import torch
+from mer_ray.cluster.session import prepare_environment
 
 from benchmarks.measure import Line
 from benchmarks.memory import Peaks, watched
 from mer_ray.cluster.pipelines import DECODE_COSTS, EncodeSongs, decoded_table
 from mer_ray.evaluation.report import table
-from mer_ray.runs import directory as runs
 
 DIM = 48
 STORE = 1_500_000_000
@@ -122,7 +122,7 @@ def _measure(songs: int, folder: Path, stages: str) -> tuple[float, dict[str, An
 
 
 def _extract(songs: int, folder: Path, stages: str) -> None:
-    runs.prepare_environment()
+    prepare_environment()
     import ray
 
     from mer_ray.cluster import batch, pipelines
@@ -180,7 +180,8 @@ class EncodeNothing:
         self._ready = time.time()
 
     def __call__(self, songs: pa.Table) -> pa.Table:
-        from mer_ray.features import STATUS_COLUMNS, features_column, store_schema
+        from mer_ray.features import features_column, store_schema
+        from mer_ray.songs import STATUS_COLUMNS
 
         counts = pc.fill_null(pc.list_value_length(songs["windows"]), 0).to_pylist()
         seconds = self.seconds_a_window * sum(counts)

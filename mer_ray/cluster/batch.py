@@ -22,15 +22,18 @@ from mer_ray.catalog import sources as catalog
 from mer_ray.cluster import pipelines
 from mer_ray.cluster.bottleneck import Stages
 from mer_ray.cluster.plan import Plan, resolve_plan
+from mer_ray.cluster.session import connect, instruments
 from mer_ray.cluster.settings import ExtractSettings, RunSettings, TagSettings
 from mer_ray.commandline import ALL_DONE, TOO_MANY_FAILURES
 from mer_ray.errors import InputError
-from mer_ray.features import Store, read_columns
+from mer_ray.features import Store
 from mer_ray.fingerprints import text_sha256
 from mer_ray.learning.model import Model
-from mer_ray.runs.directory import OutputDirectory, as_json, connect, instruments
 from mer_ray.runs.metrics import FailureLines, RunMetrics
 from mer_ray.runs.progress import Progress
+from mer_ray.runs.songs_directory import SongsDirectory
+from mer_ray.songs import read_columns
+from mer_ray.storage import as_json
 from mer_ray.tagging.calibration import measured_by_catalog, percentile_of
 from mer_ray.tagging.ranking import Choice, Tagger, TagOptions
 from mer_ray.words.labels import Phrases, read_labels
@@ -56,7 +59,7 @@ def extract(settings: ExtractSettings | TagSettings, manifest: pa.Table) -> Summ
         "keep_tail": settings.keep_tail,
         "max_seconds": settings.max_minutes * 60,
     }
-    with OutputDirectory(settings.features, "extract") as output:
+    with SongsDirectory(settings.features, "extract") as output:
         output.begin(_extract_fingerprint(identity, decoding), settings.model_dump(), manifest)
         pending = output.pending(manifest.select(["track_id", "uri"]), retry_failed=settings.retry_failed)
         made_by = f"{identity['name']} (D = {identity['dim']})"
@@ -119,7 +122,7 @@ def _tag_store(
     options = _tag_options(settings, labels, model)
     rows = _store_rows(store)
     wanted = rows if manifest is None else _restrict(rows, manifest)
-    with OutputDirectory(settings.output, "tag") as output:
+    with SongsDirectory(settings.output, "tag") as output:
         asked = wanted.select(["track_id", "uri"])
         output.begin(_tag_fingerprint(settings, options, model), settings.model_dump(), asked)
         pending = output.pending(asked, retry_failed=settings.retry_failed)
@@ -147,7 +150,7 @@ def _tag_store(
         return _drive(output, graph, len(asked), len(pending))
 
 
-def _drive(output: OutputDirectory, graph: Any, total: int, pending: int, plan: Plan | None = None) -> Summary:
+def _drive(output: SongsDirectory, graph: Any, total: int, pending: int, plan: Plan | None = None) -> Summary:
     """Run a graph to its end, printing progress, and account for every song."""
     costs = dict.fromkeys(pipelines.COSTS, 0.0)
     begun, ready = time.time(), math.inf
@@ -240,8 +243,6 @@ def _store_rows(store: Store) -> pa.Table:
     """track_id, uri, status and part of every song of a store."""
     tables = []
     for part, table in read_columns(store.parts, ["track_id", "uri", "status"]):
-        if table is None:
-            raise InputError(f"features {part}: not a readable Parquet file; run extract again, it mends the store.")
         tables.append(table.replace_schema_metadata(None).append_column("part", pa.array([part] * len(table))))
     return pa.concat_tables(tables)
 
@@ -262,7 +263,7 @@ def _restrict(rows: pa.Table, manifest: pa.Table) -> pa.Table:
 
 
 def _yardstick(
-    output: OutputDirectory,
+    output: SongsDirectory,
     settings: TagSettings,
     model: Model,
     rows: pa.Table,

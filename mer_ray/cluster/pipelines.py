@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 from mer_ray.audio.process import Limits, shared_decoder
 from mer_ray.cluster.plan import Plan
 from mer_ray.errors import StorageError
-from mer_ray.features import STATUS_COLUMNS, STATUS_FIELDS, Identity, features_column, store_schema
-from mer_ray.runs.directory import commit
+from mer_ray.features import features_column, store_schema
+from mer_ray.runs.songs_directory import commit
+from mer_ray.songs import STATUS_COLUMNS, STATUS_FIELDS, Identity
 
 if TYPE_CHECKING:
     from ray.data import Dataset

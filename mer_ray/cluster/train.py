@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from mer_ray import storage
 from mer_ray.catalog.annotations import Annotations
 from mer_ray.catalog.sources import read_manifest
+from mer_ray.cluster.session import connect
 from mer_ray.errors import InputError
 from mer_ray.features import Windows, open_stores
 from mer_ray.learning.corpus import Corpus
@@ -25,9 +26,9 @@ from mer_ray.learning.learner import Learner, LearnOptions
 from mer_ray.learning.projector import Projector, ProjectorShape, project
 from mer_ray.learning.recipe import STATE, begin, describe, read_words, write_model
 from mer_ray.learning.settings import TrainSettings
-from mer_ray.runs.directory import as_json, connect, read_json
 from mer_ray.runs.lock import RunLock
 from mer_ray.runs.progress import EpochLines
+from mer_ray.storage import as_json, read_json
 from mer_ray.words.labelspace import LabelSpace
 
 BACKGROUND_SONGS = 10_000

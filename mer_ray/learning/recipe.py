@@ -20,7 +20,7 @@ from mer_ray.learning.learner import read_checkpoint
 from mer_ray.learning.model import Model
 from mer_ray.learning.projector import Projector, ProjectorShape
 from mer_ray.learning.settings import RecipeSettings, TrainSettings
-from mer_ray.runs.directory import as_json, read_json
+from mer_ray.storage import as_json, read_json
 from mer_ray.words.labels import label_model, read_labels
 from mer_ray.words.labelspace import LabelSpace
 from mer_ray.words.thesaurus import Thesaurus, load_thesaurus

@@ -13,8 +13,9 @@ import pytest
 from mer_ray.cluster import pipelines
 from mer_ray.cluster.pipelines import BESIDE, DECODED_SCHEMA, EncodeSongs, commit_features, decode_songs, packed_windows
 from mer_ray.errors import StorageError
-from mer_ray.features import STATUS_COLUMNS, window_arrays
+from mer_ray.features import window_arrays
 from mer_ray.runs.lock import RunLock
+from mer_ray.songs import STATUS_COLUMNS
 
 ENCODER = {"name": "tiny", "device": "cpu"}
 SAMPLES = 4_000

@@ -177,7 +177,7 @@ def test_a_ray_of_our_own_listens_on_the_loopback_alone_and_has_no_dashboard(ray
     assert addresses
     assert addresses <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
     code = (
-        "import os; from mer_ray.runs.directory import connect; connect(); import ray;"
+        "import os; from mer_ray.cluster.session import connect; connect(); import ray;"
         "from tests.support.chaos import family; from tests.e2e.test_security import listening;"
         "print(sorted(listening({os.getpid(), *family(os.getpid())})));"
         "print(ray._private.worker._global_node.webui_url)"

@@ -33,7 +33,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mer_ray.runs.directory import commit
+from mer_ray.runs.songs_directory import commit
 from tests.support import ROOT
 
 TITLES = {

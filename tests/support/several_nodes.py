@@ -30,10 +30,9 @@ class Nodes:
     """The raylets, by name."""
 
     def __init__(self) -> None:
+        from mer_ray.cluster.session import keep_to_loopback
         from ray._common.utils import reset_ray_address
         from ray.cluster_utils import Cluster
-
-        from mer_ray.runs.directory import keep_to_loopback
 
         keep_to_loopback()
         self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})

@@ -1,0 +1,91 @@
+"""The Ray that a job works on: joined or started, and what it lends."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+Task = TypeVar("Task")
+Outcome = TypeVar("Outcome")
+
+
+def connect() -> dict[str, float]:
+    """Join the Ray cluster at hand, or start one here that listens on the loopback alone, with a quiet console.
+
+    Returns:
+        The cluster's resources, such as ``{"CPU": 16, "GPU": 1}``.
+    """
+    import logging
+
+    prepare_environment()
+    import ray
+    import ray.data
+    from ray._private import services
+
+    if not ray.is_initialized():
+        if services.canonicalize_bootstrap_address(None) is None:
+            keep_to_loopback()
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False, configure_logging=True)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    resources: dict[str, float] = ray.cluster_resources()
+    return resources
+
+
+def keep_to_loopback() -> None:
+    """Have a Ray that this process starts listen on 127.0.0.1 alone, metrics and object transfer included.
+
+    Ray listens on all of a Linux machine's addresses, and turns a 127.0.0.1 it is told into the machine's own.
+    What keeps it to the loopback is its switch for desktop systems: an environment variable, which is read at
+    import. It stays set for processes started from here, which could not join that Ray without it.
+    """
+    from ray._private import ray_constants
+
+    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
+    ray_constants.ENABLE_RAY_CLUSTER = False
+
+
+def prepare_environment() -> None:
+    """Set what Ray reads from the environment as it starts, unless the user has."""
+    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "CRITICAL")  # what it would log as an error it raises as well
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    # Ray ends a worker that idles for a second where there are more workers than CPUs: each commit would start one.
+    os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "600000")
+
+
+def instruments() -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """What makes a counter and a gauge that Ray serves to Prometheus."""
+    from ray.util import metrics
+
+    return metrics.Counter, metrics.Gauge
+
+
+def side_by_side(function: Callable[[Task], Outcome], tasks: Sequence[Task], at_once: int | None) -> Iterator[Outcome]:
+    """Call a function on each task, several at a time on the cluster; outcomes come as they are done.
+
+    Args:
+        function: importable; what it prints goes to Ray's logs.
+        tasks: its arguments.
+        at_once: how many at a time; one a CPU if None.
+    """
+    import ray
+
+    cpus = connect().get("CPU", 1)
+    share = max(1.0, cpus // at_once) if at_once else 1.0
+
+    def alone(task: Task) -> Outcome:
+        import torch
+
+        torch.set_num_threads(int(share))
+        return function(task)
+
+    remote = ray.remote(alone).options(num_cpus=share)
+    waiting = list(tasks)
+    running: list[Any] = []
+    while waiting or running:
+        while waiting and len(running) < (at_once or cpus):
+            running.append(remote.remote(waiting.pop(0)))
+        done, running = ray.wait(running, num_returns=1)
+        yield ray.get(done[0])
