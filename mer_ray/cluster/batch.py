@@ -6,7 +6,6 @@ import hashlib
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from mer_ray.cluster.bottleneck import Stages
 from mer_ray.cluster.plan import Plan, resolve_plan
 from mer_ray.cluster.settings import ExtractSettings, RunSettings, TagSettings
 from mer_ray.commandline import ALL_DONE, TOO_MANY_FAILURES
+from mer_ray.encoders import load_encoder
 from mer_ray.errors import InputError
 from mer_ray.features import Store, read_columns
 from mer_ray.fingerprints import text_sha256
@@ -49,28 +49,30 @@ def extract(settings: ExtractSettings | TagSettings, manifest: pa.Table) -> Summ
     """
     resources = connect()
     plan = resolve_plan(settings, resources, len(manifest))
-    encoder = _encoder_arguments(settings, plan)
-    identity = _identity(encoder)
-    decoding = {
-        "window_seconds": settings.window_seconds,
-        "keep_tail": settings.keep_tail,
-        "max_seconds": settings.max_minutes * 60,
-    }
+    asked = _encoder_arguments(settings, plan.device)
+    encoder = load_encoder(**asked, device="cpu")
+    cut = {"window_seconds": settings.window_seconds, "keep_tail": settings.keep_tail}
+    decoding = {**cut, "max_seconds": settings.max_minutes * 60}
+    if min(settings.window_seconds, decoding["max_seconds"]) < encoder.min_seconds:
+        raise InputError(
+            f"--window-seconds, --max-minutes: encoder {encoder.name} needs {encoder.min_seconds:g} s or more."
+        )
     with OutputDirectory(settings.features, "extract") as output:
-        output.begin(_extract_fingerprint(identity, decoding), settings.model_dump(), manifest)
+        output.begin({**encoder.fingerprint(), **decoding}, settings.resolved(), manifest)
         pending = output.pending(manifest.select(["track_id", "uri"]), retry_failed=settings.retry_failed)
-        made_by = f"{identity['name']} (D = {identity['dim']})"
+        made_by = f"{encoder.name} (D = {encoder.dim})"
         print(f"extract: {len(pending):,} of {len(manifest):,} songs to do with {made_by}")
         # Cut for what is left. Which songs these are hung on the encoder's dtype, hence on a plan for the whole.
         plan = resolve_plan(settings, resources, len(pending))
         if len(pending):
-            print(f"extract: {plan.describe()}", flush=True)
+            print(f"extract: {plan.describe(encoder.dtype)}", flush=True)
         graph = None
         if len(pending):
             output.write_pending(pending)
-            arguments = {**encoder, "device": "cuda" if plan.gpus else "cpu"}
+            decoding |= {"sample_rate": encoder.sample_rate, "min_seconds": encoder.min_seconds}
+            limits = _limits(settings, encoder.sample_rate)
             graph = pipelines.extraction(
-                pending, settings.features, output.token, plan, {**decoding, "limits": _limits(settings)}, arguments
+                pending, settings.features, output.token, plan, {**decoding, "limits": limits}, asked, cut
             )
         return _drive(output, graph, len(manifest), len(pending), plan)
 
@@ -121,7 +123,7 @@ def _tag_store(
     wanted = rows if manifest is None else _restrict(rows, manifest)
     with OutputDirectory(settings.output, "tag") as output:
         asked = wanted.select(["track_id", "uri"])
-        output.begin(_tag_fingerprint(settings, options, model), settings.model_dump(), asked)
+        output.begin(_tag_fingerprint(settings, options, model), settings.resolved(), asked)
         pending = output.pending(asked, retry_failed=settings.retry_failed)
         cpus = int(connect().get("CPU", 1))
         reading = {
@@ -183,36 +185,19 @@ def _stages(plan: Plan, seconds: float, startup: float, busy: dict[str, float]) 
     return Stages(seconds, startup, *decoding, plan.encoders, busy["encode_s"])
 
 
-def _encoder_arguments(settings: ExtractSettings | TagSettings, plan: Plan) -> dict[str, Any]:
+def _encoder_arguments(settings: ExtractSettings | TagSettings, device: str) -> dict[str, Any]:
+    """The encoder's name and settings as they are on this device, for :func:`mer_ray.encoders.load_encoder`."""
     local = storage.filesystem(settings.encoder)[1]
+    part = settings.part("encoder")
     return {
         "name": local if storage.is_folder(settings.encoder) else settings.encoder,
-        "revision": settings.encoder_revision,
-        "layers": settings.layers,
-        "pooling": settings.pooling,
-        "window_seconds": settings.window_seconds,
-        "keep_tail": settings.keep_tail,
-        "dtype": plan.dtype,
+        "settings": part.on(device) if hasattr(part, "on") else part,
     }
 
 
-def _limits(settings: ExtractSettings | TagSettings) -> Limits:
-    memory_mb = settings.decoder_memory_mb or room_for(settings.max_minutes * 60)
+def _limits(settings: ExtractSettings | TagSettings, sample_rate: int) -> Limits:
+    memory_mb = settings.decoder_memory_mb or room_for(settings.max_minutes * 60, sample_rate)
     return Limits(settings.song_timeout_s, memory_mb)
-
-
-def _identity(encoder: dict[str, Any]) -> dict[str, Any]:
-    from mer_ray.encoders.mert import load_encoder
-
-    return asdict(load_encoder(**encoder, device="cpu").identity)
-
-
-def _extract_fingerprint(identity: dict[str, Any], decoding: dict[str, Any]) -> dict[str, Any]:
-    """What decides a feature; an encoder counts by its weights, wherever they were loaded from."""
-    keys = ("layers", "pooling", "sample_rate", "dtype", "dim")
-    twin = identity["name"] in ("tiny", "random")
-    encoder = identity["name"] if twin else f"weights {identity['weights_sha256'][:16]}"
-    return {"encoder": encoder, **{key: identity[key] for key in keys}, **decoding}
 
 
 def _tag_options(settings: TagSettings, labels: Phrases, model: Model) -> TagOptions:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -25,13 +24,13 @@ from numpy.typing import NDArray
 from mer_ray.audio.process import Limits, shared_decoder
 from mer_ray.cluster.plan import Plan
 from mer_ray.errors import StorageError
-from mer_ray.features import STATUS_COLUMNS, STATUS_FIELDS, Identity, features_column, store_schema
+from mer_ray.features import STATUS_COLUMNS, STATUS_FIELDS, features_column, store_schema
 from mer_ray.runs.directory import commit
 
 if TYPE_CHECKING:
     from ray.data import Dataset
 
-    from mer_ray.encoders.mert import Window
+    from mer_ray.encoders._batching import Window
     from mer_ray.tagging.projections import Projections
     from mer_ray.tagging.ranking import TagOptions
 
@@ -84,7 +83,13 @@ PART_BYTES = 256_000_000
 
 
 def extraction(
-    songs: pa.Table, output: str, token: str, plan: Plan, decoding: dict[str, Any], encoder: dict[str, Any]
+    songs: pa.Table,
+    output: str,
+    token: str,
+    plan: Plan,
+    decoding: dict[str, Any],
+    encoder: dict[str, Any],
+    cut: dict[str, Any],
 ) -> Dataset:
     """The graph from pending songs to receipts.
 
@@ -97,7 +102,8 @@ def extraction(
         token: of the run, see :func:`mer_ray.runs.directory.commit`.
         plan: pool sizes.
         decoding: arguments of :func:`decode_song`.
-        encoder: arguments of :func:`mer_ray.encoders.mert.load_encoder`.
+        encoder: ``name`` and ``settings`` of :func:`mer_ray.encoders.load_encoder`.
+        cut: ``window_seconds`` and ``keep_tail``, as the store records them.
     """
     import ray
     from ray.data import ActorPoolStrategy, TaskPoolStrategy
@@ -120,7 +126,7 @@ def extraction(
         EncodeSongs,
         batch_size=None,
         batch_format="pyarrow",
-        fn_constructor_args=(encoder, plan.batch_windows, plan.threads),
+        fn_constructor_args=({**encoder, "device": plan.device}, cut, plan.batch_windows, plan.threads),
         compute=ActorPoolStrategy(size=plan.encoders),
         num_cpus=plan.encoder_cpus,
         num_gpus=1 if plan.gpus else None,
@@ -198,7 +204,7 @@ def decode_song(uri: str, *, limits: Limits, **decoding: Any) -> dict[str, Any]:
     Args:
         uri: where it lies.
         limits: its time and its decoder's memory.
-        decoding: ``window_seconds``, ``keep_tail`` and ``max_seconds`` of :func:`mer_ray.audio.decode_windows`.
+        decoding: options of :func:`mer_ray.audio.decode_windows`.
     """
     return shared_decoder(limits).decode(uri, **decoding)
 
@@ -206,26 +212,26 @@ def decode_song(uri: str, *, limits: Limits, **decoding: Any) -> dict[str, Any]:
 class EncodeSongs:
     """An encoder process: decoded songs in, rows of the feature store out."""
 
-    def __init__(self, encoder: dict[str, Any], batch_windows: int, threads: int) -> None:
+    def __init__(self, encoder: dict[str, Any], cut: dict[str, Any], batch_windows: int, threads: int) -> None:
         import torch
 
-        from mer_ray.encoders.mert import load_encoder
+        from mer_ray.encoders import load_encoder
 
         torch.set_num_threads(min(threads, len(os.sched_getaffinity(0))))
         self._encoder = load_encoder(**encoder)
-        self._identity: Identity = asdict(self._encoder.identity)
+        self._identity = self._encoder.identity(**cut)
         self._batch_windows = batch_windows
         self._ready = time.time()
 
     def __call__(self, songs: pa.Table) -> pa.Table:
-        from mer_ray.encoders.mert import encode_tracks
+        from mer_ray.encoders._batching import encode_tracks
 
         started = time.perf_counter()
         tracks = [*map(packed_windows, songs["windows"], songs["scales"])]
         features = encode_tracks(self._encoder, tracks, self._batch_windows)
         seconds = (time.perf_counter() - started) / max(1, len(songs))
         schema = store_schema(self._identity, self._encoder.dim)
-        status = [songs[name].combine_chunks() for name in STATUS_COLUMNS]
+        status = self._without_broken(songs.select(STATUS_COLUMNS), features)
         table = pa.table([*status, features_column(features, self._encoder.dim)], schema=schema)
         added = {name: songs[name] for name in DECODE_COSTS}
         constant = {"encode_s": seconds, "ready": self._ready}
@@ -233,6 +239,18 @@ class EncodeSongs:
         for name in BESIDE:
             table = table.append_column(name, added[name])
         return table.append_column("trouble", songs["trouble"])
+
+    def _without_broken(self, status: pa.Table, features: list[NDArray[np.float32]]) -> list[pa.Array]:
+        """The status columns, with songs failed whose features a store cannot hold: NaN, or beyond float16."""
+        broken = np.array([not np.isfinite(track.astype(np.float16)).all() for track in features], bool)
+        message = f"Encoder {self._encoder.name} gives no finite numbers for this song; leave it out."
+        said = {"status": "failed", "error_class": "not_finite", "error": message}
+        for at in np.flatnonzero(broken):
+            features[at] = features[at][:0]
+        columns = {name: status[name].combine_chunks() for name in STATUS_COLUMNS}
+        if broken.any():
+            columns |= {name: pc.if_else(pa.array(broken), value, columns[name]) for name, value in said.items()}
+        return [*columns.values()]
 
 
 def commit_features(songs: pa.Table, output: str, token: str) -> Iterator[pa.Table]:
@@ -338,7 +356,7 @@ def _projections(reading: Reading) -> Projections:
 
 def packed_windows(windows: pa.Scalar, scales: pa.Scalar) -> list[Window]:
     """The windows of one row of DECODED_SCHEMA, without a copy: views of its block."""
-    from mer_ray.encoders.mert import Window
+    from mer_ray.encoders._batching import Window
 
     if windows.values is None:
         return []

@@ -25,7 +25,6 @@ class Plan:
         batch_windows: windows in one forward pass.
         songs_per_part: songs in a committed file.
         songs_per_block: songs of one decode task.
-        dtype: arithmetic of the encoder.
     """
 
     gpus: int
@@ -38,13 +37,17 @@ class Plan:
     batch_windows: int
     songs_per_part: int
     songs_per_block: int
-    dtype: str
 
-    def describe(self) -> str:
-        """One line for the console."""
+    @property
+    def device(self) -> str:
+        """Where an encoder computes."""
+        return "cuda" if self.gpus else "cpu"
+
+    def describe(self, dtype: str) -> str:
+        """One line for the console; ``dtype`` is the encoder's arithmetic."""
         where = f"{self.gpus} GPU{'s' * (self.gpus > 1)}" if self.gpus else f"CPU, {self.threads} threads each"
         return (
-            f"{self.encoders} encoder{'s' * (self.encoders > 1)} ({where}, {self.dtype}, "
+            f"{self.encoders} encoder{'s' * (self.encoders > 1)} ({where}, {dtype}, "
             f"{self.batch_windows} windows a batch), {self.decoders} decoder{'s' * (self.decoders > 1)}, "
             f"a part every {self.songs_per_part} songs"
         )
@@ -99,5 +102,4 @@ def resolve_plan(settings: ExtractSettings | TagSettings, resources: Mapping[str
         songs_per_part=settings.songs_per_part or min(256, max(8, songs // 64)),
         # Few enough that the last tasks do not keep the others waiting, or a lost node loses minutes.
         songs_per_block=min(128, max(1, songs // (32 * decoders))),
-        dtype=("bfloat16" if gpus else "float32") if settings.dtype == "auto" else settings.dtype,
     )

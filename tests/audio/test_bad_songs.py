@@ -21,7 +21,7 @@ from mer_ray.cluster.pipelines import DECODED_SCHEMA, decode_songs
 from tests.support.bad_songs import BAD_SONGS, BadSong
 
 CAP_SECONDS = 7_200.0
-LIMITS = Limits(seconds=120, memory_mb=room_for(CAP_SECONDS))
+LIMITS = Limits(seconds=120, memory_mb=room_for(CAP_SECONDS, 24_000))
 LIBRARIES_MB = 220
 SECOND_MB = 0.192
 BYTES_TWICE = 2.0

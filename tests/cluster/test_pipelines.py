@@ -17,6 +17,7 @@ from mer_ray.features import STATUS_COLUMNS, window_arrays
 from mer_ray.runs.lock import RunLock
 
 ENCODER = {"name": "tiny", "device": "cpu"}
+CUT = {"window_seconds": 10.0, "keep_tail": False}
 SAMPLES = 4_000
 
 
@@ -65,7 +66,7 @@ def test_packed_windows_are_views_of_their_block() -> None:
 @pytest.mark.parametrize("together", [1, 2, 4])
 def test_features_are_the_same_however_many_songs_come_together(together: int) -> None:
     songs = decoded(3, 0, 5, 1)
-    stage = EncodeSongs(ENCODER, 4, 1)
+    stage = EncodeSongs(ENCODER, CUT, 4, 1)
     whole = stage(songs)
     pieces = pa.concat_tables([stage(songs.slice(start, together)) for start in range(0, len(songs), together)])
     assert pieces.select(STATUS_COLUMNS).equals(whole.select(STATUS_COLUMNS))
@@ -75,7 +76,7 @@ def test_features_are_the_same_however_many_songs_come_together(together: int) -
 
 
 def test_a_commit_writes_the_rows_without_timings_and_its_receipt_holds_them(tmp_path: Path) -> None:
-    encoded = EncodeSongs(ENCODER, 4, 1)(decoded(2, 0, 1))
+    encoded = EncodeSongs(ENCODER, CUT, 4, 1)(decoded(2, 0, 1))
     (receipt,) = committed(encoded, tmp_path)
     assert (receipt["songs"], receipt["audio_s"], receipt["decode_s"]) == (3, 20.0, 3.0)
     assert [song["track_id"] for song in receipt["failures"]] == ["song1"]
@@ -89,7 +90,7 @@ def test_a_commit_writes_the_rows_without_timings_and_its_receipt_holds_them(tmp
 def test_very_long_songs_are_committed_in_several_parts_and_each_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encoded = EncodeSongs(ENCODER, 4, 1)(decoded(3, 0, 5, 1, 2))
+    encoded = EncodeSongs(ENCODER, CUT, 4, 1)(decoded(3, 0, 5, 1, 2))
     a_window = 192 * 2
     monkeypatch.setattr(pipelines, "PART_BYTES", 4 * a_window)
     receipts = committed(encoded, tmp_path)
@@ -108,6 +109,6 @@ def test_a_storage_that_refuses_for_good_ends_the_run_and_commits_what_was_decod
 
     monkeypatch.setattr(pipelines, "decode_song", refuse_the_second)
     rows = pa.concat_tables(decode_songs(pa.table({"track_id": ["one", "two", "three"], "uri": ["one", "two", "x"]})))
-    done, trouble = committed(EncodeSongs(ENCODER, 4, 1)(rows), tmp_path)
+    done, trouble = committed(EncodeSongs(ENCODER, CUT, 4, 1)(rows), tmp_path)
     assert pq.read_table(tmp_path / done["part"])["track_id"].to_pylist() == ["one"]
     assert (trouble["songs"], trouble["trouble"]) == (0, "the credentials have expired.")
