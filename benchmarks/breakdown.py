@@ -130,13 +130,14 @@ def _encoder(encoder: Encoder, folder: Path | None) -> str:
     """Where an encoder's time goes, by kind of operation."""
     windows = torch.from_numpy(music(folder, BATCH))
     work = _gflop_a_window(encoder, windows[:1])
-    convolve = encoder.encode.convolve
+    states: Any = encoder.encode
+    convolve = states.convolve
 
     def named(windows_BS: Tensor) -> Tensor:
         with record_function(CONVOLVE):
             return convolve(windows_BS)
 
-    encoder.encode.convolve = named
+    states.convolve = named
     encoder(windows[:1])
     with torch_profile(activities=[ProfilerActivity.CPU]) as seen:
         encoder(windows)
@@ -170,7 +171,8 @@ def _kind(event: Any) -> str:
 def _gflop_a_window(encoder: Encoder, window: Tensor) -> dict[str, float]:
     """Multiplications and additions of the rows that have most of them, counted in the library's own model."""
     work: defaultdict[str, float] = defaultdict(float)
-    model = encoder.encode.model
+    states: Any = encoder.encode
+    model = states.model
     inside = {id(module) for module in model.feature_extractor.modules()}
 
     def count(module: nn.Module, _inputs: Any, output: Tensor) -> None:

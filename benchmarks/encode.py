@@ -72,8 +72,8 @@ def music(folder: Path | None, count: int) -> NDArray[np.float32]:
 
 def loop(encoder: str, device: str = "cpu", dtype: str = "float32") -> Encode:
     """The baseline: every state kept, stacked and averaged."""
-    ours = load_encoder(encoder, device="cpu", dtype=dtype)
-    model, layers = ours.encode.model, list((ours.settings or {})["layers"])
+    ours: Any = load_encoder(encoder, device="cpu", dtype=dtype)
+    model, layers = ours.encode.model, list(ours.settings["layers"])
     torch.nn.Module.to(model, device)
 
     def encode(windows_BS: NDArray[np.float32]) -> Tensor:
@@ -150,13 +150,11 @@ def gpu_table(windows: NDArray[np.float32], batch: int, encoder: str) -> str:
 def _steps(encoder: str, windows: NDArray[np.float32], batch: int) -> list[tuple[str, Callable[[], Tensor]]]:
     """From what one writes first to what extract does, and that compiled; each encodes all windows."""
     ours, compiled, products = (load_encoder(encoder, device="cuda", dtype="bfloat16") for _ in range(3))
-    for part in (
-        compiled.encode.model.feature_extractor,
-        compiled.encode.model.feature_projection,
-        compiled.encode.model.encoder,
-    ):
+    states: Any = compiled.encode
+    for part in (states.model.feature_extractor, states.model.feature_projection, states.model.encoder):
         part.compile()
-    products.encode.convolve = as_products(products.encode.model.feature_extractor)
+    states = products.encode
+    states.convolve = as_products(states.model.feature_extractor)
     scale = np.abs(windows).max() / 32767
     packed = [Window(samples, scale) for samples in np.rint(windows / scale).astype(np.int16)]
     plain: list[tuple[str, Encode]] = [

@@ -318,11 +318,11 @@ def test_the_memory_limit_fits_the_longest_song_unless_it_is_set() -> None:
 
     flags = ["--catalog", "/c", "--features", "/f"]
     assert batch._limits(parse(ExtractSettings, flags), 24_000) == Limits(600.0, room_for(2 * 3_600, 24_000))
-    assert batch._limits(parse(ExtractSettings, [*flags, "--max-minutes", "10"]), 24_000) == Limits(
-        600.0, room_for(600, 24_000)
-    )
+    short = parse(ExtractSettings, [*flags, "--max-minutes", "10"])
+    assert batch._limits(short, 24_000) == Limits(600.0, room_for(600, 24_000))
+    assert batch._limits(short, 48_000).memory_mb > room_for(600, 24_000)
     chosen = [*flags, "--song-timeout-s", "30", "--decoder-memory-mb", "700"]
-    assert batch._limits(parse(ExtractSettings, chosen)) == Limits(30.0, 700)
+    assert batch._limits(parse(ExtractSettings, chosen), 24_000) == Limits(30.0, 700)
     with pytest.raises(InputError, match="decoder-memory-mb"):
         parse(ExtractSettings, [*flags, "--decoder-memory-mb", "20"])
 

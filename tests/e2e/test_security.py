@@ -51,12 +51,11 @@ def test_code_beside_an_encoder_is_not_run(tmp_path: Path) -> None:
     folder.mkdir()
     planted_code(folder, marker)
     twin = load_encoder("tiny")
+    model = twin.encode.model
     auto_map = {"AutoConfig": "configuration_MERT.Evil", "AutoModel": "modeling_MERT.Evil"}
-    config = {**twin.encode.model.config.to_dict(), "model_type": "mert_model", "auto_map": auto_map}
+    config = {**model.config.to_dict(), "model_type": "mert_model", "auto_map": auto_map}
     (folder / "config.json").write_text(json.dumps({**config, "trust_remote_code": True}))
-    save_file(
-        {name: tensor.clone() for name, tensor in twin.encode.model.state_dict().items()}, folder / "model.safetensors"
-    )
+    save_file({name: tensor.clone() for name, tensor in model.state_dict().items()}, folder / "model.safetensors")
     assert load_encoder(str(folder)).digest == twin.digest
     assert not marker.exists()
     subprocess.run([sys.executable, str(folder / "modeling_MERT.py")], check=True)
