@@ -71,7 +71,8 @@ def faults(s3: S3Server, s3_proxy: FaultyProxy) -> Iterator[FaultyProxy]:
 def ray_address(s3: S3Server) -> Iterator[str]:
     """One local Ray for the whole session, two CPUs whatever the machine has; its workers know the S3 server."""
     import ray
-    from mer_ray.cluster.session import keep_to_loopback
+
+    from mer_ray.cluster.unpromised import keep_to_loopback
 
     keep_to_loopback()
     quickly = {"metrics_report_interval_ms": 1000}

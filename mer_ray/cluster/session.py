@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from importlib import import_module
+from threading import Thread
 from typing import Any, TypeVar
+
+from mer_ray.cluster import unpromised
 
 Task = TypeVar("Task")
 Outcome = TypeVar("Outcome")
 
 
-def connect() -> dict[str, float]:
+def connect(*needed: str) -> dict[str, float]:
     """Join the Ray cluster at hand, or start one here that listens on the loopback alone, with a quiet console.
+
+    Args:
+        needed: modules that the job will import; they are, while Ray starts, which is waiting for the most part.
 
     Returns:
         The cluster's resources, such as ``{"CPU": 16, "GPU": 1}``.
@@ -20,31 +29,16 @@ def connect() -> dict[str, float]:
 
     prepare_environment()
     import ray
-    import ray.data
-    from ray._private import services
 
     if not ray.is_initialized():
-        if services.canonicalize_bootstrap_address(None) is None:
-            keep_to_loopback()
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False, configure_logging=True)
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
+        own = not unpromised.is_running()
+        if own:
+            unpromised.keep_to_loopback()
+        with _imported_meanwhile(*needed), unpromised.bare_node() if own else nullcontext():
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False, configure_logging=True)
+        atexit.register(ray.shutdown)  # Ray's own, later at exit, would sleep half a second for its workers' last lines
     resources: dict[str, float] = ray.cluster_resources()
     return resources
-
-
-def keep_to_loopback() -> None:
-    """Have a Ray that this process starts listen on 127.0.0.1 alone, metrics and object transfer included.
-
-    Ray listens on all of a Linux machine's addresses, and turns a 127.0.0.1 it is told into the machine's own.
-    What keeps it to the loopback is its switch for desktop systems: an environment variable, which is read at
-    import. It stays set for processes started from here, which could not join that Ray without it.
-    """
-    from ray._private import ray_constants
-
-    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
-    ray_constants.ENABLE_RAY_CLUSTER = False
 
 
 def prepare_environment() -> None:
@@ -53,6 +47,33 @@ def prepare_environment() -> None:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     # Ray ends a worker that idles for a second where there are more workers than CPUs: each commit would start one.
     os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "600000")
+
+
+@contextmanager
+def _imported_meanwhile(*names: str) -> Iterator[None]:
+    """Import modules in a thread; what fails is raised where it is imported again."""
+
+    def load() -> None:
+        for name in names:
+            with suppress(Exception):
+                import_module(name)
+
+    thread = Thread(target=load, name="imports", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def quiet_data() -> Any:
+    """``ray.data`` without a word on the console, imported where a graph is made: it takes half a second."""
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    return ray.data
 
 
 def instruments() -> tuple[Callable[..., Any], Callable[..., Any]]:

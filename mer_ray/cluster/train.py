@@ -19,6 +19,7 @@ from mer_ray import storage
 from mer_ray.catalog.annotations import Annotations
 from mer_ray.catalog.sources import read_manifest
 from mer_ray.cluster.session import connect
+from mer_ray.cluster.unpromised import quiet_training
 from mer_ray.errors import InputError
 from mer_ray.features import Windows, open_stores
 from mer_ray.learning.corpus import Corpus
@@ -169,7 +170,6 @@ def _fit(settings: TrainSettings, config: dict[str, Any], folder: Path) -> None:
     """Run Ray Train workers to the end and leave the final checkpoint in a local folder."""
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
-    from ray.train.v2.api.config import LoggingConfig
 
     _check_resources(settings, connect())
     store = storage.join(settings.model, "_run")
@@ -187,7 +187,7 @@ def _fit(settings: TrainSettings, config: dict[str, Any], folder: Path) -> None:
             storage_filesystem=storage.arrow_filesystem(store) if storage.is_s3(store) else None,
             failure_config=FailureConfig(max_failures=RETRIES),
             checkpoint_config=CheckpointConfig(num_to_keep=1),
-            logging_config=LoggingConfig(log_level="ERROR"),
+            **quiet_training(),
         ),
     )
     noted = storage.join(settings.model, "_run", "progress.json")
