@@ -122,7 +122,7 @@ def _measure(songs: int, folder: Path, stages: str) -> tuple[float, dict[str, An
     return time.monotonic() - begun, run, peaks
 
 
-def _extract(songs: int, folder: Path, stages: str) -> None:
+def _extract(songs: int, folder: Path, kind: str) -> None:
     prepare_environment()
     import ray
 
@@ -134,9 +134,9 @@ def _extract(songs: int, folder: Path, stages: str) -> None:
     ray.init("local", num_cpus=2, object_store_memory=STORE, include_dashboard=False, log_to_driver=False)
     ids = pa.array([f"catalogue/{number:08d}.mp3" for number in range(songs)])
     uri = str(folder / "song.flac")
-    uris = pc.binary_join_element_wise("s3://music", ids, "/") if stages == "none" else [uri] * songs
+    uris = pc.binary_join_element_wise("s3://music", ids, "/") if kind == "none" else [uri] * songs
     flags = ["--catalog", "unused", "--features", str(folder / "features"), "--encoder", "tiny"]
-    decode, encode = STAGES[stages]
+    decode, encode = STAGES[kind]
     with (
         patch.object(stages, "decode_songs", decode or stages.decode_songs),
         patch.object(stages, "EncodeSongs", encode or stages.EncodeSongs),
