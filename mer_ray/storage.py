@@ -10,9 +10,10 @@ client. What then still fails is a :class:`StorageError`; that nothing is there 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import fsspec
@@ -173,6 +174,20 @@ def read_text(uri: str) -> str:
     """A user's text file as UTF-8, with a mark for each byte that is none; raises an InputError (:func:`readable`)."""
     with readable(uri):
         return read_bytes(uri).decode("utf-8-sig", errors="replace")
+
+
+def read_json(uri: str) -> dict[str, Any] | None:
+    """A JSON object, or None where there is none or a torn one."""
+    try:
+        value = json.loads(read_bytes(uri))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def as_json(value: Mapping[str, Any]) -> bytes:
+    """Readable JSON."""
+    return (json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n").encode()
 
 
 def read_once(uri: str) -> bytes:

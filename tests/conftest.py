@@ -80,7 +80,7 @@ def ray_address(s3: S3Server) -> Iterator[str]:
     """One local Ray for the whole session, two CPUs whatever the machine has; its workers know the S3 server."""
     import ray
 
-    from mer_ray.runs.directory import keep_to_loopback
+    from mer_ray.cluster.unpromised import keep_to_loopback
 
     keep_to_loopback()
     quickly = {"metrics_report_interval_ms": 1000}

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 
 from mer_ray import storage
+from mer_ray.cluster.session import connect
+from mer_ray.cluster.unpromised import quiet_training
 from mer_ray.errors import InputError
 from mer_ray.features import open_stores
 from mer_ray.fingerprints import differences
@@ -20,9 +22,9 @@ from mer_ray.learning.projector import ProjectorShape
 from mer_ray.learning.recipe import describe, word_space
 from mer_ray.learning.settings import TrainSettings
 from mer_ray.learning.training import STATE, prepare, read_annotations, run_epochs, save_final, write_model
-from mer_ray.runs.directory import as_json, connect, read_json
 from mer_ray.runs.lock import RunLock
 from mer_ray.runs.progress import EpochLines
+from mer_ray.storage import as_json, read_json
 from mer_ray.words.labelspace import LabelSpace
 
 RETRIES = 3
@@ -113,7 +115,6 @@ def _fit(settings: TrainSettings, task: dict[str, Any], folder: Path) -> None:
     """Run Ray Train workers to the end and leave the final checkpoint in a local folder."""
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
-    from ray.train.v2.api.config import LoggingConfig
     from ray.train.v2.api.exceptions import TrainingFailedError
 
     _check_resources(settings, connect())
@@ -132,7 +133,7 @@ def _fit(settings: TrainSettings, task: dict[str, Any], folder: Path) -> None:
             storage_filesystem=storage.arrow_filesystem(store) if storage.is_s3(store) else None,
             failure_config=FailureConfig(max_failures=RETRIES),
             checkpoint_config=CheckpointConfig(num_to_keep=1),
-            logging_config=LoggingConfig(log_level="ERROR"),
+            **quiet_training(),
         ),
     )
     try:

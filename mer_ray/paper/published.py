@@ -36,8 +36,9 @@ from mer_ray import storage
 from mer_ray.catalog.datasets import SplitRule, draw_splits
 from mer_ray.catalog.manifest import make_manifest
 from mer_ray.errors import InputError
-from mer_ray.features import Identity, features_column, store_schema
-from mer_ray.runs import directory as runs
+from mer_ray.features import features_column, store_schema
+from mer_ray.runs.songs_directory import SongsDirectory, commit
+from mer_ray.songs import Identity
 
 STATES, WIDTH = 13, 768
 WINDOW_SECONDS = 10.0
@@ -96,12 +97,12 @@ def import_published(
     identity = published_identity(layers)
     fingerprint = {name: identity[name] for name in ("name", "layers", "pooling", "window_seconds")}
     asked = {"files": [vars(one) for one in files], "dataset": dataset, "split": split, "seed": seed}
-    with runs.OutputDirectory(features, "import") as output:
+    with SongsDirectory(features, "import") as output:
         output.begin(fingerprint, asked, manifest)
         pending = set(output.pending(manifest, retry_failed=False)["track_id"].to_pylist())
         for group in _parts([song for song in songs if song.track_id in pending]):
             output.check_lock()
-            runs.commit(features, store_table(group, layers))
+            commit(features, store_table(group, layers))
         return manifest, output.finish(songs_done=len(pending))
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from mer_ray import storage
 from mer_ray.catalog.annotations import Annotations
+from mer_ray.cluster.session import side_by_side
 from mer_ray.cluster.train import train
 from mer_ray.errors import InputError
 from mer_ray.evaluation.assessment import assess
@@ -17,9 +18,9 @@ from mer_ray.features import open_stores
 from mer_ray.learning.settings import TrainSettings
 from mer_ray.paper.settings import ReproduceSettings
 from mer_ray.paper.tables import DATASETS, Cell, Table, Training, paper_tables
-from mer_ray.runs.directory import as_json, read_json, side_by_side
 from mer_ray.runs.progress import clock
 from mer_ray.settings import READING, marked
+from mer_ray.storage import as_json, read_json
 
 FIGURE = "figure2"
 _ROLES = ("targets", "lambda_", "regularizer")
