@@ -89,12 +89,11 @@ class Annotations:
 
 def _splits(stated: list[str | None], seed: int) -> NDArray[np.str_]:
     """The manifest's splits; where it has no validation songs, some are drawn from its training songs."""
-    splits = np.array([split or TRAIN for split in stated])
+    splits = np.array([split or TRAIN for split in stated], "<U10")
     if not any(stated):
         return np.array(split_songs(len(splits), seed))
     train = np.flatnonzero(splits == TRAIN)
     if len(train) and VALIDATION not in splits:
         drawn = np.array(split_songs(len(train), seed, (0.9, 0.1, 0.0)))
-        splits = splits.astype("<U10")
         splits[train[drawn == VALIDATION]] = VALIDATION
     return splits

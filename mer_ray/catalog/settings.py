@@ -19,7 +19,7 @@ class CatalogSettings(PresetSettings):
     output: Uri
     """The manifest to write (Parquet)."""
     dataset: str = "none"
-    """Read the source as the label files of jamendo, cal500, emotify or a dataset of your own (my_pkg.deam)."""
+    """The dataset whose label files the source is, such as emotify, or a module of your own (my_pkg.deam)."""
     audio: Uri | None = None
     """Where the dataset's audio lies, if not with its labels."""
     split: SplitRule = "seeded"

@@ -41,7 +41,7 @@ def build_manifest(
     """
     if dataset != DOOR.nothing:
         return _dataset_manifest(dataset, source, audio, settings, split, seed)
-    if _is_table(source):
+    if source.lower().endswith(TABLE_EXTENSIONS) and not _is_folder(source):
         return read_catalog_table(source, audio)
     if audio is not None:
         raise InputError(f"{source}: a folder's songs are its own audio; leave out --audio {audio}.")
@@ -68,14 +68,11 @@ def scan_folder(source: str) -> pa.Table:
 def list_audio(source: str) -> dict[str, int | None]:
     """Path below ``source`` → bytes, for every audio file, in one listing. A broken link has no size."""
     with storage.readable(source):
-        found = _list_objects(source) if storage.is_s3(source) else _list_local(storage.absolute(source))
-        return {name: size for name, size in found if _is_audio(name)}
-
-
-def _list_objects(source: str) -> Iterator[tuple[str, int | None]]:
-    fs, root = storage.filesystem(source)
-    objects = fs.find(root, detail=True)
-    return ((path[len(root) + 1 :], info.get("size")) for path, info in objects.items() if path != root)
+        fs, root = storage.filesystem(source)
+        if not storage.is_s3(source):
+            return {name: size for name, size in _list_local(root) if _is_audio(name)}
+        objects = ((path[len(root) + 1 :], info) for path, info in fs.find(root, detail=True).items())
+        return {name: info.get("size") for name, info in objects if _is_audio(name)}
 
 
 def _list_local(root: str) -> Iterator[tuple[str, int | None]]:
@@ -106,12 +103,10 @@ def _is_audio(path: str) -> bool:
     return extension in AUDIO_EXTENSIONS and not any(_is_hidden(part) for part in path.split("/"))
 
 
-def _is_table(source: str) -> bool:
-    if not source.lower().endswith(TABLE_EXTENSIONS):
-        return False
+def _is_folder(source: str) -> bool:
     fs, path = storage.filesystem(source)
     with storage.readable(source):
-        return not fs.isdir(path)
+        return bool(fs.isdir(path))
 
 
 def read_catalog_table(source: str, audio: str | None = None) -> pa.Table:
@@ -131,12 +126,7 @@ def read_catalog_table(source: str, audio: str | None = None) -> pa.Table:
     below = [uri.removeprefix(f"{base}/").removeprefix("s3://").lstrip("/") for uri in uris]
     ids = [_cell(name) or default for name, default in zip(given, below, strict=True)]
     rows: dict[str, list[Any]] = {"track_id": ids, "uri": uris}
-    readers: dict[str, Callable[[Any], Any]] = {
-        "dataset": _cell,
-        "split": _cell,
-        "labels": _labels,
-        "size_bytes": _size,
-    }
+    readers = {"dataset": _cell, "split": _cell, "labels": _labels, "size_bytes": _size}
     rows |= {name: [read(value) for value in columns[name]] for name, read in readers.items() if name in columns}
     return make_manifest(rows, source)
 
@@ -201,7 +191,8 @@ def _dataset_manifest(
     reading = "official"
     if not any(splits):
         splits, reading = draw_splits([song.track_id for song in songs], split, seed)
-    root = storage.absolute(audio or _folder(source)).rstrip("/")
+    beside = source if audio or _is_folder(source) else posixpath.dirname(storage.absolute(source))
+    root = storage.absolute(audio or beside).rstrip("/")
     sizes = list_audio(root)
     if audio is not None and not sizes and not storage.exists(root):
         raise InputError(f"{audio}: no such audio folder; check --audio.")
@@ -227,24 +218,14 @@ def _read_dataset(value: str, source: str, settings: Part) -> tuple[list[Song], 
         stated = {name: str(getattr(settings, name)) for name in marked(settings, READING)}
         readings = module.readings(source, settings) if hasattr(module, "readings") else stated
     for song in songs if isinstance(songs, list) else [songs]:
-        if not _is_song(song):
-            told = " ".join(repr(song).split())
-            raise InputError(f"--dataset {value}: read gave {told:.100}; give a list of Song(track_id, path, labels).")
+        match song:
+            case Song(str(), str(), list() | tuple()) if all(isinstance(label, str) for label in song.labels):
+                continue
+        told = " ".join(repr(song).split())
+        raise InputError(f"--dataset {value}: read gave {told:.100}; give a list of Song(track_id, path, labels).")
     if module.__name__ == value and hasattr(module, "K"):  # the manifest's short name does not lead to it
         readings["k"] = f"{module.K:d}"
     return songs, readings, getattr(module, "audio_key", lambda path: posixpath.splitext(path)[0])
-
-
-def _is_song(found: object) -> bool:
-    if not isinstance(found, Song) or not isinstance(found.labels, (list, tuple)):
-        return False
-    return all(isinstance(text, str) for text in (found.track_id, found.path, *found.labels))
-
-
-def _folder(source: str) -> str:
-    fs, path = storage.filesystem(source)
-    with storage.readable(source):
-        return posixpath.dirname(storage.absolute(source)) if fs.isfile(path) else source
 
 
 def _audio_paths(

@@ -7,15 +7,12 @@ The reference (AMAAI-Lab/cross-dataset-emotion-alignment) trains on three kinds 
 - ``*_index.npy``: a structured array [n]; its field ``track_id`` is the song's key in the label file, its
   numbers are the window's start and end in seconds. A text array [n, 2 or 3] of the same is read as well.
 - a label file, JSON: ``{key: {"path": ..., "mood/theme": [label, ...]}}``. Keys are ``"948"`` in MTG-Jamendo
-  (one file and one pair of arrays for each of train, validation and test), ``"0"`` to ``"499"`` in CAL500,
-  where only ``path`` names the song, and ``"101,rock"`` (the number of data.csv) in Emotify.
+  (a label file and arrays for each split), ``"0"`` to ``"499"`` in CAL500, ``"101,rock"`` in Emotify.
 
-Its preprocessing spreads windows over GPUs with a sampler that shuffles them and repeats some to make the
-shares even, and sorts by key alone afterwards. So a song's windows are put in the order of their starts
-here, and a repeated one is dropped.
-
-The reference cuts the first 80, 10 and 10 % of *segments* in storage order, so a song can stand in two
-splits. A manifest splits by song: ``ordered`` is the nearest to it, by the songs' first windows.
+Its preprocessing shuffles windows over GPUs, repeats some to make the shares even, and sorts by key alone
+afterwards: a song's windows are put in the order of their starts here, and a repeated one is dropped.
+It splits *segments* in storage order, so that a song can stand in two splits. A manifest splits by song:
+``ordered`` is the nearest to it, by the songs' first windows.
 """
 
 from __future__ import annotations
@@ -137,10 +134,9 @@ def read_songs(files: PublishedFiles, dataset: str) -> list[PublishedSong]:
             f"{files.labels}: no track {unknown!r} of {files.index} in it; give the label file it goes with."
         )
     split = _named_split(files) if dataset == "jamendo" else None
-    root = storage.absolute(files.source)
-    return [
-        PublishedSong(*named[key], split, f"{root}#{key}", states, own) for key, own in zip(keys, rows, strict=True)
-    ]
+    uri = storage.absolute(files.source)
+    each = zip(keys, rows, strict=True)
+    return [PublishedSong(*named[key], split, f"{uri}#{key}", states, own) for key, own in each]
 
 
 def read_index(uri: str, windows: int, source: str) -> tuple[list[str], list[NDArray[np.int64]]]:
@@ -166,11 +162,9 @@ def read_index(uri: str, windows: int, source: str) -> tuple[list[str], list[NDA
 
 def _named_songs(uri: str, dataset: str) -> dict[str, tuple[str, list[str] | None]]:
     """A label file: key in the index → our track id and the labels."""
-    with storage.readable(uri):
-        content = storage.read_bytes(uri)
     try:
-        entries = [(key, str(song["path"]), song["mood/theme"]) for key, song in json.loads(content).items()]
-        return {key: (_track_id(dataset, key, path), [str(word) for word in words]) for key, path, words in entries}
+        songs = json.loads(storage.read_text(uri)).items()
+        return {key: (_track_id(dataset, key, one["path"]), list(map(str, one["mood/theme"]))) for key, one in songs}
     except (ValueError, AttributeError, KeyError, TypeError) as error:
         raise InputError(
             f'{uri}: not a label file of {dataset} ({{key: {{"path", "mood/theme"}}}}); check --labels and --dataset.'
@@ -266,12 +260,12 @@ def _index_columns(index: NDArray[Any], uri: str) -> tuple[NDArray[Any], NDArray
         raise InputError(f"{uri}: the second column holds no times; expected track id, start and end.") from error
 
 
-def _track_id(dataset: str, key: str, path: str) -> str:
+def _track_id(dataset: str, key: str, path: object) -> str:
     if dataset == "jamendo":
         return f"jamendo/{int(key)}"
     if dataset == "emotify":
         return f"emotify/{int(key.split(',')[0])}"
-    return key if dataset == "none" else f"{dataset}/{posixpath.splitext(posixpath.basename(path))[0]}"
+    return key if dataset == "none" else f"{dataset}/{posixpath.splitext(posixpath.basename(str(path)))[0]}"
 
 
 def _named_split(files: PublishedFiles) -> str | None:

@@ -19,30 +19,16 @@ from mer_ray.settings import READING, Part, Presets
 
 K = 4
 
-WORDS = {
-    "Angry_/_Agressive": "angry, aggressive",
-    "Arousing_/_Awakening": "arousing, awakening",
-    "Bizarre_/_Weird": "bizarre, weird",
-    "Calming_/_Soothing": "calming, soothing",
-    "Carefree_/_Lighthearted": "carefree, lighthearted",
-    "Cheerful_/_Festive": "cheerful, festive",
-    "Emotional_/_Passionate": "emotional, passionate",
-    "Exciting_/_Thrilling": "exciting, thrilling",
-    "Happy": "happy",
-    "Laid-back_/_Mellow": None,
-    "Light_/_Playful": "light, playful",
-    "Loving_/_Romantic": "loving, romantic",
-    "Pleasant_/_Comfortable": "pleasant, comfortable",
-    "Positive_/_Optimistic": "positive, optimistic",
-    "Powerful_/_Strong": "powerful, strong",
-    "Sad": "sad",
-    "Tender_/_Soft": "tender, soft",
-    "Touching_/_Loving": "touching, loving",
-}
-"""Raw emotion → published word ("Agressive" is the dataset's spelling); Laid-back/Mellow is unused."""
+_EMOTIONS = """
+    Angry_/_Agressive Arousing_/_Awakening Bizarre_/_Weird Calming_/_Soothing Carefree_/_Lighthearted
+    Cheerful_/_Festive Emotional_/_Passionate Exciting_/_Thrilling Happy Light_/_Playful Loving_/_Romantic
+    Pleasant_/_Comfortable Positive_/_Optimistic Powerful_/_Strong Sad Tender_/_Soft Touching_/_Loving
+"""
+WORDS = {raw: raw.lower().replace("_/_", ", ").replace("agressive", "aggressive") for raw in _EMOTIONS.split()}
+"""Raw emotion → published word, such as ``angry, aggressive`` ("Agressive" is the dataset's spelling)."""
+VOCABULARIES = {"cal500": tuple(WORDS.values())}
 
-VOCABULARIES = {"cal500": tuple(word for word in WORDS.values() if word is not None)}
-
+_UNUSED = "Laid-back_/_Mellow"
 _FILE = re.compile(r"(?P<song>.+)_\d+\.txt")
 _LINE = re.compile(r'Emotion-(?P<emotion>.+?)\s*=\s*"(?P<rating>\d+(?:\.\d+)?)"')
 
@@ -104,10 +90,11 @@ def _rated(folder: str, names: list[str], truth: str) -> list[Song]:
         song = _FILE.sub(r"\g<song>", posixpath.basename(path))
         lines = content.decode("utf-8", errors="replace").splitlines()
         for match in filter(None, (_LINE.match(line.strip()) for line in lines)):
-            if match["emotion"] not in WORDS:
-                raise InputError(f"{path}: unknown emotion {match['emotion']!r}; fetch the annotations again.")
-            if (word := WORDS[match["emotion"]]) is not None:
-                ratings[song][word].append(float(match["rating"]))
+            emotion = match["emotion"]
+            if emotion in WORDS:
+                ratings[song][WORDS[emotion]].append(float(match["rating"]))
+            elif emotion != _UNUSED:
+                raise InputError(f"{path}: unknown emotion {emotion!r}; fetch the annotations again.")
     songs = []
     for song in sorted({_FILE.sub(r"\g<song>", name) for name in names}):
         means = {word: sum(values) / len(values) for word, values in ratings[song].items()}

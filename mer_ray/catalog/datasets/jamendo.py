@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import posixpath
-from collections.abc import Sequence
 
 from mer_ray import storage
 from mer_ray.catalog.datasets import SPLITS, Song
@@ -31,18 +30,17 @@ def read(source: str, settings: Part) -> list[Song]:
     for split in SPLITS:
         uri = storage.join(source, f"autotagging_moodtheme-{split}.tsv")
         rows = csv.reader(io.StringIO(storage.read_text(uri)), delimiter="\t", quoting=csv.QUOTE_NONE)
-        for number, fields in enumerate(rows, start=1):
-            if number > 1 and fields:
-                songs.append(_song(fields, split, f"{uri} line {number}"))
+        for line, fields in enumerate(rows, start=1):
+            if line == 1 or not fields:
+                continue
+            number = fields[0].removeprefix("track_")
+            labels = tuple(tag.removeprefix(_PREFIX) for tag in fields[5:] if tag.startswith(_PREFIX))
+            if not labels or not number.isdigit():
+                raise InputError(
+                    f"{uri} line {line}: not a track with {_PREFIX} tags; fetch the official split-0 again."
+                )
+            songs.append(Song(f"jamendo/{int(number)}", fields[3], labels, split))
     return songs
-
-
-def _song(fields: Sequence[str], split: str, line: str) -> Song:
-    labels = tuple(tag.removeprefix(_PREFIX) for tag in fields[5:] if tag.startswith(_PREFIX))
-    number = fields[0].removeprefix("track_")
-    if not labels or not number.isdigit():
-        raise InputError(f"{line}: not a track with {_PREFIX} tags; fetch the official split-0 again.")
-    return Song(f"jamendo/{int(number)}", fields[3], labels, split)
 
 
 def audio_key(path: str) -> str:
