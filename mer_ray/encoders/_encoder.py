@@ -45,14 +45,7 @@ class Encoder:
     stands_for: str = ""
 
     def __call__(self, windows: Any) -> Tensor:
-        """Encode windows of equal length.
-
-        Args:
-            windows: array or tensor [b, samples] mono at ``sample_rate``, at least ``min_seconds`` long.
-
-        Returns:
-            [b, D] float32 on the CPU.
-        """
+        """Windows of equal length, array or tensor [b, samples], to [b, D] float32 on the CPU."""
         import torch
 
         return self.launch(torch.as_tensor(windows)).cpu()
@@ -85,18 +78,9 @@ class Encoder:
 
     def identity(self, window_seconds: float = 10.0, keep_tail: bool = False) -> dict[str, Any]:
         """What a feature store of such windows says of its encoder."""
-        return {
-            **(self.settings or {}),
-            "name": self.name,
-            "revision": self.revision,
-            "weights_sha256": self.digest,
-            "licence": self.licence,
-            "window_seconds": window_seconds,
-            "keep_tail": keep_tail,
-            "sample_rate": self.sample_rate,
-            "dtype": self.dtype,
-            "dim": self.dim,
-        }
+        said = {key: getattr(self, key) for key in ("name", "revision", "licence", "sample_rate", "dtype", "dim")}
+        windows = {"window_seconds": window_seconds, "keep_tail": keep_tail}
+        return {**(self.settings or {}), **said, "weights_sha256": self.digest, **windows}
 
     def fingerprint(self) -> dict[str, Any]:
         """What of the encoder decides a feature."""
