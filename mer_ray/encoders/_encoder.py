@@ -51,11 +51,7 @@ class Encoder:
         return self.launch(torch.as_tensor(windows)).cpu()
 
     def launch(self, samples_BS: Tensor, scales_B: Tensor | None = None) -> Tensor:
-        """Begin to encode a batch.
-
-        Args:
-            samples_BS: [b, samples] of any type; int16 is half the way to a GPU.
-            scales_B: [b] what the samples are to be multiplied with, if anything.
+        """Begin to encode samples [b, samples] of any type times scales [b]; int16 is half the way to a GPU.
 
         Returns:
             [b, D] float32 where the encoder is. A GPU may still be at work on it; ``.cpu()`` waits.
@@ -89,11 +85,7 @@ class Encoder:
         return {**(self.settings or {}), "encoder": self.stands_for or f"weights {weights}", **facts}
 
     def check(self) -> None:
-        """Encode a moment of noise, so that an encoder that cannot is found before any work.
-
-        Raises:
-            InputError: it returns something of another shape or no finite numbers.
-        """
+        """Encode a moment of noise; InputError if that gives another shape than promised or no finite numbers."""
         import numpy as np
 
         noise = np.random.default_rng(0).normal(0, 0.1, (2, round(self.min_seconds * self.sample_rate)))
