@@ -111,10 +111,9 @@ def _report(learner: Learner, corpus: Corpus | None = None) -> None:
 
 def _fit(settings: TrainSettings, task: dict[str, Any], folder: Path) -> None:
     """Run Ray Train workers to the end and leave the final checkpoint in a local folder."""
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
     from ray.train.torch import TorchTrainer
     from ray.train.v2.api.config import LoggingConfig
-    from ray.train.v2.api.exceptions import TrainingFailedError
 
     _check_resources(settings, connect())
     store = storage.join(settings.model, "_run")
@@ -138,10 +137,10 @@ def _fit(settings: TrainSettings, task: dict[str, Any], folder: Path) -> None:
     try:
         with EpochLines(settings.epochs, lambda: read_json(_run(settings, "progress.json"))):
             trainer.fit().checkpoint.to_directory(str(folder))
-    except TrainingFailedError as error:
-        for cause in getattr(error, "worker_failures", {}).values():
-            print(repr(cause), type(cause), vars(cause))
-        raise
+    except WorkerGroupError as error:
+        raise next(
+            (cause for cause in error.worker_failures.values() if isinstance(cause, InputError)), error
+        ) from None
 
 
 def _fit_here(settings: TrainSettings, task: dict[str, Any], folder: Path) -> None:
