@@ -138,9 +138,8 @@ def _fit(settings: TrainSettings, task: dict[str, Any], folder: Path) -> None:
         with EpochLines(settings.epochs, lambda: read_json(_run(settings, "progress.json"))):
             trainer.fit().checkpoint.to_directory(str(folder))
     except WorkerGroupError as error:
-        raise next(
-            (cause for cause in error.worker_failures.values() if isinstance(cause, InputError)), error
-        ) from None
+        refused = [cause for cause in error.worker_failures.values() if isinstance(cause, InputError)]
+        raise refused[0] if refused else error from None
 
 
 def _fit_here(settings: TrainSettings, task: dict[str, Any], folder: Path) -> None:
