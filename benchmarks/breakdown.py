@@ -32,7 +32,7 @@ from torch.profiler import profile as torch_profile
 from benchmarks.encode import music
 from benchmarks.songs import songs_of
 from mer_ray.audio.decoding import decode_windows
-from mer_ray.encoders.mert import MertEncoder, load_encoder
+from mer_ray.encoders import Encoder, load_encoder
 from mer_ray.pages import table
 
 BATCH = 4
@@ -126,24 +126,25 @@ def _where(file: str, name: str) -> str:
     return f"{library} `{name}`".strip()
 
 
-def _encoder(encoder: MertEncoder, folder: Path | None) -> str:
+def _encoder(encoder: Encoder, folder: Path | None) -> str:
     """Where an encoder's time goes, by kind of operation."""
     windows = torch.from_numpy(music(folder, BATCH))
     work = _gflop_a_window(encoder, windows[:1])
-    convolve = encoder.convolve
+    states: Any = encoder.encode
+    convolve = states.convolve
 
     def named(windows_BS: Tensor) -> Tensor:
         with record_function(CONVOLVE):
             return convolve(windows_BS)
 
-    encoder.convolve = named
+    states.convolve = named
     encoder(windows[:1])
     with torch_profile(activities=[ProfilerActivity.CPU]) as seen:
         encoder(windows)
     spent: Counter[str] = Counter()
     for event in seen.events():
         spent[_kind(event)] += event.self_cpu_time_total / 1e6 / BATCH
-    peak = _peak_gflops(encoder.identity.dtype)
+    peak = _peak_gflops(encoder.dtype)
     whole, least = sum(spent.values()), sum(work.values()) / peak
     rows = []
     for kind in [*KINDS.values(), OTHERS]:
@@ -152,7 +153,7 @@ def _encoder(encoder: MertEncoder, folder: Path | None) -> str:
         rows.append([kind, f"{spent[kind]:.3f}", f"{spent[kind] / whole:.0%}", *figures])
     header = ["the encoder, a window", "s", "of its time", "GFLOP", "of a matrix product's rate"]
     return (
-        f"{table(header, rows)}\n{encoder.identity.dtype}: {whole:.2f} s a window; its {sum(work.values()):.0f} GFLOP "
+        f"{table(header, rows)}\n{encoder.dtype}: {whole:.2f} s a window; its {sum(work.values()):.0f} GFLOP "
         f"at the {peak:,.0f} GFLOP/s of one large matrix product would take {least:.2f} s ({least / whole:.0%})."
     )
 
@@ -167,10 +168,11 @@ def _kind(event: Any) -> str:
     return next((kind for part, kind in KINDS.items() if part in event.name), OTHERS)
 
 
-def _gflop_a_window(encoder: MertEncoder, window: Tensor) -> dict[str, float]:
+def _gflop_a_window(encoder: Encoder, window: Tensor) -> dict[str, float]:
     """Multiplications and additions of the rows that have most of them, counted in the library's own model."""
     work: defaultdict[str, float] = defaultdict(float)
-    model = encoder.model
+    states: Any = encoder.encode
+    model = states.model
     inside = {id(module) for module in model.feature_extractor.modules()}
 
     def count(module: nn.Module, _inputs: Any, output: Tensor) -> None:

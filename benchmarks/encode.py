@@ -31,8 +31,10 @@ from benchmarks.measure import Line, Pair, as_table, take_turns
 from benchmarks.memory import high_water_mib
 from benchmarks.songs import songs_of
 from mer_ray.audio.decoding import decode_windows
+from mer_ray.encoders import Encoder, load_encoder
+from mer_ray.encoders._batching import Window, encode_tracks
 from mer_ray.encoders._convolutions import as_products
-from mer_ray.encoders.mert import LAYERS, MertEncoder, Window, encode_tracks, load_encoder, normalize
+from mer_ray.encoders._hubert import normalize
 from mer_ray.pages import table
 
 GFLOP_A_WINDOW = 229.0
@@ -71,7 +73,8 @@ def music(folder: Path | None, count: int) -> NDArray[np.float32]:
 
 def loop(encoder: str, device: str = "cpu", dtype: str = "float32") -> Encode:
     """The baseline: every state kept, stacked and averaged."""
-    model = load_encoder(encoder, device="cpu", dtype=dtype).model
+    ours: Any = load_encoder(encoder, device="cpu", dtype=dtype)
+    model, layers = ours.encode.model, list(ours.settings["layers"])
     torch.nn.Module.to(model, device)
 
     def encode(windows_BS: NDArray[np.float32]) -> Tensor:
@@ -79,7 +82,7 @@ def loop(encoder: str, device: str = "cpu", dtype: str = "float32") -> Encode:
             inputs = normalize(torch.from_numpy(windows_BS).to(device)).to(getattr(torch, dtype))
             states = model(inputs, output_hidden_states=True).hidden_states
             pooled = torch.stack(states, dim=1).float().mean(dim=2)
-            return pooled[:, list(LAYERS)].flatten(1).cpu()
+            return pooled[:, layers].flatten(1).cpu()
 
     return encode
 
@@ -108,7 +111,7 @@ def measure(windows: NDArray[np.float32], batch: int = 8, encoder: str = "random
     ]
 
 
-def _halves(ours: MertEncoder, windows: NDArray[np.float32], batch: int, encoder: str) -> list[Line]:
+def _halves(ours: Encoder, windows: NDArray[np.float32], batch: int, encoder: str) -> list[Line]:
     """The same encoder in bfloat16, which pays where the CPU multiplies its matrices in hardware."""
     half = load_encoder(encoder, device="cpu", dtype="bfloat16")
     worst = worst_cosine(_in_batches(half, windows, batch), _in_batches(ours, windows, batch))
@@ -148,9 +151,11 @@ def gpu_table(windows: NDArray[np.float32], batch: int, encoder: str) -> str:
 def _steps(encoder: str, windows: NDArray[np.float32], batch: int) -> list[tuple[str, Callable[[], Tensor]]]:
     """From what one writes first to what extract does, and that compiled; each encodes all windows."""
     ours, compiled, products = (load_encoder(encoder, device="cuda", dtype="bfloat16") for _ in range(3))
-    for part in (compiled.model.feature_extractor, compiled.model.feature_projection, compiled.model.encoder):
+    states: Any = compiled.encode
+    for part in (states.model.feature_extractor, states.model.feature_projection, states.model.encoder):
         part.compile()
-    products.convolve = as_products(products.model.feature_extractor)
+    states = products.encode
+    states.convolve = as_products(states.model.feature_extractor)
     scale = np.abs(windows).max() / 32767
     packed = [Window(samples, scale) for samples in np.rint(windows / scale).astype(np.int16)]
     plain: list[tuple[str, Encode]] = [
@@ -158,7 +163,7 @@ def _steps(encoder: str, windows: NDArray[np.float32], batch: int) -> list[tuple
         ("all states kept, bfloat16 weights", loop(encoder, "cuda", "bfloat16")),
         ("pooled inside the forward, bfloat16", ours),
     ]
-    ahead: list[tuple[str, MertEncoder]] = [
+    ahead: list[tuple[str, Encoder]] = [
         ("16 bits to the GPU, a batch ahead (what extract does)", ours),
         ("the same, compiled", compiled),
         ("not compiled; convolutions as on a CPU, group norm folded", products),
@@ -169,7 +174,7 @@ def _steps(encoder: str, windows: NDArray[np.float32], batch: int) -> list[tuple
     ]
 
 
-def _as_extract_does(encoder: MertEncoder, windows: list[Window], batch: int) -> Tensor:
+def _as_extract_does(encoder: Encoder, windows: list[Window], batch: int) -> Tensor:
     return torch.from_numpy(encode_tracks(encoder, [windows], batch)[0])
 
 

@@ -34,10 +34,11 @@ import pyarrow.parquet as pq
 from benchmarks.breakdown import stages
 from benchmarks.measure import Line
 from benchmarks.scale import EncodeNothing, decoded_row
-from mer_ray.catalog import sources as catalog
+from mer_ray.catalog.manifest import write_manifest
+from mer_ray.catalog.sources import load_catalog
+from mer_ray.cluster.session import prepare_environment
 from mer_ray.demo.composer import write_world
 from mer_ray.pages import table
-from mer_ray.runs import directory as runs
 
 KINDS = ("extract", "decode", "encode")
 ASLEEP = "asleep"
@@ -89,8 +90,8 @@ def _run_in_turns(music: str | None, songs: int, rounds: int, encoder: str) -> d
         folder = Path(name)
         if music is None:
             write_world(folder / "world", songs_per_dataset=max(2, -(-songs // 3)))
-        manifest = catalog.load_catalog(music or str(folder / "world"))
-        catalog.write_manifest(str(folder / "songs.parquet"), manifest.slice(0, songs))
+        manifest = load_catalog(music or str(folder / "world"))
+        write_manifest(str(folder / "songs.parquet"), manifest.slice(0, songs))
         for turn in range(rounds):
             for kind in KINDS:
                 times[kind].append(_measure(kind, folder, f"{kind}-{turn}", encoder))
@@ -113,10 +114,11 @@ def _measure(kind: str, folder: Path, name: str, encoder: str) -> dict[str, floa
 
 
 def _extract(kind: str, output: Path, encoder: str) -> None:
-    runs.prepare_environment()
+    prepare_environment()
     import ray
 
-    from mer_ray.cluster import batch, pipelines
+    from mer_ray.cluster import stages
+    from mer_ray.cluster.extract import extract
     from mer_ray.cluster.settings import ExtractSettings
     from mer_ray.commandline import parse
 
@@ -129,11 +131,11 @@ def _extract(kind: str, output: Path, encoder: str) -> None:
         manifest = pa.table({"track_id": counts["track_id"], "uri": windows.cast(pa.string())})
     asleep = encoder == ASLEEP
     flags = ["--catalog", "unused", "--features", str(output), "--encoder", "tiny" if asleep else encoder]
-    decode = decode_noise if kind == "encode" else pipelines.decode_songs
-    encode: Any = EncodeAsleep if asleep else pipelines.EncodeSongs
+    decode = decode_noise if kind == "encode" else stages.decode_songs
+    encode: Any = EncodeAsleep if asleep else stages.EncodeSongs
     encode = EncodeNothing if kind == "decode" else encode
-    with patch.object(pipelines, "decode_songs", decode), patch.object(pipelines, "EncodeSongs", encode):
-        batch.extract(parse(ExtractSettings, flags), manifest)
+    with patch.object(stages, "decode_songs", decode), patch.object(stages, "EncodeSongs", encode):
+        extract(parse(ExtractSettings, flags), lambda: manifest)
 
 
 def decode_noise(songs: pa.Table, **_: Any) -> Iterator[pa.Table]:

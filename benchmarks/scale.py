@@ -34,9 +34,10 @@ import torch
 
 from benchmarks.measure import Line
 from benchmarks.memory import Peaks, watched
-from mer_ray.cluster.pipelines import DECODE_COSTS, EncodeSongs, decoded_table
+from mer_ray.cluster.session import prepare_environment
+from mer_ray.cluster.stages import EncodeSongs, decoded_table
 from mer_ray.pages import table
-from mer_ray.runs import directory as runs
+from mer_ray.runs.receipts import DECODE_COSTS
 
 DIM = 48
 STORE = 1_500_000_000
@@ -121,25 +122,26 @@ def _measure(songs: int, folder: Path, stages: str) -> tuple[float, dict[str, An
     return time.monotonic() - begun, run, peaks
 
 
-def _extract(songs: int, folder: Path, stages: str) -> None:
-    runs.prepare_environment()
+def _extract(songs: int, folder: Path, kind: str) -> None:
+    prepare_environment()
     import ray
 
-    from mer_ray.cluster import batch, pipelines
+    from mer_ray.cluster import stages
+    from mer_ray.cluster.extract import extract
     from mer_ray.cluster.settings import ExtractSettings
     from mer_ray.commandline import parse
 
     ray.init("local", num_cpus=2, object_store_memory=STORE, include_dashboard=False, log_to_driver=False)
     ids = pa.array([f"catalogue/{number:08d}.mp3" for number in range(songs)])
     uri = str(folder / "song.flac")
-    uris = pc.binary_join_element_wise("s3://music", ids, "/") if stages == "none" else [uri] * songs
+    uris = pc.binary_join_element_wise("s3://music", ids, "/") if kind == "none" else [uri] * songs
     flags = ["--catalog", "unused", "--features", str(folder / "features"), "--encoder", "tiny"]
-    decode, encode = STAGES[stages]
+    decode, encode = STAGES[kind]
     with (
-        patch.object(pipelines, "decode_songs", decode or pipelines.decode_songs),
-        patch.object(pipelines, "EncodeSongs", encode or pipelines.EncodeSongs),
+        patch.object(stages, "decode_songs", decode or stages.decode_songs),
+        patch.object(stages, "EncodeSongs", encode or stages.EncodeSongs),
     ):
-        batch.extract(parse(ExtractSettings, flags), pa.table({"track_id": ids, "uri": uris}))
+        extract(parse(ExtractSettings, flags), lambda: pa.table({"track_id": ids, "uri": uris}))
 
 
 def _write_song(path: Path, minutes: float) -> None:
@@ -150,7 +152,7 @@ def _write_song(path: Path, minutes: float) -> None:
 
 
 def decode_nothing(songs: pa.Table, **_: Any) -> Iterator[pa.Table]:
-    """Stand in for :func:`mer_ray.cluster.pipelines.decode_songs`: one short window a song, every thousandth fails."""
+    """Stand in for :func:`mer_ray.cluster.stages.decode_songs`: one short window a song, every thousandth fails."""
     for song in songs.to_pylist():
         failed = {"status": "failed", "error_class": "not_found", "error": f"{song['uri']}: not found (404)."}
         read = {"status": "ok", "duration_s": 200.0, "windows": [bytearray(800)], "scales": [1.0]}
@@ -172,7 +174,7 @@ def decoded_row(song: dict[str, Any], row: dict[str, Any]) -> pa.Table:
 
 
 class EncodeNothing:
-    """Stand in for :class:`mer_ray.cluster.pipelines.EncodeSongs`, which waits as if for a GPU."""
+    """Stand in for :class:`mer_ray.cluster.stages.EncodeSongs`, which waits as if for a GPU."""
 
     seconds_a_window = 0.0
 
@@ -180,7 +182,8 @@ class EncodeNothing:
         self._ready = time.time()
 
     def __call__(self, songs: pa.Table) -> pa.Table:
-        from mer_ray.features import STATUS_COLUMNS, features_column, store_schema
+        from mer_ray.features import features_column, store_schema
+        from mer_ray.songs import STATUS_COLUMNS
 
         counts = pc.fill_null(pc.list_value_length(songs["windows"]), 0).to_pylist()
         seconds = self.seconds_a_window * sum(counts)
@@ -198,15 +201,15 @@ class EncodeNothing:
 class EncodeCheaply(EncodeSongs):
     """The real stage around a forward pass that does nothing."""
 
-    def __init__(self, encoder: dict[str, Any], batch_windows: int, threads: int) -> None:
-        super().__init__(encoder, batch_windows, threads)
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
         self._encoder = NoModel()  # type: ignore[assignment]
 
 
 class NoModel:
     """Zeros for features."""
 
-    dim, device = DIM, torch.device("cpu")
+    dim, device = DIM, None
 
     def launch(self, samples: torch.Tensor, _scales: torch.Tensor) -> torch.Tensor:
         return torch.zeros(len(samples), DIM)

@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from mer_ray.demo.simulated import simulated_identity
-from mer_ray.features import STATUS_FIELDS, features_column, store_schema
-from mer_ray.runs.directory import commit
+from mer_ray.features import features_column, store_schema
+from mer_ray.runs.songs_directory import commit
+from mer_ray.songs import STATUS_FIELDS
 
 SONGS_PER_PART = 256
 

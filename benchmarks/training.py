@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.measure import Line, as_table, take_turns
 from benchmarks.stores import write_store
-from mer_ray.catalog.datasets import VOCABULARIES
+from mer_ray.catalog.datasets import vocabularies
 from mer_ray.commandline import parse
 from mer_ray.learning.draws import draw_clusters, negative_targets
 from mer_ray.learning.learner import Learner, ValidationSet
@@ -79,7 +79,7 @@ def measure(windows: int = 210_000, steps: int = 20) -> list[Line]:
 
 def simulated_set(windows: int, dim: int, seed: int = 0) -> TrainingSet:
     """Random features [windows, dim] that show the mean embedding of each song's words."""
-    words = len(VOCABULARIES["jamendo"])
+    words = len(vocabularies()["jamendo"])
     generator = torch.Generator().manual_seed(seed)
     songs = max(1, windows // 20)
     truth = torch.zeros(songs, words, dtype=torch.bool)

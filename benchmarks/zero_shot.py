@@ -21,7 +21,6 @@ import torch
 from numpy.typing import NDArray
 
 from mer_ray.catalog.annotations import Annotations
-from mer_ray.catalog.sources import read_manifest
 from mer_ray.commandline import parse
 from mer_ray.evaluation.metrics import evaluate_scores
 from mer_ray.features import Store, open_stores
@@ -176,7 +175,7 @@ def main() -> None:
 
 
 def _songs(path: Path) -> Annotations:
-    return Annotations.from_manifest(read_manifest(str(path)), str(path), 0)
+    return Annotations.read(str(path), 0)
 
 
 def _with_features(songs: Annotations, stores: Sequence[Store]) -> Annotations:

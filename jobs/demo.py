@@ -67,13 +67,15 @@ def job(name: str, *flags: object) -> None:
 
 def conclusion(settings: DemoSettings, out: Path) -> str:
     """The short table, and where everything lies."""
+    from mer_ray.features import Store
+
     metrics = json.loads((out / "evaluation" / "metrics.json").read_text())
-    twin = settings.encoder in ("tiny", "random")
+    untrained = "untrained" in Store.open(str(out / "features")).encoder["licence"]
     encoder = (
         f"The encoder here is '{settings.encoder}', a twin of MERT with random, untrained weights: the figures show "
         "that the machinery works, not how well it tags.\nThe trained one: "
         "python jobs/demo.py --encoder m-a-p/MERT-v1-95M --output demo-mert (fetched from the hub; CC-BY-NC-4.0)."
-        if twin
+        if untrained
         else f"The encoder is {settings.encoder}."
     )
     lines = [

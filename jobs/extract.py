@@ -13,11 +13,12 @@ from mer_ray.commandline import run
 def main(settings: ExtractSettings) -> int:
     """Extract, print what came of it, and judge the share of failures."""
     from mer_ray.catalog.sources import load_catalog
-    from mer_ray.cluster import batch
+    from mer_ray.cluster.drive import exit_code, report
+    from mer_ray.cluster.extract import extract
 
-    summary = batch.extract(settings, load_catalog(settings.catalog))
-    batch.report(summary, settings.features)
-    return batch.exit_code(summary, settings)
+    summary = extract(settings, lambda: load_catalog(settings.catalog))
+    report(summary, settings.features)
+    return exit_code(summary, settings)
 
 
 if __name__ == "__main__":

@@ -14,12 +14,12 @@ def main(settings: StatusSettings) -> int:
     """Look, and print what was seen."""
     from dataclasses import asdict
 
-    from mer_ray.runs.directory import as_json
-    from mer_ray.runs.status import inspect
-    from mer_ray.runs.status_text import as_text
+    from mer_ray.runs.status import look
+    from mer_ray.runs.status_text import in_words
+    from mer_ray.storage import as_json
 
-    status = inspect(settings.run)
-    print(as_json(asdict(status)).decode() if settings.json_ else as_text(status), end="")
+    status = look(settings.run)
+    print(as_json(asdict(status)).decode() if settings.json_ else in_words(status), end="")
     return ALL_DONE
 
 

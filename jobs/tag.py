@@ -13,11 +13,12 @@ from mer_ray.commandline import run
 
 def main(settings: TagSettings) -> int:
     """Tag, print what came of it, and judge the share of failures."""
-    from mer_ray.cluster import batch
+    from mer_ray.cluster.drive import exit_code, report
+    from mer_ray.cluster.tag import tag
 
-    summary = batch.tag(settings)
-    batch.report(summary, settings.output)
-    return batch.exit_code(summary, settings)
+    summary = tag(settings)
+    report(summary, settings.output)
+    return exit_code(summary, settings)
 
 
 if __name__ == "__main__":

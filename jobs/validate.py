@@ -12,10 +12,12 @@ from mer_ray.runs.settings import ValidateSettings
 
 def main(settings: ValidateSettings) -> int:
     """Check, print a line a check, and say whether all hold."""
-    from mer_ray.runs.validation import as_text, validate
+    from mer_ray.features import FEATURES
+    from mer_ray.runs.validation import validate
+    from mer_ray.tagging.contract import TAGS
 
-    report = validate(settings.run)
-    print(as_text(report), end="")
+    report = validate(settings.run, [FEATURES, TAGS])
+    print(report, end="")
     return ALL_DONE if report.valid else NOT_VALID
 
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import deque
 from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -16,43 +13,26 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from mer_ray import __version__, storage
+from mer_ray import storage
 from mer_ray.errors import InputError
 from mer_ray.fingerprints import encoder_differences
-
-SCHEMA_VERSION = "1"
-
-STATUS_FIELDS = [
-    pa.field("track_id", pa.string(), nullable=False),
-    pa.field("uri", pa.string()),
-    pa.field("status", pa.string(), nullable=False),
-    pa.field("error_class", pa.string()),
-    pa.field("error", pa.string()),
-    pa.field("duration_s", pa.float32()),
-    pa.field("truncated", pa.bool_()),
-    pa.field("bad_packets", pa.int32()),
-]
-"""The columns that say what became of a song; every table of songs begins with them."""
-
-STATUS_COLUMNS = [field.name for field in STATUS_FIELDS]
-
-STATUS_AHEAD, FEATURES_AHEAD = 16, 4
-"""Parts that are read at a time: many where a request is all it takes, few where a part is tens of MB."""
+from mer_ray.songs import (
+    FEATURES_AHEAD,
+    SCHEMA_VERSION,
+    STATUS_FIELDS,
+    Breach,
+    Content,
+    Identity,
+    lengths,
+    metadata,
+    part_uris,
+    read_columns,
+    songs_at,
+    stored_json,
+    stored_metadata,
+)
 
 _WINDOW_COLUMNS = ["track_id", "status", "error_class", "features"]
-
-Identity = dict[str, Any]
-"""An encoder's identity as stored: name, revision, weights_sha256, licence, layers, ..."""
-
-
-def metadata(identity: Identity, **more: str) -> dict[str, str]:
-    """Schema metadata that tells a reader what made the file."""
-    return {
-        "mer_ray.schema": SCHEMA_VERSION,
-        "mer_ray.encoder": json.dumps(identity, sort_keys=True),
-        "mer_ray.version": __version__,
-        **more,
-    }
 
 
 def store_schema(identity: Identity, dim: int) -> pa.Schema:
@@ -78,7 +58,7 @@ def window_arrays(column: pa.Array) -> tuple[NDArray[np.float16], NDArray[np.int
     """
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
-    counts = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    counts = lengths(column).to_numpy(zero_copy_only=False).astype(np.int64)
     windows = column.flatten()
     dim = windows.type.list_size
     return windows.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim), counts
@@ -106,7 +86,7 @@ class Store:
                 f"features {uri}: no part-*.parquet there; make them with jobs/extract.py --features {uri}."
             )
         schema = _schema(parts[0])
-        stored = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+        stored = stored_metadata(schema)
         missing = [name for name in ("track_id", "status", "features") if name not in schema.names]
         if missing or "mer_ray.encoder" not in stored:
             raise InputError(
@@ -117,9 +97,8 @@ class Store:
             raise InputError(
                 f"features {uri}: schema {stored.get('mer_ray.schema')}, this version reads {SCHEMA_VERSION}."
             )
-        return cls(
-            uri, parts, json.loads(stored["mer_ray.encoder"]), schema.field("features").type.value_type.list_size
-        )
+        dim = schema.field("features").type.value_type.list_size
+        return cls(uri, parts, json.loads(stored["mer_ray.encoder"]), dim)
 
 
 def open_stores(uris: Sequence[str]) -> list[Store]:
@@ -134,33 +113,6 @@ def open_stores(uris: Sequence[str]) -> list[Store]:
         if unlike:
             raise InputError(f"features {store.uri}: not of the same encoder as {stores[0].uri}: {'; '.join(unlike)}.")
     return stores
-
-
-def part_uris(uri: str) -> list[str]:
-    """The committed parts of an output directory, in name order."""
-    names = [name for name in storage.names(uri) if name.startswith("part-") and name.endswith(".parquet")]
-    return [storage.join(uri, name) for name in names]
-
-
-def read_columns(
-    parts: Sequence[str], columns: list[str], ahead: int = STATUS_AHEAD
-) -> Iterator[tuple[str, pa.Table | None]]:
-    """Read some columns of many parts, ``ahead`` of them at a time; None for a part that is no Parquet file."""
-
-    def read(part: str) -> pa.Table | None:
-        try:
-            return storage.read_table(part, columns)
-        except pa.ArrowInvalid:
-            return None
-
-    queue = iter(parts)
-    with ThreadPoolExecutor(max_workers=ahead) as pool:
-        waiting = deque((part, pool.submit(read, part)) for part in islice(queue, ahead))
-        while waiting:
-            part, table = waiting.popleft()
-            yield part, table.result()
-            # The next one is asked for only now, so that never more than these are in memory.
-            waiting.extend((part, pool.submit(read, part)) for part in islice(queue, 1))
 
 
 @dataclass(frozen=True)
@@ -210,11 +162,7 @@ def read_windows(stores: Sequence[Store], track_ids: Collection[str]) -> Windows
     pieces: list[NDArray[np.float16]] = []
     found: dict[str, tuple[int, int, int]] = {}  # piece, first window in it, windows
     for store in stores:
-        for part, whole in read_columns(store.parts, _WINDOW_COLUMNS, FEATURES_AHEAD):
-            if whole is None:
-                raise InputError(
-                    f"features {part}: not a readable Parquet file; run extract again, it mends the store."
-                )
+        for _, whole in read_columns(store.parts, _WINDOW_COLUMNS, FEATURES_AHEAD):
             table = whole.filter(pc.is_in(whole["track_id"], value_set=wanted))
             flat, counts = window_arrays(table["features"])
             for track_id, error_class, start, count in zip(
@@ -260,3 +208,45 @@ def _schema(part: str) -> pa.Schema:
             return pq.read_schema(file)
     except pa.ArrowInvalid as error:
         raise InputError(f"features {part}: not a readable Parquet file; extract again into a new folder.") from error
+
+
+def _width(kind: pa.DataType) -> int | None:
+    """D of a column of features; None if it is none."""
+    windows = kind.value_type if pa.types.is_list(kind) else pa.null()
+    good = pa.types.is_fixed_size_list(windows) and pa.types.is_float16(windows.value_type)
+    return int(windows.list_size) if good else None
+
+
+def _schema_width(schema: pa.Schema | None) -> int | None:
+    return _width(schema.field("features").type) if schema is not None and "features" in schema.names else None
+
+
+def _width_breaches(schema: pa.Schema, fingerprint: dict[str, Any]) -> Iterator[str]:
+    found = _schema_width(schema)
+    stated = [stored_json(schema, "mer_ray.encoder").get("dim"), fingerprint.get("dim")]
+    if any(dim not in (None, found) for dim in stated):
+        yield f"of D = {found} where {next(filter(None, stated))} is stated"
+
+
+def _breaches(rows: pa.Table, ok: pa.Array) -> Iterator[Breach]:
+    column = rows["features"]
+    silent = pc.and_(ok, pc.equal(lengths(column), 0))
+    yield "ok rows", "songs without a window", rows["track_id"].filter(silent)
+    windows, song = pc.list_flatten(column), pc.list_parent_indices(column).to_numpy()
+    whole = windows.is_valid().to_numpy()
+    values = pc.list_flatten(windows.drop_null()).to_numpy().reshape(-1, column.type.value_type.list_size)
+    bad = np.concatenate([song[~whole], song[whole][~np.isfinite(values).all(axis=1)]])
+    yield "ok rows", "songs with features that are no finite numbers", songs_at(rows, bad)
+
+
+FEATURES = Content(
+    column="features",
+    jobs=("extract", "import"),
+    identities=("mer_ray.encoder",),
+    fits=lambda kind: _width(kind) is not None,
+    check="width",
+    shown=lambda schema: f"D = {dim}" if (dim := _schema_width(schema)) else "no part yet",
+    schema_breaches=_width_breaches,
+    row_breaches=_breaches,
+)
+"""What the parts of a feature store promise."""

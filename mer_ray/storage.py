@@ -10,9 +10,10 @@ client. What then still fails is a :class:`StorageError`; that nothing is there 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import fsspec
@@ -23,7 +24,7 @@ from fsspec import AbstractFileSystem
 from fsspec.asyn import FSTimeoutError, sync
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 
-from mer_ray.errors import StorageError, without_credentials
+from mer_ray.errors import InputError, StorageError, without_credentials
 
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 20.0
@@ -97,6 +98,20 @@ def guarded(uri: str, deed: str = "read") -> Iterator[None]:
         raise refusal(uri, deed, error) from error
 
 
+@contextlib.contextmanager
+def readable(uri: str) -> Iterator[None]:
+    """Turn whatever keeps a user's file from being read into an InputError."""
+    try:
+        with guarded(uri):
+            yield
+    except StorageError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError(f"{uri}: not found; check the path.") from error
+    except OSError as error:
+        raise InputError(f"{uri}: cannot be read ({error}); check the path and its permissions.") from error
+
+
 def failures(uri: str) -> tuple[type[Exception], ...]:
     """What a filesystem may raise; not all that S3 fails with is an OSError."""
     if not is_s3(uri):
@@ -153,6 +168,26 @@ def read_bytes(uri: str) -> bytes:
     with guarded(uri):
         data: bytes = fs.cat_file(path)
     return data
+
+
+def read_text(uri: str) -> str:
+    """A user's text file as UTF-8, with a mark for each byte that is none; raises an InputError (:func:`readable`)."""
+    with readable(uri):
+        return read_bytes(uri).decode("utf-8-sig", errors="replace")
+
+
+def read_json(uri: str) -> dict[str, Any] | None:
+    """A JSON object, or None where there is none or a torn one."""
+    try:
+        value = json.loads(read_bytes(uri))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def as_json(value: Mapping[str, Any]) -> bytes:
+    """Readable JSON."""
+    return (json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n").encode()
 
 
 def read_once(uri: str) -> bytes:

@@ -19,7 +19,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from mer_ray.catalog.sources import load_catalog, write_manifest
+from mer_ray.catalog.manifest import write_manifest
+from mer_ray.catalog.sources import load_catalog
 from mer_ray.demo.composer import write_world
 from mer_ray.pages import table
 from tests.support.chaos import DAMAGE, DRIVERS, Night, assert_same, lost_and_doubled, rows_of

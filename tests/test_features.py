@@ -14,17 +14,8 @@ from numpy.typing import NDArray
 
 from mer_ray import __version__
 from mer_ray.errors import InputError
-from mer_ray.features import (
-    STATUS_COLUMNS,
-    STATUS_FIELDS,
-    Store,
-    features_column,
-    open_stores,
-    part_uris,
-    read_windows,
-    store_schema,
-    window_arrays,
-)
+from mer_ray.features import Store, features_column, open_stores, read_windows, store_schema, window_arrays
+from mer_ray.songs import STATUS_COLUMNS, STATUS_FIELDS, part_uris
 from tests.learning.test_model import ENCODER as OTHER_ENCODER
 
 DIM = 6

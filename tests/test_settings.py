@@ -82,7 +82,7 @@ def test_repeated_flags_make_a_list_and_commas_make_layers() -> None:
     assert found.train == ["/a.parquet", "s3://b/x"]
     assert found.features == ["/f", "/g"]
     extract = ["--catalog", "/c", "--features", "/f"]
-    assert parse(ExtractSettings, [*extract, "--layers", "1,12"]).layers == (1, 12)
+    assert parse(ExtractSettings, [*extract, "--layers", "1,12"]).part("encoder").layers == (1, 12)
 
 
 def test_local_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

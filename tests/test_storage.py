@@ -14,8 +14,8 @@ import pytest
 from mer_ray import storage
 from mer_ray.errors import InputError, StorageError
 from mer_ray.features import Store
-from mer_ray.runs.directory import OutputDirectory
 from mer_ray.runs.lock import RunLock
+from mer_ray.runs.songs_directory import SongsDirectory
 from mer_ray.words.lists import read_labels
 from tests.support.s3 import S3Server, seaweed_server
 
@@ -118,7 +118,7 @@ def test_a_listing_sees_what_was_written_a_moment_ago(root: str) -> None:
 
 def test_an_output_directory_runs_locks_resumes_and_finishes(root: str) -> None:
     manifest = pa.table({"track_id": ["a"], "uri": ["u"]})
-    with OutputDirectory(root, "extract") as output:
+    with SongsDirectory(root, "extract") as output:
         output.begin({"x": 1}, {}, manifest)
         with pytest.raises(InputError, match="in use by the extract run"):
             RunLock(storage.join(root, "_run"), "tag").acquire()
@@ -202,3 +202,10 @@ def test_the_s3_server_sets_nothing_and_is_gone_afterwards(tmp_path: Path) -> No
     host, port = server.endpoint.removeprefix("http://").split(":")
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((host, int(port)), 1).close()
+
+
+@pytest.mark.parametrize("content", ["", "{torn", "[1]"])
+def test_a_torn_json_file_reads_as_none(tmp_path: Path, content: str) -> None:
+    (tmp_path / "x.json").write_text(content)
+    assert storage.read_json(str(tmp_path / "x.json")) is None
+    assert storage.read_json(str(tmp_path / "none.json")) is None

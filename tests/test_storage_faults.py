@@ -11,8 +11,9 @@ import pyarrow as pa
 import pytest
 
 from mer_ray import storage
-from mer_ray.audio import decoding as audio
-from mer_ray.audio.decoding import AudioError, Repeats, fetch
+from mer_ray.audio import AudioError, fetch
+from mer_ray.audio import fetching as audio
+from mer_ray.audio.fetching import Repeats
 from mer_ray.audio.process import Limits, SongDecoder
 from mer_ray.errors import InputError, StorageError
 from mer_ray.runs.lock import RunLock

@@ -14,28 +14,20 @@ is such a frame, then each window as a head (bytes, scale) and its int16 samples
 
 from __future__ import annotations
 
-import ctypes
-import faulthandler
-import importlib
 import json
 import os
-import resource
 import signal
 import socket
 import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import numpy as np
-
-from mer_ray.audio.decoding import SAMPLE_RATE, AudioError, DecodedTrack, Repeats, decode_windows, fetch
-from mer_ray.audio.libraries import Samples
 from mer_ray.errors import StorageError
 
 Row = dict[str, Any]
@@ -48,14 +40,12 @@ START_SECONDS = 60.0
 START_ATTEMPTS = 3
 """Tries to bring a child up before its song fails for it."""
 
-_MEMORY_EXIT = 77
-_ORPHAN_SECONDS = 30.0
+MEMORY_EXIT = 77
 _REAP_SECONDS = 5.0
 _MAX_FRAME = 1 << 24
-_PR_SET_PDEATHSIG = 1
-_LENGTH = struct.Struct("<I")
-_PIECE = struct.Struct("<Id")
-_START = "import sys; from mer_ray.audio.process import serve; serve(*sys.argv[1:])"
+LENGTH = struct.Struct("<I")
+PIECE = struct.Struct("<Id")
+_START = "import sys; from mer_ray.audio.child import serve; serve(*sys.argv[1:])"
 
 
 @dataclass(frozen=True)
@@ -71,18 +61,13 @@ class Limits:
     memory_mb: int = 2_500
 
 
-def room_for(max_seconds: float) -> int:
+def room_for(max_seconds: float, sample_rate: int) -> int:
     """MB that a decoder needs for songs capped at ``max_seconds``.
 
     Twice the decoded samples, because a damaged file is decoded by both libraries and the better result
     kept; 1,000 for an object fetched whole and for the libraries themselves.
     """
-    return 1_000 + round(2 * 4 * SAMPLE_RATE * max_seconds / 1e6)
-
-
-def read_song(uri: str, repeats: Repeats | None = None, **options: Any) -> DecodedTrack:
-    """Fetch and decode a song; what the child runs. Raises what :func:`mer_ray.audio.decoding.fetch` does."""
-    return decode_windows(fetch(uri, repeats), **options)
+    return 1_000 + round(2 * 4 * sample_rate * max_seconds / 1e6)
 
 
 @cache
@@ -97,8 +82,9 @@ class SongDecoder:
     Not for several threads at once.
     """
 
-    def __init__(self, limits: Limits, reader: str = "mer_ray.audio.process:read_song") -> None:
-        """``reader`` names what the child runs, ``module:function`` with the contract of :func:`read_song`."""
+    def __init__(self, limits: Limits, reader: str = "mer_ray.audio.child:read_song") -> None:
+        """``reader`` names what the child runs, ``module:function`` with the contract of
+        :func:`mer_ray.audio.child.read_song`."""
         self._limits = limits
         self._reader = reader
         self._child: _Child | None = None
@@ -113,10 +99,10 @@ class SongDecoder:
 
         Args:
             uri: where it lies.
-            options: of :func:`mer_ray.audio.decoding.decode_windows`.
+            options: of :func:`mer_ray.audio.decode_windows`.
 
         Raises:
-            StorageError: no song can be fetched any more, see :func:`mer_ray.audio.decoding.fetch`.
+            StorageError: no song can be fetched any more, see :func:`mer_ray.audio.fetch`.
         """
         ends: list[str] = []
         while len(ends) <= CRASH_RETRIES:
@@ -132,7 +118,7 @@ class SongDecoder:
             except _NotStarted as error:
                 return failed("decoder_error", f"No decoder starts on {os.uname().nodename}: {error}. See its log.")
             except _Ended as end:
-                if end.code == _MEMORY_EXIT:
+                if end.code == MEMORY_EXIT:
                     limit = f"{self._limits.memory_mb:,} MB (--decoder-memory-mb)"
                     return failed("too_much_memory", f"{uri}: needs more than {limit}; raise it or replace the file.")
                 ends.append(str(end))
@@ -212,7 +198,7 @@ class _Child:
         self._deadline = time.monotonic() + seconds
         try:
             self._socket.settimeout(seconds)
-            _send_json(self._socket, request)
+            send_json(self._socket, request)
         except ConnectionError:
             raise self._ended() from None
         row = self._receive_json()
@@ -229,7 +215,7 @@ class _Child:
             self.process.wait(_REAP_SECONDS)
 
     def _receive_json(self) -> Row:
-        size = _LENGTH.unpack(self._receive(_LENGTH.size))[0]
+        size = LENGTH.unpack(self._receive(LENGTH.size))[0]
         try:
             row: Row = json.loads(self._receive(size))
         except ValueError:
@@ -237,7 +223,7 @@ class _Child:
         return row
 
     def _receive_piece(self) -> tuple[float, bytearray]:
-        size, scale = _PIECE.unpack(self._receive(_PIECE.size))
+        size, scale = PIECE.unpack(self._receive(PIECE.size))
         return scale, self._receive(size)
 
     def _receive(self, size: int) -> bytearray:
@@ -269,89 +255,10 @@ def failed(error_class: str, message: str) -> Row:
     return {"status": "failed", "error_class": error_class, "error": text, "truncated": False, "bad_packets": 0}
 
 
-def serve(descriptor: str, parent: str, memory_mb: str, seconds: str, reader: str) -> None:
-    """The child: answer requests until the parent hangs up."""
-    _confine(int(parent), int(memory_mb))
-    module, _, name = reader.partition(":")
-    read: Callable[..., DecodedTrack] = getattr(importlib.import_module(module), name)
-    connection = socket.socket(fileno=int(descriptor))
-    _send_json(connection, {"status": "ready"})
-    stream = connection.makefile("rb")
-    while head := stream.read(_LENGTH.size):
-        request = json.loads(stream.read(_LENGTH.unpack(head)[0]))
-        # Should the parent die unnoticed, this ends even a codec that never returns to Python.
-        signal.setitimer(signal.ITIMER_REAL, float(seconds) + _ORPHAN_SECONDS)
-        try:
-            _answer(connection, read, request)
-        except MemoryError:
-            os._exit(_MEMORY_EXIT)  # saying more would need memory
-        except ConnectionError:
-            return
-        signal.setitimer(signal.ITIMER_REAL, 0)
-
-
-def _confine(parent: int, memory_mb: int) -> None:
-    """Bound the memory of this process, and tie its life to the parent's.
-
-    RLIMIT_DATA counts what is private and writable, which is what a song makes grow. RLIMIT_AS would also
-    count mapped libraries and reserved addresses, hundreds of MB that differ from machine to machine.
-    Without Linux the kernel enforces neither, and time limit and crashes are all that is guarded.
-    """
-    faulthandler.enable()  # a crash leaves the line that called the codec in the worker's log
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    wanted = memory_mb * 1_000_000
-    limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a night of bad songs must not fill the disk with dumps
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-            file.write("1000")  # where memory runs out, rather this process than Ray's
-    if os.getppid() != parent:
-        os._exit(1)
-
-
-def _answer(connection: socket.socket, read: Callable[..., DecodedTrack], request: Row) -> None:
-    repeats = Repeats()
-
-    def fail(error_class: str, message: str) -> None:
-        _send_json(connection, failed(error_class, message) | _cost(repeats))
-
-    try:
-        track = read(request["uri"], repeats=repeats, **request["options"])
-    except AudioError as error:
-        return fail(error.error_class, str(error))
-    except StorageError as error:
-        return _send_json(connection, {"status": "refused", "error": str(error)})
-    except MemoryError:
-        raise
-    except Exception as error:  # noqa: BLE001 - a song that cannot be read is data, never the end of a night
-        return fail("decoder_error", f"{type(error).__name__}: {error}"[:500])
-    pieces = [*track.windows, *([] if track.tail is None else [track.tail])]
-    row = {"status": "ok", "duration_s": track.duration_s, "truncated": track.truncated}
-    _send_json(connection, {**row, **_cost(repeats), "bad_packets": track.bad_packets, "pieces": len(pieces)})
-    for piece in pieces:
-        # One at a time: a long song never stands in memory a second time.
-        scale, samples = _packed(piece)
-        connection.sendall(_PIECE.pack(samples.nbytes, scale))
-        connection.sendall(samples.data)
-    return None
-
-
-def _cost(repeats: Repeats) -> Row:
-    return {"fetch_retries": repeats.count, "fetch_retry_s": repeats.seconds}
-
-
-def _packed(piece: Samples) -> tuple[float, np.ndarray[Any, np.dtype[np.int16]]]:
-    """float32 samples [n] → scale, int16 samples [n] whose product they are, to their peak's 15 bits."""
-    scale = float(np.abs(piece).max()) / 32767 or 1.0
-    return scale, np.rint(piece / scale).astype(np.int16)
-
-
-def _send_json(connection: socket.socket, row: Row) -> None:
+def send_json(connection: socket.socket, row: Row) -> None:
+    """A frame of the conversation."""
     text = json.dumps(row).encode()
-    connection.sendall(_LENGTH.pack(len(text)) + text)
+    connection.sendall(LENGTH.pack(len(text)) + text)
 
 
 def _cause(code: int | None) -> str:

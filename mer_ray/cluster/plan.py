@@ -1,4 +1,4 @@
-"""How a run spreads over the cluster: resolved from its resources and printed before work starts."""
+"""How a run spreads over the cluster: resolved from its resources once, and printed before work starts."""
 
 from __future__ import annotations
 
@@ -23,9 +23,7 @@ class Plan:
         decoder_cpus: CPUs reserved for each.
         threads: torch threads of an encoder on the CPU, where its machine has as many cores.
         batch_windows: windows in one forward pass.
-        songs_per_part: songs in a committed file.
-        songs_per_block: songs of one decode task.
-        dtype: arithmetic of the encoder.
+        part_songs: songs in a committed file, if that was asked for.
     """
 
     gpus: int
@@ -36,21 +34,32 @@ class Plan:
     decoder_cpus: float
     threads: int
     batch_windows: int
-    songs_per_part: int
-    songs_per_block: int
-    dtype: str
+    part_songs: int | None
 
-    def describe(self) -> str:
-        """One line for the console."""
+    @property
+    def device(self) -> str:
+        """Where an encoder computes."""
+        return "cuda" if self.gpus else "cpu"
+
+    def songs_per_part(self, songs: int) -> int:
+        """Songs in a committed file, where so many are to be done."""
+        return self.part_songs or min(256, max(8, songs // 64))
+
+    def songs_per_block(self, songs: int) -> int:
+        """Songs of a decode task: so few that the last ones keep none waiting, or a lost node loses minutes."""
+        return min(128, max(1, songs // (32 * self.decoders)))
+
+    def describe(self, dtype: str, songs: int) -> str:
+        """One line for the console; ``dtype`` is the encoder's arithmetic."""
         where = f"{self.gpus} GPU{'s' * (self.gpus > 1)}" if self.gpus else f"CPU, {self.threads} threads each"
         return (
-            f"{self.encoders} encoder{'s' * (self.encoders > 1)} ({where}, {self.dtype}, "
+            f"{self.encoders} encoder{'s' * (self.encoders > 1)} ({where}, {dtype}, "
             f"{self.batch_windows} windows a batch), {self.decoders} decoder{'s' * (self.decoders > 1)}, "
-            f"a part every {self.songs_per_part} songs"
+            f"a part every {self.songs_per_part(songs)} songs"
         )
 
 
-def resolve_plan(settings: ExtractSettings | TagSettings, resources: Mapping[str, float], songs: int) -> Plan:
+def resolve_plan(settings: ExtractSettings | TagSettings, resources: Mapping[str, float]) -> Plan:
     """Fit the pools to the cluster.
 
     Decoding and committing always keep a share of the CPUs, so that encoders never starve what
@@ -59,7 +68,6 @@ def resolve_plan(settings: ExtractSettings | TagSettings, resources: Mapping[str
     Args:
         settings: an extract or tag job's settings.
         resources: the cluster's, as Ray states them.
-        songs: how many are to be done.
 
     Raises:
         InputError: more GPUs or CPUs are asked for than the cluster has.
@@ -96,8 +104,5 @@ def resolve_plan(settings: ExtractSettings | TagSettings, resources: Mapping[str
         decoder_cpus=decoder_cpus,
         threads=max(1, round(cpus / encoders)),
         batch_windows=settings.batch_windows or (64 if gpus else 8),
-        songs_per_part=settings.songs_per_part or min(256, max(8, songs // 64)),
-        # Few enough that the last tasks do not keep the others waiting, or a lost node loses minutes.
-        songs_per_block=min(128, max(1, songs // (32 * decoders))),
-        dtype=("bfloat16" if gpus else "float32") if settings.dtype == "auto" else settings.dtype,
+        part_songs=settings.songs_per_part,
     )

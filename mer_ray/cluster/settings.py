@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from mer_ray.settings import Fraction, JobSettings, Presets, PresetSettings, Uri
+from mer_ray.doors import Door
+from mer_ray.encoders import DOOR
+from mer_ray.settings import Fraction, JobSettings, PresetSettings, Uri
 
 
 class AudioSettings(PresetSettings):
     """How a song becomes features: these decide the result and are part of a store's fingerprint."""
 
-    presets: ClassVar[Presets] = {"reference": {"pooling": "first"}}
+    doors: ClassVar[Mapping[str, Door]] = {"encoder": DOOR}
 
     encoder: str = "m-a-p/MERT-v1-95M"
-    """Hub id, local directory, or a seeded twin without trained weights: 'random' (full size) or 'tiny'."""
-    encoder_revision: str | None = None
-    """Hub commit of the encoder; the default encoder's is pinned."""
-    layers: tuple[PositiveInt, ...] = (3, 6, 9, 12)
-    """Hidden states to keep, separated by commas, 1 = output of the first layer."""
-    pooling: Literal["mean", "first"] = "mean"
-    """Mean over a window's frames (the paper), or its first frame only (the published code)."""
+    """Hub id, local directory, a seeded twin without trained weights: 'random' (full size) or 'tiny', or a module of
+    your own."""
     window_seconds: Annotated[float, Field(ge=1, le=60)] = 10.0
     """Length of a window in seconds."""
     keep_tail: bool = False
     """Keep the piece after the last full window as a window of its own."""
     max_minutes: PositiveFloat = 120.0
     """Longer songs are capped at this length and flagged as truncated."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Arithmetic of the encoder; auto is bfloat16 on a GPU and float32 on a CPU."""
 
 
 class ClusterSettings(JobSettings):

@@ -29,11 +29,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mer_ray.catalog.datasets import VOCABULARIES, split_songs
-from mer_ray.catalog.sources import MANIFEST_SCHEMA, write_manifest
+from mer_ray.catalog.datasets import split_songs, vocabularies
+from mer_ray.catalog.manifest import MANIFEST_SCHEMA, write_manifest
 from mer_ray.errors import InputError
-from mer_ray.features import Identity, features_column, store_schema
-from mer_ray.runs import directory as runs
+from mer_ray.features import features_column, store_schema
+from mer_ray.runs.songs_directory import SongsDirectory, commit
+from mer_ray.songs import Identity
 from mer_ray.words.embedding import embed_labels, unit
 
 DATASETS = {"jamendo": "jamendo", "cal500": "cal500", "emotify": "gems"}
@@ -72,7 +73,7 @@ def simulate_manifests(seed: int, sizes: tuple[int, int, int] = (400, 500, 400))
         sizes: songs of each.
 
     Returns:
-        ``jamendo``, ``cal500`` and ``emotify``, each a table of :data:`mer_ray.catalog.sources.MANIFEST_SCHEMA`.
+        ``jamendo``, ``cal500`` and ``emotify``, each a table of :data:`mer_ray.catalog.manifest.MANIFEST_SCHEMA`.
     """
     worlds = enumerate(zip(DATASETS, sizes, strict=True))
     return {name: _manifest(name, size, np.random.default_rng([seed, at])) for at, (name, size) in worlds}
@@ -117,7 +118,7 @@ def simulate_store(
     width = len(next(iter(embeddings.values())))
     matrix = np.random.default_rng([seed, dim]).normal(size=(width, dim))
     settings = {"dim": dim, "windows": windows, "song_noise": song_noise, "window_noise": window_noise, "seed": seed}
-    with runs.OutputDirectory(uri, "simulate") as output:
+    with SongsDirectory(uri, "simulate") as output:
         output.begin({"name": "simulated", **settings}, settings, songs)
         pending = output.pending(songs, retry_failed=False)
         for start in range(0, len(pending), SONGS_PER_PART):
@@ -126,7 +127,7 @@ def simulate_store(
                 [np.mean([embeddings[word] for word in row], axis=0) for row in part["labels"].to_pylist()]
             )
             noise = _noise(part["track_id"].to_pylist(), seed, windows, width, song_noise, window_noise)
-            runs.commit(uri, _store_table(part, (means[:, None] + noise) @ matrix, simulated_identity(dim, seed)))
+            commit(uri, _store_table(part, (means[:, None] + noise) @ matrix, simulated_identity(dim, seed)))
         return output.finish(songs_done=len(pending))
 
 
@@ -152,7 +153,7 @@ def _embedded(words: tuple[str, ...]) -> NDArray[np.float32]:
 
 
 def _manifest(name: str, size: int, rng: np.random.Generator) -> pa.Table:
-    vocabulary = VOCABULARIES[DATASETS[name]]
+    vocabulary = vocabularies()[DATASETS[name]]
     moods = _embedded(MOODS)
     points = _noisy(moods[rng.integers(len(moods), size=size)], POINT_NOISE, rng)
     nearness = unit(points) @ _embedded(vocabulary).T

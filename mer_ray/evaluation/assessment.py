@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from mer_ray import storage
 from mer_ray.catalog.annotations import Annotations
-from mer_ray.catalog.sources import read_manifest
 from mer_ray.errors import InputError
 from mer_ray.evaluation.figures import per_label_figure, reliability_figure
 from mer_ray.evaluation.metrics import Level, evaluate_songs
@@ -18,7 +17,7 @@ from mer_ray.evaluation.settings import EvaluateSettings
 from mer_ray.features import Store, open_stores
 from mer_ray.learning.corpus import labelled_windows
 from mer_ray.learning.model import Model
-from mer_ray.runs.directory import as_json
+from mer_ray.storage import as_json
 from mer_ray.tagging.calibration import Reliability, as_plain, measured_by_catalog
 from mer_ray.tagging.ranking import LabelScale, Ranking
 from mer_ray.words.lists import Word, read_labels
@@ -40,7 +39,7 @@ def assess(settings: EvaluateSettings) -> Results:
     for store in stores:
         model.check_features(store)
     drawn = int(model.config.get("settings", {}).get("seed", 0))
-    datasets = [Annotations.from_manifest(read_manifest(uri), uri, drawn) for uri in settings.test]
+    datasets = [Annotations.read(uri, drawn) for uri in settings.test]
     given = {word.label: word for word in read_labels(settings.label_text)} if settings.label_text else {}
     results: Results = {}
     measured: dict[str, Reliability] = {}

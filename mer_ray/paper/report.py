@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 
 from mer_ray import storage
 from mer_ray.catalog.annotations import Annotations
-from mer_ray.catalog.sources import read_manifest
 from mer_ray.learning.recipe import word_space
 from mer_ray.pages import html_image, html_list, html_table, page, table
 from mer_ray.paper.reproduction import FIGURE, Measured, Results, facts
@@ -115,7 +114,7 @@ def _images(settings: ReproduceSettings, results: Results) -> dict[str, tuple[st
 def label_spaces(settings: ReproduceSettings) -> list[tuple[tuple[str, ...], LabelSpace, dict[str, set[str]]]]:
     """The label space of each pair of given datasets, and of all three."""
     given = {
-        name: set(Annotations.from_manifest(read_manifest(uri), uri, settings.seed).vocabulary)
+        name: set(Annotations.read(uri, settings.seed).vocabulary)
         for name in DATASETS
         if (uri := getattr(settings, name)) is not None
     }

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from mer_ray import storage
 from mer_ray.catalog.annotations import Annotations
-from mer_ray.catalog.sources import read_manifest
+from mer_ray.cluster.session import side_by_side
 from mer_ray.cluster.train import train
 from mer_ray.errors import InputError
 from mer_ray.evaluation.assessment import assess
@@ -18,9 +18,9 @@ from mer_ray.features import open_stores
 from mer_ray.learning.settings import TrainSettings
 from mer_ray.paper.settings import ReproduceSettings
 from mer_ray.paper.tables import DATASETS, Cell, Table, Training, paper_tables
-from mer_ray.runs.directory import as_json, read_json, side_by_side
 from mer_ray.runs.progress import clock
 from mer_ray.settings import READING, marked
+from mer_ray.storage import as_json, read_json
 
 FIGURE = "figure2"
 _ROLES = ("targets", "lambda_", "regularizer")
@@ -92,7 +92,7 @@ def facts(settings: ReproduceSettings) -> dict[str, str]:
         if uri is None:
             songs.append(f"{name} not given")
             continue
-        one = Annotations.from_manifest(read_manifest(uri), uri, settings.seed)
+        one = Annotations.read(uri, settings.seed)
         counts = (f"{len(one.where(split)):,} {split}" for split in ("train", "validation", "test"))
         songs.append(f"{name} {', '.join(counts)}")
     readings = [f"{name} = {recipe[name]}" for name in marked(settings, READING) if name not in _ROLES]
@@ -110,7 +110,7 @@ def _check(settings: ReproduceSettings, manifests: dict[str, str]) -> None:
         raise InputError("reproduce: no dataset is given; give --jamendo, --cal500 or --emotify a manifest.")
     open_stores(settings.features)
     for name, uri in manifests.items():
-        found = Annotations.from_manifest(read_manifest(uri), uri, settings.seed).dataset
+        found = Annotations.read(uri, settings.seed).dataset
         if found != name:
             raise InputError(f"--{name} {uri}: a manifest of {found}; make it with jobs/catalog.py --dataset {name}.")
 

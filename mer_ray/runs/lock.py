@@ -6,13 +6,15 @@ import contextlib
 import json
 import os
 import socket
-import threading
 import time
 import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from mer_ray import storage
 from mer_ray.errors import InputError, StorageError
+from mer_ray.runs.ticker import Ticker
 
 HEARTBEAT_SECONDS = 10.0
 EXPIRES_SECONDS = 60.0
@@ -36,9 +38,8 @@ class RunLock:
             "pid": os.getpid(),
             "since": time.time(),
         }
-        self._stop = threading.Event()
         self._lost: dict[str, Any] | None = None
-        self._thread = threading.Thread(target=self._beat, name="lock-heartbeat", daemon=True)
+        self._heartbeat = Ticker("lock-heartbeat", HEARTBEAT_SECONDS, self._beat)
 
     @property
     def token(self) -> str:
@@ -57,7 +58,7 @@ class RunLock:
             time.sleep(SETTLE_SECONDS)
             self._refuse_if_held()
         self.check()
-        self._thread.start()
+        self._heartbeat.start()
 
     def check(self) -> None:
         """Raise RuntimeError if another run has taken the lock."""
@@ -67,9 +68,7 @@ class RunLock:
 
     def release(self) -> None:
         """Give the lock back."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._heartbeat.stop()
         with contextlib.suppress(StorageError):  # a lock that is left expires; why the run ends matters more
             holder = self._read()
             if holder is not None and holder.get("token") == self._token:
@@ -84,41 +83,53 @@ class RunLock:
             )
 
     def _beat(self) -> None:
-        while not self._stop.wait(HEARTBEAT_SECONDS):
-            # A storage that does not answer for a moment costs one heartbeat, not the run.
-            with contextlib.suppress(OSError):
-                holder = self._read()
-                if holder is None or holder.get("token") != self._token:
-                    self._lost = holder or {}
-                    return
+        # A storage that does not answer for a moment costs one heartbeat, not the run.
+        with contextlib.suppress(OSError):
+            holder = self._read()
+            if holder is None or holder.get("token") != self._token:
+                self._lost = holder or {}
+            if self._lost is None:  # once lost, it must not be written over the new holder's
                 storage.write_bytes(self._uri, self._content())
 
     def _content(self) -> bytes:
         return json.dumps({**self._holder, "heartbeat": time.time()}).encode()
 
     def _read(self) -> dict[str, Any] | None:
-        return _read(self._uri)
+        return storage.read_json(self._uri)
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lock; ``alive`` is false for a run that died, whose lock the next run takes over."""
+
+    job: str
+    process: int
+    host: str
+    since: str
+    heartbeat_age_s: float
+    alive: bool
+
+
+def read_holder(folder: str) -> Holder | None:
+    """Who holds the lock of a run directory; None if nobody does."""
+    found = storage.read_json(storage.join(folder, "lock"))
+    if found is None:
+        return None
+    age = max(0.0, time.time() - float(found.get("heartbeat", 0)))
+    who = str(found.get("job")), int(found.get("pid", 0)), str(found.get("host"))
+    return Holder(*who, timestamp(float(found.get("since", 0))), round(age, 1), _alive(found))
 
 
 def check_held(folder: str, token: str) -> None:
     """Raise RuntimeError unless the lock of a run directory is held with this token."""
-    holder = _read(storage.join(folder, "lock"))
+    holder = storage.read_json(storage.join(folder, "lock"))
     if holder is None or holder.get("token") != token:
         raise RuntimeError(f"{folder}: the run that began this work has lost its lock; it writes nothing more.")
 
 
-def read_holder(folder: str) -> dict[str, Any] | None:
-    """Who holds the lock of a run directory, with ``alive``: whether that run still has it; None if nobody does."""
-    holder = _read(storage.join(folder, "lock"))
-    return None if holder is None else {**holder, "alive": _alive(holder)}
-
-
-def _read(uri: str) -> dict[str, Any] | None:
-    try:
-        content = json.loads(storage.read_bytes(uri))
-    except (FileNotFoundError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
+def timestamp(seconds: float) -> str:
+    """A moment in seconds since 1970 as the run files state it."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 def _alive(holder: dict[str, Any]) -> bool:

@@ -12,10 +12,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from mer_ray.runs.receipts import Receipt
+
 SHOWN = 20
 """So many failures are printed as they come; a night of broken songs must not drown the console."""
-
-Receipt = Mapping[str, Any]
 
 
 class RunMetrics:
@@ -40,14 +40,14 @@ class RunMetrics:
 
     def add(self, receipt: Receipt) -> None:
         """Count a committed part."""
-        classes = Counter(song["error_class"] for song in receipt["failures"])
-        self._count(receipt["songs"] - classes.total(), "ok", "")
+        classes = Counter(song["error_class"] for song in receipt.failures)
+        self._count(receipt.songs - classes.total(), "ok", "")
         for error_class, songs in classes.items():
             self._count(songs, "failed", error_class)
         for name, counter in self._seconds.items():
-            if receipt[name] > 0:
-                counter.inc(receipt[name], self._tags)
-        self._left -= receipt["songs"]
+            if (seconds := getattr(receipt, name)) > 0:
+                counter.inc(seconds, self._tags)
+        self._left -= receipt.songs
         self._gauge.set(self._left, self._tags)
 
     def _count(self, songs: int, status: str, error_class: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
+
+from mer_ray.runs.ticker import Ticker
 
 EVERY_SECONDS = 5.0
 
@@ -34,14 +36,12 @@ class Progress:
 
     def __enter__(self) -> Progress:
         self._first_done = self.done
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._tick, name="progress", daemon=True)
-        self._thread.start()
+        self._ticker = Ticker("progress", EVERY_SECONDS, self._tick)
+        self._ticker.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
+        self._ticker.stop()
         print(self.line(), flush=True)
 
     def add(self, songs: int, failed: int = 0, audio_s: float = 0.0) -> None:
@@ -66,15 +66,13 @@ class Progress:
         return ", ".join([*parts, f"{clock(self.seconds)} gone"])
 
     def _tick(self) -> None:
-        while not self._stop.wait(EVERY_SECONDS):
-            print(self.line(), flush=True)
-            if self.watch is not None:
-                try:
+        print(self.line(), flush=True)
+        try:
+            with suppress(OSError):  # storage that does not answer for a moment
+                if self.watch is not None:
                     self.watch()
-                except OSError:
-                    continue
-                except RuntimeError as error:
-                    self.trouble = error
+        except RuntimeError as error:
+            self.trouble = error
 
 
 class EpochLines:
@@ -84,23 +82,17 @@ class EpochLines:
         self._epochs, self._noted = epochs, noted
         self._first: tuple[int, float] | None = None
         self._printed = -1
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._tick, name="progress", daemon=True)
+        self._ticker = Ticker("progress", EVERY_SECONDS, self._print)
 
     def __enter__(self) -> EpochLines:
         noted = self._noted()
         self._printed = int(noted["epoch"]) + 1 if noted else 0
-        self._thread.start()
+        self._ticker.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
+        self._ticker.stop()
         self._print()
-
-    def _tick(self) -> None:
-        while not self._stop.wait(EVERY_SECONDS):
-            self._print()
 
     def _print(self) -> None:
         noted = self._noted()

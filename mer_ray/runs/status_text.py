@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from mer_ray.runs.directory import MANIFEST
+from mer_ray.runs.lock import Holder
 from mer_ray.runs.progress import clock
-from mer_ray.runs.status import Holder, SongsStatus, TrainingStatus
+from mer_ray.runs.status import SongsStatus, TrainingStatus
 
 LABEL_WIDTH = 11
 
 
-def as_text(status: SongsStatus | TrainingStatus) -> str:
+def in_words(status: SongsStatus | TrainingStatus) -> str:
     """For a console: what is known, a line each, aligned."""
     lines = _song_lines(status) if isinstance(status, SongsStatus) else _training_lines(status)
     head = f"{status.uri}: {status.job}, {status.state}\n"

@@ -6,35 +6,35 @@ Nothing is written and no lock is taken.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mer_ray import storage
-from mer_ray.catalog.datasets import readable
 from mer_ray.errors import InputError
-from mer_ray.features import STATUS_FIELDS, part_uris
-from mer_ray.runs.contract import (
-    Findings,
-    check_rows,
-    schema_difference,
-    schema_problem,
-    shown,
-    stored_json,
+from mer_ray.runs.contract import Findings, row_breaches, schema_difference, schema_problem, shown
+from mer_ray.runs.directory import FAILURES, MANIFEST, SETTINGS, SUMMARY, run_file
+from mer_ray.runs.status import TRAINING, RunFiles, open_run, read_asked
+from mer_ray.runs.tally import Tally
+from mer_ray.songs import (
+    FEATURES_AHEAD,
+    STATUS_FIELDS,
+    Content,
+    Damage,
+    damaged,
+    part_name,
+    part_uris,
+    read_parts,
     stored_metadata,
-    width,
 )
-from mer_ray.runs.directory import FAILURES, MANIFEST, SETTINGS, SUMMARY, part_name, read_json
-from mer_ray.runs.status import TRAINING, RunFiles, damaged, open_run
 
 BATCH_SONGS = 64
-"""Songs read at a time; of two hours each, their features are a third of a gigabyte."""
-
-_STATUS = pa.schema(STATUS_FIELDS)
+"""Songs of a part read at a time; of two hours each, their features are a third of a gigabyte."""
 
 
 class Check(NamedTuple):
@@ -59,107 +59,71 @@ class Report:
         """Whether every check holds."""
         return not any(check.problem for check in self.checks)
 
+    def __str__(self) -> str:
+        """For a console: a line a check, then the remarks, then the sum."""
+        lines = [f"{self.uri}: {self.job}"]
+        for check in self.checks:
+            verdict = "FAILED" if check.problem else "ok"
+            lines.append(f"  {verdict:8}{check.name:13}{check.problem or check.detail}".rstrip())
+        lines += [f"  {'note':8}{note}" for note in self.notes]
+        broken, total = sum(bool(check.problem) for check in self.checks), len(self.checks)
+        return "\n".join([*lines, f"{broken} of {total} checks FAILED" if broken else f"all {total} checks hold", ""])
+
 
 @dataclass
 class Survey:
-    """What reading all parts brought to light.
+    """What reading one part, or all of them, brought to light.
 
     Attributes:
-        content: ``features`` or ``tags``; None until a part tells, where the settings do not.
-        fingerprint_dim: D as the settings state it.
-        ids: of every row.
-        failed: the rows that are not ok, status columns only.
-        counts: as ``summary.json`` calls them.
+        content: what the rows hold beside their status.
+        schema: of the first part.
+        ids: of every row, those of parts whose other columns are wrong as well.
+        tally: of the rows that are as they should be.
         versions: of the code that wrote the parts.
     """
 
-    content: str | None
-    fingerprint_dim: int | None
+    content: Content
+    schema: pa.Schema | None = None
     findings: Findings = field(default_factory=Findings)
-    parts: int = 0
-    first: pa.Schema | None = None
     ids: list[pa.Array] = field(default_factory=list)
-    failed: list[pa.Table] = field(default_factory=lambda: [_STATUS.empty_table()])
-    counts: Counter[str] = field(default_factory=Counter)
-    audio_s: float = 0.0
+    tally: Tally = field(default_factory=Tally)
     versions: set[str] = field(default_factory=set)
 
-    def read(self, uri: str) -> None:
-        """Read one part and check all that it alone, or beside the first one, can tell."""
-        name = uri.rsplit("/", 1)[-1]
-        self.parts += 1
-        fs, path = storage.filesystem(uri)
-        try:
-            with fs.open(path, "rb") as file:
-                self._read(name, pq.ParquetFile(file))
-        except FileNotFoundError:
-            self.findings.add("parts", "gone while they were read", [name])
-        except (OSError, pa.ArrowException) as error:
-            if not damaged(error):
-                raise
-            self.findings.add("parts", "not readable Parquet", [name])
-
-    def _read(self, name: str, file: pq.ParquetFile) -> None:
-        right = self._check_schema(name, file.schema_arrow)
-        asked = stored_json(file.schema_arrow, "mer_ray.tags")
-        columns = None if right else [only for only in ("track_id",) if only in file.schema_arrow.names]
-        ids: list[pa.Array] = []
-        for batch in file.iter_batches(batch_size=BATCH_SONGS, columns=columns):
-            rows = pa.Table.from_batches([batch])
-            if columns is None:
-                check_rows(rows, str(self.content), asked, self.findings)
-                self._count(rows)
-            if "track_id" in rows.column_names:
-                ids += rows["track_id"].cast(pa.string()).chunks
-        self.ids += ids
-        if name != part_name(pa.table({"track_id": pa.chunked_array(ids, pa.string()).drop_null()})):
-            self.findings.add("names", "not named by the songs in them", [name])
-
-    def _check_schema(self, name: str, schema: pa.Schema) -> bool:
-        """Note what is wrong with a part's schema; returns whether its rows can be checked."""
-        self.content = self.content or ("tags" if "tags" in schema.names else "features")
-        self.first = self.first or schema
-        self.versions.add(stored_metadata(schema).get("mer_ray.version", "unknown"))
-        stated = [stored_json(schema, "mer_ray.encoder").get("dim"), self.fingerprint_dim]
-        found = width(schema)
-        if self.content == "features" and any(dim not in (None, found) for dim in stated):
-            self.findings.add("width", f"of D = {found} where {next(filter(None, stated))} is stated", [name])
-        problem = schema_problem(schema, self.content)
-        unlike = problem or schema_difference(self.first, schema)
+    def add(self, name: str, part: Survey) -> None:
+        """Take in what one part brought to light, and compare it with the first."""
+        self.schema = self.schema or part.schema
+        self.findings.add_all(part.findings)
+        unlike = "" if part.findings.problem("schema") else schema_difference(self.schema, part.schema)
         if unlike:
             self.findings.add("schema", unlike, [name])
-        return not problem
-
-    def _count(self, rows: pa.Table) -> None:
-        failed = rows.filter(pc.not_equal(rows["status"], "ok"))
-        self.counts["songs"] += len(rows)
-        self.counts["ok"] += len(rows) - len(failed)
-        self.counts["failed"] += len(failed)
-        self.counts["truncated"] += pc.sum(rows["truncated"]).as_py() or 0
-        self.audio_s += pc.sum(rows["duration_s"].cast(pa.float64())).as_py() or 0.0
-        self.failed.append(failed.select(_STATUS.names).cast(_STATUS))
+        self.ids += part.ids
+        self.tally.add_all(part.tally)
+        self.versions |= part.versions
 
 
-def validate(uri: str) -> Report:
+def validate(uri: str, contents: Sequence[Content]) -> Report:
     """Check an output directory of extract or tag.
+
+    Args:
+        uri: local or ``s3://``.
+        contents: what the parts may hold; the first one if there is nothing to tell by.
 
     Raises:
         InputError: it is none, or it cannot be read.
     """
-    with readable(uri):
+    with storage.readable(uri):
         run = open_run(uri)
         if run.job == TRAINING:
             raise InputError(f"--run {uri}: a model directory; validate checks what extract and tag wrote.")
-        survey = _survey(uri, run)
-        ids = pa.chunked_array(survey.ids, pa.string())
+        survey, parts = _survey(uri, run, contents)
         manifest, asked = _check_manifest(uri)
-        once, notes = _check_ids(asked, ids)
+        once, notes = _check_ids(asked, pa.chunked_array(survey.ids, pa.string()))
         complete = not (manifest.problem or once.problem)
         success = storage.exists(storage.join(uri, "_SUCCESS"))
         at_work = run.lock is not None and run.lock.alive
-        checks = [_check_settings(run), manifest, *_part_checks(survey), once]
-        checks.append(_check_summary(uri, run, survey) if success else Check("summary", "", "not finished"))
-        checks.append(_check_failures(uri, survey) if success else Check("failures", "", "not finished"))
+        checks = [_check_settings(run), manifest, *_part_checks(survey, parts), once]
+        checks.append(_check_summary(uri, run, survey.tally) if success else Check("summary", "", "not finished"))
+        checks.append(_check_failures(uri, survey.tally) if success else Check("failures", "", "not finished"))
         checks += [_check_success(success, complete, at_work), _check_temporaries(uri, at_work)]
     if run.lock is not None and at_work:
         notes.insert(0, f"the {run.lock.job} run with process {run.lock.process} on {run.lock.host} is at work here")
@@ -168,42 +132,61 @@ def validate(uri: str) -> Report:
     return Report(uri, run.job, checks, notes)
 
 
-def as_text(report: Report) -> str:
-    """For a console: a line a check, then the remarks, then the sum."""
-    lines = [f"{report.uri}: {report.job}"]
-    for check in report.checks:
-        verdict = "FAILED" if check.problem else "ok"
-        lines.append(f"  {verdict:8}{check.name:13}{check.problem or check.detail}".rstrip())
-    lines += [f"  {'note':8}{note}" for note in report.notes]
-    broken = sum(bool(check.problem) for check in report.checks)
-    total = len(report.checks)
-    lines.append(f"{broken} of {total} checks FAILED" if broken else f"all {total} checks hold")
-    return "\n".join(lines) + "\n"
+def _survey(uri: str, run: RunFiles, contents: Sequence[Content]) -> tuple[Survey, int]:
+    """What all parts bring to light, and how many there are."""
+    parts = part_uris(uri)
+    told = [content for content in contents if run.job in content.jobs]
+    whole = Survey((told or contents)[0])
+    read = partial(_survey_part, fingerprint=run.settings.get("fingerprint", {}), contents=told or contents)
+    for part, found in read_parts(parts, read, FEATURES_AHEAD):
+        name = part.rsplit("/", 1)[-1]
+        if isinstance(found, Damage):
+            whole.findings.add("parts", found.value, [name])
+        else:
+            whole.content = whole.content if whole.schema else found.content
+            whole.add(name, found)
+    return whole, len(parts)
 
 
-def _survey(uri: str, run: RunFiles) -> Survey:
-    content = {"tag": "tags", "extract": "features", "import": "features"}.get(run.job)
-    survey = Survey(content, run.settings.get("fingerprint", {}).get("dim"))
-    for part in part_uris(uri):
-        survey.read(part)
+def _survey_part(uri: str, fingerprint: dict[str, object], contents: Sequence[Content]) -> Survey:
+    """Read one part and check all that it alone can tell."""
+    name = uri.rsplit("/", 1)[-1]
+    fs, path = storage.filesystem(uri)
+    with storage.guarded(uri), fs.open(path, "rb") as opened:
+        file = pq.ParquetFile(opened)
+        schema: pa.Schema = file.schema_arrow
+        content = next((each for each in contents if each.column in schema.names), contents[0])
+        survey = Survey(content, schema, versions={stored_metadata(schema).get("mer_ray.version", "unknown")})
+        for what in content.schema_breaches(schema, fingerprint):
+            survey.findings.add(content.check, what, [name])
+        problem = schema_problem(schema, content)
+        if problem:
+            survey.findings.add("schema", problem, [name])
+        columns = [only for only in ("track_id",) if only in schema.names] if problem else None
+        for batch in file.iter_batches(batch_size=BATCH_SONGS, columns=columns):
+            rows = pa.Table.from_batches([batch])
+            if not problem:
+                for check, what, songs in row_breaches(rows, content):
+                    survey.findings.add(check, what, songs)
+                survey.tally.add(rows)
+            if "track_id" in rows.column_names:
+                survey.ids += rows["track_id"].cast(pa.string()).chunks
+    if name != part_name(pa.table({"track_id": pa.chunked_array(survey.ids, pa.string()).drop_null()})):
+        survey.findings.add("names", "not named by the songs in them", [name])
     return survey
 
 
-def _part_checks(survey: Survey) -> list[Check]:
-    problem = survey.findings.problem
-    dim = width(survey.first) if survey.first is not None else None
-    songs = f"{survey.counts['songs']:,} songs"
-    content = Check("tags", problem("tags"), "best first, within their limits, percentiles within 0 to 1")
-    if survey.content != "tags":
-        content = Check("width", problem("width"), f"D = {dim}" if dim else "no part yet")
+def _part_checks(survey: Survey, parts: int) -> list[Check]:
+    problem, content = survey.findings.problem, survey.content
+    songs, failed = survey.tally.songs, len(survey.tally.failed)
     return [
-        Check("parts", problem("parts"), f"{survey.parts:,}, each with a footer"),
+        Check("parts", problem("parts"), f"{parts:,}, each with a footer"),
         Check("schema", problem("schema"), "the same in all parts"),
-        content,
+        Check(content.check, problem(content.check), content.shown(survey.schema)),
         Check("names", problem("names"), "each part is named by its songs"),
-        Check("status", problem("status"), songs),
-        Check("ok rows", problem("ok rows"), f"{survey.counts['ok']:,} songs"),
-        Check("failed rows", problem("failed rows"), f"{survey.counts['failed']:,} songs, each with its reason"),
+        Check("status", problem("status"), f"{songs:,} songs"),
+        Check("ok rows", problem("ok rows"), f"{songs - failed:,} songs"),
+        Check("failed rows", problem("failed rows"), f"{failed:,} songs, each with its reason"),
     ]
 
 
@@ -213,11 +196,8 @@ def _check_settings(run: RunFiles) -> Check:
 
 
 def _check_manifest(uri: str) -> tuple[Check, pa.ChunkedArray | None]:
-    try:
-        asked = storage.read_table(storage.join(uri, "_run", MANIFEST), ["track_id"])["track_id"]
-    except (OSError, pa.ArrowException) as error:
-        if not (damaged(error) or isinstance(error, FileNotFoundError)):
-            raise
+    asked = read_asked(uri)
+    if asked is None:
         return Check("manifest", f"no readable _run/{MANIFEST}"), None
     findings = Findings()
     findings.add("manifest", "ids more than once", _repeated(asked))
@@ -241,29 +221,30 @@ def _repeated(ids: pa.ChunkedArray) -> pa.Array:
     return counted.field("values").filter(pc.greater(counted.field("counts"), 1))
 
 
-def _check_summary(uri: str, run: RunFiles, survey: Survey) -> Check:
-    summary = read_json(storage.join(uri, "_run", SUMMARY))
+def _check_summary(uri: str, run: RunFiles, tally: Tally) -> Check:
+    summary = storage.read_json(run_file(uri, SUMMARY))
     if summary is None:
         return Check("summary", f"no readable _run/{SUMMARY}")
-    classes = Counter(name for table in survey.failed for name in table["error_class"].to_pylist())
-    found: dict[str, Any] = {name: survey.counts[name] for name in ("songs", "ok", "failed", "truncated")}
+    found = {**tally.counts(), "job": run.job}
+    audio_s, told_s = found.pop("audio_seconds"), summary.get("audio_seconds")
     # An error without a class is a null here and the text "null" in JSON.
-    found |= {"job": run.job, "error_classes": {"null" if name is None else name: n for name, n in classes.items()}}
+    found["error_classes"] = {"null" if name is None else name: n for name, n in found["error_classes"].items()}
     told = {name: summary.get(name) for name in found}
     unlike = [f"{name} is {told[name]}, the parts say {found[name]}" for name in found if told[name] != found[name]]
-    if abs((summary.get("audio_seconds") or 0.0) - survey.audio_s) > 0.1 + 1e-6 * survey.audio_s:
-        unlike.append(f"audio_seconds is {summary.get('audio_seconds')}, the parts say {survey.audio_s:.1f}")
+    if abs((told_s or 0.0) - tally.audio_s) > 0.1 + 1e-6 * tally.audio_s:
+        unlike.append(f"audio_seconds is {told_s}, the parts say {audio_s:.1f}")
     return Check("summary", "; ".join(unlike), "counts as the parts do")
 
 
-def _check_failures(uri: str, survey: Survey) -> Check:
+def _check_failures(uri: str, tally: Tally) -> Check:
+    kind = pa.schema(STATUS_FIELDS)
     try:
-        told = storage.read_table(storage.join(uri, "_run", FAILURES), _STATUS.names).cast(_STATUS)
+        told = storage.read_table(run_file(uri, FAILURES), kind.names).cast(kind)
     except (OSError, pa.ArrowException) as error:
         if not (damaged(error) or isinstance(error, FileNotFoundError)):
             raise
         return Check("failures", f"no readable _run/{FAILURES}")
-    failed = pa.concat_tables(survey.failed)
+    failed = tally.failed
     ids, listed = failed["track_id"].combine_chunks(), told["track_id"].combine_chunks()
     findings = Findings()
     findings.add("failures", "failed songs not listed", ids.filter(pc.invert(pc.is_in(ids, value_set=listed))))

@@ -19,17 +19,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mer_ray import storage
-from mer_ray.features import (
-    SCHEMA_VERSION,
-    STATUS_COLUMNS,
-    STATUS_FIELDS,
-    Identity,
-    metadata,
-    song_means,
-    window_arrays,
-)
+from mer_ray.features import song_means, window_arrays
 from mer_ray.fingerprints import text_sha256
 from mer_ray.learning.model import Model
+from mer_ray.songs import SCHEMA_VERSION, STATUS_COLUMNS, STATUS_FIELDS, Identity, metadata
 
 FOLDER = "_projected"
 

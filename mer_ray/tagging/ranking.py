@@ -13,8 +13,10 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from mer_ray.features import STATUS_COLUMNS, STATUS_FIELDS, Identity, metadata, window_arrays
+from mer_ray.features import window_arrays
 from mer_ray.learning.model import Model
+from mer_ray.songs import STATUS_COLUMNS, STATUS_FIELDS, Identity, metadata
+from mer_ray.tagging.contract import TAGS_TYPE, TIMELINE_TYPE
 from mer_ray.tagging.projections import song_vectors, vector_column
 from mer_ray.words.embedding import unit
 from mer_ray.words.lists import Word
@@ -189,10 +191,6 @@ def _best_first(scores_NL: NDArray[np.float32], k: int | None) -> NDArray[np.int
         order_NK[:, at] = left_NL.argmax(axis=1)
         left_NL[np.arange(n), order_NK[:, at]] = -np.inf
     return order_NK
-
-
-TIMELINE_TYPE = pa.list_(pa.struct([("start_s", pa.float32()), ("tags", pa.list_(pa.string()))]))
-TAGS_TYPE = pa.list_(pa.struct([("label", pa.string()), ("score", pa.float32()), ("percentile", pa.float32())]))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Literal
 import yaml
 
 from mer_ray import storage
-from mer_ray.catalog.datasets import VOCABULARIES
+from mer_ray.catalog.datasets import vocabularies
 from mer_ray.errors import InputError
 
 Source = Literal["yours", "training", "thesaurus", "templates", "the word itself"]
@@ -45,10 +45,11 @@ def read_labels(source: str) -> list[Word]:
     Raises:
         InputError: no such file, nothing in it, a label that stands there twice, or bad YAML.
     """
-    if source in VOCABULARIES:
-        return [Word.of(word) for word in VOCABULARIES[source]]
+    known = vocabularies()
+    if source in known:
+        return [Word.of(word) for word in known[source]]
     if not storage.exists(source):
-        builtin = ", ".join(sorted(VOCABULARIES))
+        builtin = ", ".join(sorted(known))
         raise InputError(f"labels {source}: no such file; give a text or YAML file, or one of: {builtin}.")
     try:
         text = storage.read_bytes(source).decode("utf-8-sig")

@@ -17,11 +17,12 @@ import pyarrow as pa
 import pytest
 
 from mer_ray.audio.process import Limits, room_for, shared_decoder
-from mer_ray.cluster.pipelines import DECODED_SCHEMA, decode_songs
+from mer_ray.cluster.stages import DECODED_SCHEMA, Decoding, decode_songs
 from tests.support.bad_songs import BAD_SONGS, BadSong
 
 CAP_SECONDS = 7_200.0
-LIMITS = Limits(seconds=120, memory_mb=room_for(CAP_SECONDS))
+LIMITS = Limits(seconds=120, memory_mb=room_for(CAP_SECONDS, 24_000))
+DECODING = Decoding(10.0, False, CAP_SECONDS, 24_000, 0.1, LIMITS)
 LIBRARIES_MB = 220
 SECOND_MB = 0.192
 BYTES_TWICE = 2.0
@@ -75,7 +76,7 @@ def _decoded(song: BadSong, path: Path) -> Outcome:
     _forget_peak()
     started = time.perf_counter()
     songs = pa.table({"track_id": [song.name], "uri": [str(path)]})
-    tables = list(decode_songs(songs, limits=LIMITS, window_seconds=10.0, keep_tail=False, max_seconds=CAP_SECONDS))
+    tables = list(decode_songs(songs, DECODING))
     seconds = time.perf_counter() - started
     if song.name.startswith(("3 hours", "cover")):
         path.unlink()

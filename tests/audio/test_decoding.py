@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from mer_ray.audio.decoding import SAMPLE_RATE, AudioError, DecodedTrack, decode_windows, fetch
-from mer_ray.audio.libraries import CannotOpen, inspect, open_pyav, open_soundfile
+from mer_ray.audio import AudioError, DecodedTrack, decode_windows, fetch
+from mer_ray.audio.decoding import SAMPLE_RATE
+from mer_ray.audio.formats import recognize
+from mer_ray.audio.libraries import CannotOpen, open_pyav, open_soundfile
 
 SECONDS = 25.0
 SOUNDFILE_FORMATS = {
@@ -320,7 +322,7 @@ def test_an_mp3_behind_a_large_cover_picture_is_found():
     size = 100_000
     syncsafe = bytes(size >> shift & 0x7F for shift in (21, 14, 7, 0))
     data = b"ID3\x04\x00\x00" + syncsafe + bytes(size) + encoded("mp3")
-    facts = inspect(io.BytesIO(data))
+    facts = recognize(io.BytesIO(data))
     assert (facts.kind, facts.length_stated) == ("MP3", True)
     assert decode_windows(data).duration_s == SECONDS
     assert decode_windows(data[: len(data) * 6 // 10]).truncated

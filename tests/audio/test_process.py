@@ -18,9 +18,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mer_ray.audio import DecodedTrack
 from mer_ray.audio import process as isolation
-from mer_ray.audio.decoding import DecodedTrack
-from mer_ray.audio.process import CRASH_RETRIES, Limits, Row, SongDecoder, read_song, room_for
+from mer_ray.audio.child import _as_int16, read_song
+from mer_ray.audio.process import CRASH_RETRIES, Limits, Row, SongDecoder, room_for
 from mer_ray.cluster.settings import ExtractSettings
 from mer_ray.commandline import parse
 from mer_ray.errors import InputError
@@ -203,13 +204,13 @@ def test_a_song_that_eats_memory_is_ended_at_the_limit_and_not_retried(decoder: 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds the memory of a process")
 def test_a_real_song_too_long_for_the_memory_says_so(decoder: MakeDecoder, tmp_path: Path) -> None:
     long_wav(tmp_path / "long.wav", hours=2.0)
-    one = decoder(reader="mer_ray.audio.process:read_song")
+    one = decoder(reader="mer_ray.audio.child:read_song")
     assert one.decode(str(tmp_path / "long.wav"))["error_class"] == "too_much_memory"
 
 
 def test_three_hours_pass_under_the_default_limits(decoder: MakeDecoder, tmp_path: Path) -> None:
     long_wav(tmp_path / "long.wav", hours=3.0)
-    one = decoder(Limits(memory_mb=room_for(3 * 3_600)), "mer_ray.audio.process:read_song")
+    one = decoder(Limits(memory_mb=room_for(3 * 3_600, 24_000)), "mer_ray.audio.child:read_song")
     row = one.decode(str(tmp_path / "long.wav"), max_seconds=4 * 3_600.0)
     assert (row["status"], row["duration_s"], row["truncated"]) == ("ok", 3 * 3_600, False)
     assert len(row["windows"]) == len(row["scales"]) == 1_080
@@ -291,7 +292,7 @@ def test_the_child_dies_with_its_parent_busy_or_idle(deed: str) -> None:
 def test_a_song_comes_back_as_it_was_decoded_and_isolation_costs_little(decoder: MakeDecoder, tmp_path: Path) -> None:
     path = tmp_path / "song.mp3"
     path.write_bytes(tones(44_100, 2, 60.0, "MP3", "MPEG_LAYER_III"))
-    one = decoder(reader="mer_ray.audio.process:read_song")
+    one = decoder(reader="mer_ray.audio.child:read_song")
     row = one.decode(str(path), keep_tail=True, window_seconds=8.0)
     track = read_song(str(path), keep_tail=True, window_seconds=8.0)
     assert track.tail is not None
@@ -300,7 +301,7 @@ def test_a_song_comes_back_as_it_was_decoded_and_isolation_costs_little(decoder:
     assert row["duration_s"] == track.duration_s == pytest.approx(60.0)
     inside, apart = [], []
     for _ in range(7):  # in turn, so that both meet the same neighbours on the machine
-        inside.append(_seconds(lambda: [isolation._packed(window) for window in read_song(str(path)).windows]))
+        inside.append(_seconds(lambda: [_as_int16(window) for window in read_song(str(path)).windows]))
         apart.append(_seconds(lambda: one.decode(str(path))))
     print(f"\n60 s of MP3: {min(inside) * 1e3:.1f} ms in process, {min(apart) * 1e3:.1f} ms isolated")
     assert min(apart) < 2 * min(inside), "isolation costs much more than the few percent it should"
@@ -313,13 +314,18 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def test_the_memory_limit_fits_the_longest_song_unless_it_is_set() -> None:
-    from mer_ray.cluster import batch
+    from mer_ray.cluster.extract import Known, _decoding
+
+    def limits(settings: ExtractSettings, rate: int = 24_000) -> Limits:
+        return _decoding(settings, Known("tiny", 4, "float32", rate, 0.1, {})).limits
 
     flags = ["--catalog", "/c", "--features", "/f"]
-    assert batch._limits(parse(ExtractSettings, flags)) == Limits(600.0, room_for(2 * 3_600))
-    assert batch._limits(parse(ExtractSettings, [*flags, "--max-minutes", "10"])) == Limits(600.0, room_for(600))
+    assert limits(parse(ExtractSettings, flags)) == Limits(600.0, room_for(2 * 3_600, 24_000))
+    short = parse(ExtractSettings, [*flags, "--max-minutes", "10"])
+    assert limits(short) == Limits(600.0, room_for(600, 24_000))
+    assert limits(short, 48_000).memory_mb > room_for(600, 24_000)
     chosen = [*flags, "--song-timeout-s", "30", "--decoder-memory-mb", "700"]
-    assert batch._limits(parse(ExtractSettings, chosen)) == Limits(30.0, 700)
+    assert limits(parse(ExtractSettings, chosen)) == Limits(30.0, 700)
     with pytest.raises(InputError, match="decoder-memory-mb"):
         parse(ExtractSettings, [*flags, "--decoder-memory-mb", "20"])
 

@@ -10,17 +10,18 @@ import pytest
 
 from mer_ray.cluster.train import _begin
 from mer_ray.errors import InputError
+from mer_ray.runs.directory import RunDirectory
 
 OF_EVERY_LOSS = {"temperature": 0.1, "margin": 1.0, "positive": "mean", "negatives": 1}
 TRIPLET = {"loss": "triplet", "epochs": 8, "margin": 1.0, "positive": "mean", "negatives": 1}
 CONTRASTIVE = {"loss": "contrastive", "epochs": 8, "temperature": 0.1}
 
 
-def begun(folder: Path, fingerprint: dict[str, Any]) -> str:
+def begun(folder: Path, fingerprint: dict[str, Any]) -> RunDirectory:
     """A directory of an unfinished training."""
     (folder / "_run").mkdir()
     (folder / "_run" / "settings.json").write_text(json.dumps({"fingerprint": fingerprint}))
-    return str(folder)
+    return RunDirectory(str(folder), "train", "model")
 
 
 @pytest.mark.parametrize("asked", [TRIPLET, CONTRASTIVE])

@@ -13,7 +13,7 @@ import s3fs
 
 from mer_ray import storage
 from mer_ray.catalog.sources import scan_folder
-from mer_ray.features import part_uris
+from mer_ray.songs import part_uris
 from tests.conftest import Job, done, refused
 from tests.support.faults import Fault, FaultyProxy
 from tests.support.s3 import S3Server

@@ -18,7 +18,7 @@ import pytest
 from safetensors.torch import save_file
 
 from mer_ray import storage
-from mer_ray.encoders.mert import load_encoder
+from mer_ray.encoders import load_encoder
 from mer_ray.errors import InputError
 from mer_ray.words.embedding import label_model
 from tests.conftest import Job, done, refused
@@ -51,11 +51,12 @@ def test_code_beside_an_encoder_is_not_run(tmp_path: Path) -> None:
     folder.mkdir()
     planted_code(folder, marker)
     twin = load_encoder("tiny")
+    model = twin.encode.model
     auto_map = {"AutoConfig": "configuration_MERT.Evil", "AutoModel": "modeling_MERT.Evil"}
-    config = {**twin.model.config.to_dict(), "model_type": "mert_model", "auto_map": auto_map}
+    config = {**model.config.to_dict(), "model_type": "mert_model", "auto_map": auto_map}
     (folder / "config.json").write_text(json.dumps({**config, "trust_remote_code": True}))
-    save_file({name: tensor.clone() for name, tensor in twin.model.state_dict().items()}, folder / "model.safetensors")
-    assert load_encoder(str(folder)).identity.weights_sha256 == twin.identity.weights_sha256
+    save_file({name: tensor.clone() for name, tensor in model.state_dict().items()}, folder / "model.safetensors")
+    assert load_encoder(str(folder)).digest == twin.digest
     assert not marker.exists()
     subprocess.run([sys.executable, str(folder / "modeling_MERT.py")], check=True)
     assert marker.exists(), "the planted file must be one that leaves a mark when it is run"
@@ -177,7 +178,7 @@ def test_a_ray_of_our_own_listens_on_the_loopback_alone_and_has_no_dashboard(ray
     assert addresses
     assert addresses <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
     code = (
-        "import os; from mer_ray.runs.directory import connect; connect(); import ray;"
+        "import os; from mer_ray.cluster.session import connect; connect(); import ray;"
         "from tests.support.chaos import family; from tests.e2e.test_security import listening;"
         "print(sorted(listening({os.getpid(), *family(os.getpid())})));"
         "print(ray._private.worker._global_node.webui_url)"

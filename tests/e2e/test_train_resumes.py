@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mer_ray.runs.directory import read_json
+from mer_ray.storage import read_json
 from tests.support import ROOT
 from tests.support.chaos import family
 

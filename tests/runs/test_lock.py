@@ -152,7 +152,7 @@ def test_a_run_that_lost_its_lock_finds_out_and_leaves_the_new_one_alone(
     leave_lock(tmp_path)
     with pytest.raises(RuntimeError, match="taken over by another run"):
         mine.check()
-    wait_until(lambda: not mine._thread.is_alive())
+    wait_until(lambda: mine._lost is not None)
     assert holder(tmp_path)["token"] == "other", "the heartbeat must not write over the new holder"
     (tmp_path / "out" / "_run" / "lock").unlink()
     with pytest.raises(RuntimeError, match="taken over by another run"):

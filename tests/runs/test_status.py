@@ -18,15 +18,15 @@ import pytest
 from mer_ray import storage
 from mer_ray.commandline import NOT_VALID
 from mer_ray.errors import InputError
-from mer_ray.features import STATUS_FIELDS, features_column, metadata, part_uris, store_schema
-from mer_ray.runs.contract import stored_metadata
-from mer_ray.runs.directory import OutputDirectory, as_json, commit
+from mer_ray.features import FEATURES, features_column, store_schema
 from mer_ray.runs.lock import RunLock
-from mer_ray.runs.status import SongsStatus, TrainingStatus, inspect
-from mer_ray.runs.status_text import as_text
+from mer_ray.runs.songs_directory import SongsDirectory, commit
+from mer_ray.runs.status import SongsStatus, TrainingStatus, look
+from mer_ray.runs.status_text import in_words
 from mer_ray.runs.validation import Report, validate
-from mer_ray.runs.validation import as_text as checks_as_text
-from mer_ray.tagging.ranking import TAGS_TYPE
+from mer_ray.songs import STATUS_FIELDS, metadata, part_uris, stored_metadata
+from mer_ray.storage import as_json
+from mer_ray.tagging.contract import TAGS, TAGS_TYPE
 from tests.support import ROOT
 from tests.support.s3 import S3Server
 
@@ -55,9 +55,11 @@ def features(*songs: str, failed: str | None = None) -> pa.Table:
     return pa.table(columns, schema=store_schema(ENCODER, DIM))
 
 
-def tags(*songs: str, failed: str | None = None) -> pa.Table:
+def tags(*songs: str, failed: str | None = None, **choice: Any) -> pa.Table:
     ranked = [{"label": "calm", "score": 1.5, "percentile": 0.9}, {"label": "sad", "score": -0.5, "percentile": 0.0}]
-    asked = json.dumps({"labels": ["sad", "calm", "angry"], "k": 2, "threshold": None, "ranking": "standardized"})
+    asked = json.dumps(
+        {"labels": ["sad", "calm", "angry"], "k": 2, "threshold": None, "ranking": "standardized", **choice}
+    )
     schema = pa.schema(
         [*STATUS_FIELDS, pa.field("tags", TAGS_TYPE), pa.field("embedding", EMBEDDING)],
         metadata=metadata(ENCODER, **{"mer_ray.model": "cd" * 32, "mer_ray.tags": asked}),
@@ -69,7 +71,7 @@ def tags(*songs: str, failed: str | None = None) -> pa.Table:
 
 def run(uri: str, job: str, *tables: pa.Table, asked: tuple[str, ...] = tuple(SONGS), finish: bool = True) -> None:
     """One run on a directory, through the front door."""
-    with OutputDirectory(uri, job) as output:
+    with SongsDirectory(uri, job) as output:
         output.begin(FINGERPRINT, {}, manifest(*asked))
         output.pending(manifest(*asked), retry_failed=False)
         for table in tables:
@@ -94,7 +96,7 @@ def tagged(tmp_path: Path) -> Path:
 
 
 def songs_status(folder: Path) -> SongsStatus:
-    found = inspect(str(folder))
+    found = look(str(folder))
     assert isinstance(found, SongsStatus)
     return found
 
@@ -131,6 +133,10 @@ def broken(report: Report) -> dict[str, str]:
     return {check.name: check.problem for check in report.checks if check.problem}
 
 
+def validated(uri: str) -> Report:
+    return validate(uri, [FEATURES, TAGS])
+
+
 def job(name: str, *flags: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "jobs" / f"{name}.py"), *map(str, flags)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
@@ -150,13 +156,13 @@ def test_a_finished_run_is_told_in_numbers(store: Path) -> None:
 def test_a_run_at_work_shows_who_works_how_fast_and_how_long(tmp_path: Path) -> None:
     uri = str(tmp_path)
     run(uri, "extract", features("a"), finish=False)
-    with OutputDirectory(uri, "extract") as output:
+    with SongsDirectory(uri, "extract") as output:
         output.begin(FINGERPRINT, {}, manifest(*SONGS))
         for past, name in ((7300.0, part_of(tmp_path, "a")), (3600.0, tmp_path / "_run" / "settings.json")):
             os.utime(name, (time.time() - past,) * 2)
         commit(uri, features("b", "c"))
         found = songs_status(tmp_path)
-        text = as_text(found)
+        text = in_words(found)
     assert (found.state, found.done, found.left, len(found.started)) == ("running", 3, 3, 2)
     assert found.rate == pytest.approx(2, rel=0.01), "the song of the first run must not count"
     assert found.rate_of == "this run"
@@ -179,7 +185,7 @@ def test_a_dead_run_is_interrupted_and_its_lock_expired(tmp_path: Path) -> None:
     assert found.lock is not None
     assert not found.lock.alive
     assert found.lock.heartbeat_age_s == pytest.approx(3600, abs=5)
-    assert "left by the extract run with process 4711 on far-away since 2027-" in as_text(found)
+    assert "left by the extract run with process 4711 on far-away since 2027-" in in_words(found)
     assert snapshot(tmp_path) == before
     leave_lock(tmp_path)
     assert songs_status(tmp_path).state == "running", "another machine's heartbeat is fresh"
@@ -193,7 +199,7 @@ def test_torn_parts_doubled_and_unasked_songs_are_counted_apart(store: Path) -> 
     found = songs_status(store)
     assert (found.torn_parts, found.parts, found.done, found.left) == (2, 5, 4, 2)
     assert (found.doubled, found.unasked) == (1, 1)
-    text = as_text(found)
+    text = in_words(found)
     assert "2 torn" in text
     assert "1 songs in the parts that the manifest does not list" in text
     assert "1 rows too many" in text
@@ -217,7 +223,7 @@ def test_a_run_that_only_just_began_can_be_looked_at(tmp_path: Path) -> None:
     found = songs_status(tmp_path)
     lock.release()
     assert (found.job, found.state, found.asked, found.left, found.rate) == ("tag", "running", None, None, None)
-    assert "how many were asked is not known" in as_text(found)
+    assert "how many were asked is not known" in in_words(found)
 
 
 @pytest.mark.parametrize("name", ["manifest.parquet", "settings.json", "summary.json"])
@@ -227,7 +233,7 @@ def test_half_written_files_of_a_power_cut_do_not_stop_the_look(store: Path, nam
     found = songs_status(store)
     assert (found.ok, found.failed) == (4, 2)
     assert found.asked == (None if name == "manifest.parquet" else 6)
-    assert as_text(found)
+    assert in_words(found)
 
 
 def test_a_training_shows_its_epochs_and_its_best_score(tmp_path: Path) -> None:
@@ -236,28 +242,28 @@ def test_a_training_shows_its_epochs_and_its_best_score(tmp_path: Path) -> None:
     storage.write_bytes(f"{uri}/_run/settings.json", as_json({"fingerprint": {"epochs": 12}}))
     lock = RunLock(f"{uri}/_run", "train")
     lock.acquire()
-    first = inspect(uri)
+    first = look(uri)
     storage.write_bytes(f"{uri}/_run/progress.json", as_json(line))
-    found = inspect(uri)
+    found = look(uri)
     lock.release()
     assert isinstance(first, TrainingStatus)
     assert isinstance(found, TrainingStatus)
     assert (first.state, first.epochs_done, first.best_macro_f1) == ("running", 0, None)
     assert (found.epochs_done, found.epochs_asked, found.best_macro_f1, found.best_epoch) == (5, 12, 0.5, 3)
-    assert "5 of 12 done" in as_text(found)
-    assert "0.500 in epoch 3" in as_text(found)
-    assert inspect(uri).state == "interrupted"
+    assert "5 of 12 done" in in_words(found)
+    assert "0.500 in epoch 3" in in_words(found)
+    assert look(uri).state == "interrupted"
     storage.write_bytes(f"{uri}/config.json", b"{}")
-    assert inspect(uri).state == "finished"
+    assert look(uri).state == "finished"
     with pytest.raises(InputError, match="a model directory"):
-        validate(uri)
+        validated(uri)
 
 
 def test_what_is_no_run_directory_is_refused_by_both(tmp_path: Path) -> None:
-    for look in (inspect, validate):
+    for either in (look, validated):
         for folder in (tmp_path, tmp_path / "nowhere"):
             with pytest.raises(InputError, match="not a run directory"):
-                look(str(folder))
+                either(str(folder))
 
 
 def test_the_jobs_print_and_exit_as_they_say(store: Path, tmp_path: Path) -> None:
@@ -281,21 +287,21 @@ def test_the_jobs_print_and_exit_as_they_say(store: Path, tmp_path: Path) -> Non
 def test_whole_directories_are_valid_and_left_as_they_are(store: Path, tagged: Path) -> None:
     for folder in (store, tagged):
         before = snapshot(folder)
-        assert broken(validate(str(folder))) == {}
+        assert broken(validated(str(folder))) == {}
         assert snapshot(folder) == before
 
 
 def test_a_directory_on_s3_is_told_and_checked_alike(s3: S3Server) -> None:
     uri = f"s3://{s3.bucket}/inspection/store"
     run(uri, "extract", features("a", "b"), asked=("a", "b", "c"), finish=False)
-    found = inspect(uri)
+    found = look(uri)
     assert isinstance(found, SongsStatus)
     assert (found.state, found.done, found.left, found.parts) == ("interrupted", 2, 1, 1)
-    assert broken(validate(uri)) == {"ids": "1 missing (c)"}
+    assert broken(validated(uri)) == {"ids": "1 missing (c)"}
     run(uri, "extract", features("c"), asked=("a", "b", "c"))
-    assert broken(validate(uri)) == {}
+    assert broken(validated(uri)) == {}
     with pytest.raises(InputError, match="not a run directory"):
-        inspect(f"s3://{s3.bucket}/inspection/nowhere")
+        look(f"s3://{s3.bucket}/inspection/nowhere")
 
 
 def tear(folder: Path) -> None:
@@ -398,9 +404,9 @@ STORE_DAMAGE: list[tuple[Callable[[Path], Any], str, str]] = [
 @pytest.mark.parametrize(("damage", "check", "named"), STORE_DAMAGE)
 def test_every_damage_to_a_store_is_found(store: Path, damage: Callable[[Path], Any], check: str, named: str) -> None:
     damage(store)
-    report = validate(str(store))
+    report = validated(str(store))
     assert named in broken(report).get(check, "nothing found")
-    assert f"FAILED  {check}" in checks_as_text(report)
+    assert f"FAILED  {check}" in str(report)
 
 
 def ranked(*tags: tuple[str, float, float]) -> list[dict[str, Any]]:
@@ -428,36 +434,41 @@ TAGS_DAMAGE: list[tuple[dict[str, Any], str, str]] = [
 @pytest.mark.parametrize(("changes", "check", "named"), TAGS_DAMAGE)
 def test_every_damage_to_tags_is_found(tagged: Path, changes: dict[str, Any], check: str, named: str) -> None:
     change(tagged, "b", **changes)
-    assert named in broken(validate(str(tagged))).get(check, "nothing found")
+    assert named in broken(validated(str(tagged))).get(check, "nothing found")
+
+
+def test_songs_of_which_few_words_reach_the_least_percentile_are_fine(tmp_path: Path) -> None:
+    run(str(tmp_path), "tag", tags(*SONGS, k=3, min_percentile=0.5))
+    assert broken(validated(str(tmp_path))) == {}
 
 
 def test_a_failed_song_must_have_no_tags_and_no_embedding(tagged: Path) -> None:
     change(tagged, "e", tags=ranked(("sad", 3, 1), ("calm", 2, 1)), embedding=[1.0, 1.0])
-    assert broken(validate(str(tagged))) == {
+    assert broken(validated(str(tagged))) == {
         "failed rows": "1 failed songs with tags (e); 1 failed songs with embedding (e)"
     }
 
 
 def test_an_interrupted_directory_lacks_songs_and_nothing_else(tmp_path: Path) -> None:
     run(str(tmp_path), "extract", features("a"), finish=False)
-    report = validate(str(tmp_path))
+    report = validated(str(tmp_path))
     assert broken(report) == {"ids": "5 missing (b, c, d, e, f)"}
     assert not report.valid
     run(str(tmp_path), "extract", asked=tuple("abcdefgh"), finish=False)
-    assert broken(validate(str(tmp_path))) == {"ids": "7 missing (b, c, d, e, f, ...)"}
+    assert broken(validated(str(tmp_path))) == {"ids": "7 missing (b, c, d, e, f, ...)"}
 
 
 def test_songs_that_nobody_asked_for_are_a_remark(store: Path) -> None:
     run(str(store), "extract", asked=("a", "b", "c", "d"))
-    report = validate(str(store))
+    report = validated(str(store))
     assert broken(report) == {}
     assert report.notes == ["2 songs in the parts that the manifest does not list (e, f)"]
-    assert "note    2 songs in the parts" in checks_as_text(report)
+    assert "note    2 songs in the parts" in str(report)
 
 
 def test_a_store_continued_by_a_newer_version_or_a_moved_encoder_is_valid(store: Path) -> None:
     relabel(store, **{"mer_ray.version": "9.9", "mer_ray.encoder": json.dumps({**ENCODER, "name": "/models/tiny"})})
-    report = validate(str(store))
+    report = validated(str(store))
     assert broken(report) == {}
     assert "parts were written by versions" in report.notes[0]
 
@@ -465,7 +476,7 @@ def test_a_store_continued_by_a_newer_version_or_a_moved_encoder_is_valid(store:
 def test_a_run_at_work_is_named_and_its_temporaries_are_its_own(store: Path) -> None:
     (store / ".part-1.parquet.7.tmp").write_text("half")
     leave_lock(store)
-    report = validate(str(store))
+    report = validated(str(store))
     assert broken(report) == {}
     assert report.notes == ["the extract run with process 4711 on far-away is at work here"]
 
@@ -482,10 +493,10 @@ def test_parts_are_read_a_few_songs_at_a_time(tmp_path: Path, monkeypatch: pytes
         return filled(column)
 
     monkeypatch.setattr(pc, "list_value_length", noting)
-    assert broken(validate(str(tmp_path))) == {"ok rows": "1 songs without a window (song149)"}
+    assert broken(validated(str(tmp_path))) == {"ok rows": "1 songs without a window (song149)"}
     assert max(sizes) == 64
 
 
 def test_ids_that_break_lines_are_shown_on_one(tmp_path: Path) -> None:
     run(str(tmp_path), "extract", asked=("a\nb",), finish=False)
-    assert broken(validate(str(tmp_path))) == {"ids": "1 missing ('a\\nb')"}
+    assert broken(validated(str(tmp_path))) == {"ids": "1 missing ('a\\nb')"}

@@ -33,7 +33,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mer_ray.runs.directory import commit
+from mer_ray.runs.songs_directory import commit
 from tests.support import ROOT
 
 TITLES = {
@@ -41,7 +41,7 @@ TITLES = {
     "tagger": "MapWorker(MapBatches(TagSongs))",
     "decode worker": "(decode_ranges)",
     "commit worker": "(commit_features)",
-    "decoder": "mer_ray.audio.process",
+    "decoder": "mer_ray.audio.child",
 }
 """What the command line of a process shows that can be killed: actors, a task's worker, an isolated decoder."""
 

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ class Nodes:
         from ray._common.utils import reset_ray_address
         from ray.cluster_utils import Cluster
 
-        from mer_ray.runs.directory import keep_to_loopback
+        from mer_ray.cluster.unpromised import keep_to_loopback
 
         keep_to_loopback()
         self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
@@ -98,18 +99,18 @@ def main(manifest: str, features: str) -> None:
 def driver() -> int:
     """The job with encoders on the CPU of the nodes that claim a GPU."""
     from jobs.extract import main as extract
-    from mer_ray.cluster import pipelines
+    from mer_ray.cluster import extract as graphs
     from mer_ray.cluster.settings import ExtractSettings
     from mer_ray.commandline import run
 
-    graph = pipelines.extraction
+    graph = graphs.extraction
 
     def without_cuda(*arguments: Any) -> Any:
-        *others, encoder = arguments
-        assert encoder["device"] == "cuda"
-        return graph(*others, {**encoder, "device": "cpu"})
+        *others, encoding = arguments
+        assert encoding.device == "cuda"
+        return graph(*others, replace(encoding, device="cpu"))
 
-    pipelines.extraction = without_cuda
+    graphs.extraction = without_cuda
     return run(extract, ExtractSettings)
 
 

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
-from mer_ray.features import STATUS_COLUMNS, STATUS_FIELDS, features_column, store_schema
+from mer_ray.features import features_column, store_schema
+from mer_ray.songs import STATUS_COLUMNS, STATUS_FIELDS
 from mer_ray.tagging.projections import Projections
 from mer_ray.tagging.ranking import Choice, LabelScale, SongTagger, Tagger, TagOptions, best_tags, song_vector
 from mer_ray.words.embedding import embed_labels, unit

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from mer_ray.catalog.datasets import VOCABULARIES
+from mer_ray.catalog.datasets import vocabularies
 from mer_ray.errors import InputError
 from mer_ray.words import cluster_labels, embed_labels
 
 
 def words_of(*datasets: str) -> list[str]:
-    return list(dict.fromkeys(word for name in datasets for word in VOCABULARIES[name]))
+    return list(dict.fromkeys(word for name in datasets for word in vocabularies()[name]))
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from mer_ray.catalog.datasets import VOCABULARIES
+from mer_ray.catalog.datasets import vocabularies
 from mer_ray.words.thesaurus import TEMPLATES, load_thesaurus, template_phrases
 
 
-@pytest.mark.parametrize("name", sorted(VOCABULARIES))
+@pytest.mark.parametrize("name", sorted(vocabularies()))
 def test_every_word_of_the_datasets_has_phrases(name: str) -> None:
-    lacking = [word for word in VOCABULARIES[name] if load_thesaurus().phrases(word) is None]
+    lacking = [word for word in vocabularies()[name] if load_thesaurus().phrases(word) is None]
     assert not lacking
 
 

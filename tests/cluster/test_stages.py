@@ -10,13 +10,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mer_ray.cluster import pipelines
-from mer_ray.cluster.pipelines import BESIDE, DECODED_SCHEMA, EncodeSongs, commit_features, decode_songs, packed_windows
+from mer_ray.audio.process import Limits
+from mer_ray.cluster import stages
+from mer_ray.cluster.stages import (
+    BESIDE,
+    DECODED_SCHEMA,
+    Decoding,
+    EncodeSongs,
+    Encoding,
+    commit_features,
+    decode_songs,
+    packed_windows,
+)
+from mer_ray.encoders.tiny import Settings
 from mer_ray.errors import StorageError
-from mer_ray.features import STATUS_COLUMNS, window_arrays
+from mer_ray.features import window_arrays
 from mer_ray.runs.lock import RunLock
+from mer_ray.songs import STATUS_COLUMNS
 
-ENCODER = {"name": "tiny", "device": "cpu"}
+ENCODING = Encoding("tiny", Settings(), "cpu", 10.0, False, batch_windows=4, threads=1)
 SAMPLES = 4_000
 
 
@@ -65,7 +77,7 @@ def test_packed_windows_are_views_of_their_block() -> None:
 @pytest.mark.parametrize("together", [1, 2, 4])
 def test_features_are_the_same_however_many_songs_come_together(together: int) -> None:
     songs = decoded(3, 0, 5, 1)
-    stage = EncodeSongs(ENCODER, 4, 1)
+    stage = EncodeSongs(ENCODING)
     whole = stage(songs)
     pieces = pa.concat_tables([stage(songs.slice(start, together)) for start in range(0, len(songs), together)])
     assert pieces.select(STATUS_COLUMNS).equals(whole.select(STATUS_COLUMNS))
@@ -75,7 +87,7 @@ def test_features_are_the_same_however_many_songs_come_together(together: int) -
 
 
 def test_a_commit_writes_the_rows_without_timings_and_its_receipt_holds_them(tmp_path: Path) -> None:
-    encoded = EncodeSongs(ENCODER, 4, 1)(decoded(2, 0, 1))
+    encoded = EncodeSongs(ENCODING)(decoded(2, 0, 1))
     (receipt,) = committed(encoded, tmp_path)
     assert (receipt["songs"], receipt["audio_s"], receipt["decode_s"]) == (3, 20.0, 3.0)
     assert [song["track_id"] for song in receipt["failures"]] == ["song1"]
@@ -89,9 +101,9 @@ def test_a_commit_writes_the_rows_without_timings_and_its_receipt_holds_them(tmp
 def test_very_long_songs_are_committed_in_several_parts_and_each_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encoded = EncodeSongs(ENCODER, 4, 1)(decoded(3, 0, 5, 1, 2))
+    encoded = EncodeSongs(ENCODING)(decoded(3, 0, 5, 1, 2))
     a_window = 192 * 2
-    monkeypatch.setattr(pipelines, "PART_BYTES", 4 * a_window)
+    monkeypatch.setattr(stages, "PART_BYTES", 4 * a_window)
     receipts = committed(encoded, tmp_path)
     parts = [pq.read_table(tmp_path / receipt["part"])["track_id"].to_pylist() for receipt in receipts]
     assert parts == [["song0", "song1"], ["song2", "song3", "song4"]]
@@ -101,13 +113,14 @@ def test_very_long_songs_are_committed_in_several_parts_and_each_once(
 def test_a_storage_that_refuses_for_good_ends_the_run_and_commits_what_was_decoded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse_the_second(uri: str, **_: object) -> dict[str, object]:
+    def refuse_the_second(_: Decoding, uri: str) -> dict[str, object]:
         if uri == "two":
             raise StorageError("the credentials have expired.")
         return {"status": "failed", "error_class": "silent", "error": "All is silent."}
 
-    monkeypatch.setattr(pipelines, "decode_song", refuse_the_second)
-    rows = pa.concat_tables(decode_songs(pa.table({"track_id": ["one", "two", "three"], "uri": ["one", "two", "x"]})))
-    done, trouble = committed(EncodeSongs(ENCODER, 4, 1)(rows), tmp_path)
+    monkeypatch.setattr(Decoding, "decode", refuse_the_second)
+    songs = pa.table({"track_id": ["one", "two", "three"], "uri": ["one", "two", "x"]})
+    rows = pa.concat_tables(decode_songs(songs, Decoding(10.0, False, 60.0, 24_000, 0.1, Limits())))
+    done, trouble = committed(EncodeSongs(ENCODING)(rows), tmp_path)
     assert pq.read_table(tmp_path / done["part"])["track_id"].to_pylist() == ["one"]
     assert (trouble["songs"], trouble["trouble"]) == (0, "the credentials have expired.")

@@ -2,15 +2,14 @@
 
 import pyarrow as pa
 
-from mer_ray.cluster.batch import _by_part
-from mer_ray.cluster.pipelines import WORK_SCHEMA
+from mer_ray.cluster.tag import WORK, by_part
 
 ROWS = pa.table({"track_id": list("abcdef"), "part": ["p", "p", "q", "q", "r", "r"]})
 
 
 def test_only_parts_with_wanted_songs_are_read_and_ids_go_along_where_not_all_are_wanted() -> None:
-    work = _by_part(ROWS, pa.array(list("fabzc")))
-    assert work.schema == WORK_SCHEMA
+    work = by_part(ROWS, pa.array(list("fabzc")))
+    assert work.schema == WORK
     assert sorted(work.to_pylist(), key=lambda row: row["part"]) == [
         {"part": "p", "wanted": None},
         {"part": "q", "wanted": ["c"]},
@@ -19,4 +18,4 @@ def test_only_parts_with_wanted_songs_are_read_and_ids_go_along_where_not_all_ar
 
 
 def test_where_nothing_is_wanted_nothing_is_read() -> None:
-    assert len(_by_part(ROWS, pa.array([], pa.string()))) == 0
+    assert len(by_part(ROWS, pa.array([], pa.string()))) == 0

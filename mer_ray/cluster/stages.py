@@ -1,0 +1,196 @@
+"""The stages of an extract: decode songs, encode them, commit them. Each is a plain function of tables."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from mer_ray.audio.process import Limits, shared_decoder
+from mer_ray.encoders import load_encoder
+from mer_ray.errors import StorageError
+from mer_ray.features import features_column, store_schema
+from mer_ray.runs.receipts import COSTS, committed, in_trouble
+from mer_ray.settings import Part
+from mer_ray.songs import STATUS_COLUMNS, STATUS_FIELDS, lengths
+
+if TYPE_CHECKING:
+    from mer_ray.encoders._batching import Window
+
+DECODED_SCHEMA = pa.schema(
+    [
+        *STATUS_FIELDS,
+        pa.field("windows", pa.list_(pa.large_binary())),
+        pa.field("scales", pa.list_(pa.float32())),
+        pa.field("decode_s", pa.float32()),
+        pa.field("fetch_retries", pa.int32()),
+        pa.field("fetch_retry_s", pa.float32()),
+        pa.field("trouble", pa.string()),
+    ]
+)
+"""A decoded song on its way to an encoder: int16 windows, each scaled to its own peak, so that quiet
+and over-full windows lose nothing. ``trouble`` is what ends the run: no fault of the song, which is not committed."""
+
+BESIDE = (*COSTS, "ready", "trouble")
+"""All that an encoded song carries to its commit beside its row: its costs, when its worker was ready, trouble."""
+
+PART_BYTES = 256_000_000
+"""Features in one part: 256 songs of usual length have 30 MB, as many of two hours a gigabyte."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How songs become windows; ``limits`` are a song's time and its decoder's memory, the others as in
+    :func:`mer_ray.audio.decode_windows`."""
+
+    window_seconds: float
+    keep_tail: bool
+    max_seconds: float
+    sample_rate: int
+    min_seconds: float
+    limits: Limits
+
+    def decode(self, uri: str) -> dict[str, Any]:
+        """One song's decoded columns; whatever goes wrong with it, and whatever it does to its decoder, becomes its
+        status."""
+        options = asdict(self)
+        del options["limits"]
+        return shared_decoder(self.limits).decode(uri, **options)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What of it decides a feature beside the encoder."""
+        return {name: getattr(self, name) for name in ("window_seconds", "keep_tail", "max_seconds")}
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How windows become features: an encoder as a process loads it, and the windows that its store is made of."""
+
+    name: str
+    settings: Part
+    device: str
+    window_seconds: float
+    keep_tail: bool
+    batch_windows: int
+    threads: int
+
+
+def decode_ranges(ranges: pa.Table, songs: Any, decode: Callable[[pa.Table], Iterator[pa.Table]]) -> Iterator[pa.Table]:
+    """Decode songs ``start`` to ``stop`` of a table that lies in the object store."""
+    import ray
+
+    table = ray.get(songs)
+    for row in ranges.to_pylist():
+        yield from decode(table.slice(row["start"], row["stop"] - row["start"]))
+
+
+def decode_songs(songs: pa.Table, decoding: Decoding) -> Iterator[pa.Table]:
+    """Fetch and decode songs, each into a row of DECODED_SCHEMA, failed ones too; trouble is the last row."""
+    for song in songs.to_pylist():
+        started = time.perf_counter()
+        try:
+            row = decoding.decode(song["uri"])
+        except StorageError as error:
+            row = {"status": "failed", "trouble": str(error)}
+        row |= {"track_id": song["track_id"], "uri": song["uri"], "decode_s": time.perf_counter() - started}
+        yield decoded_table(row)
+        if "trouble" in row:
+            return
+
+
+def decoded_table(row: dict[str, Any]) -> pa.Table:
+    """One row of DECODED_SCHEMA; ``windows``, a list of bytes-likes, is emptied as it is taken over."""
+    at = DECODED_SCHEMA.get_field_index("windows")
+    column = _one_buffer(row.pop("windows")) if "windows" in row else pa.nulls(1, DECODED_SCHEMA.field(at).type)
+    table = pa.Table.from_pylist([row], schema=DECODED_SCHEMA.remove(at))
+    return table.add_column(at, DECODED_SCHEMA.field(at), column)
+
+
+def _one_buffer(windows: list[bytearray]) -> pa.Array:
+    """A song's windows as a column of one row, in a buffer of the right size: a builder's would grow to four times."""
+    ends = np.cumsum([0, *map(len, windows)], dtype=np.int64)
+    buffer = pa.allocate_buffer(int(ends[-1]))
+    view = np.frombuffer(buffer, np.uint8)
+    count = len(windows)
+    while windows:  # from the last, whose memory goes back to the system first
+        last = windows.pop()
+        view[ends[len(windows)] : ends[len(windows) + 1]] = np.frombuffer(last, np.uint8)
+    values = pa.LargeBinaryArray.from_buffers(pa.large_binary(), count, [None, pa.py_buffer(ends), buffer])
+    return pa.ListArray.from_arrays(pa.array([0, count], pa.int32()), values)
+
+
+def packed_windows(windows: pa.Scalar, scales: pa.Scalar) -> list[Window]:
+    """The windows of one row of DECODED_SCHEMA, without a copy: views of its block."""
+    from mer_ray.encoders._batching import Window
+
+    if windows.values is None:
+        return []
+    pairs = zip(windows.values, scales.values.to_pylist(), strict=True)
+    return [Window(np.frombuffer(window.as_buffer(), np.int16), scale) for window, scale in pairs]
+
+
+class EncodeSongs:
+    """An encoder process: decoded songs in, rows of the feature store out."""
+
+    def __init__(self, encoding: Encoding) -> None:
+        import torch
+
+        torch.set_num_threads(min(encoding.threads, len(os.sched_getaffinity(0))))
+        self._encoder = load_encoder(encoding.name, encoding.device, encoding.settings)
+        identity = self._encoder.identity(encoding.window_seconds, encoding.keep_tail)
+        self._schema = store_schema(identity, self._encoder.dim)
+        self._batch_windows = encoding.batch_windows
+        self._ready = time.time()
+
+    def __call__(self, songs: pa.Table) -> pa.Table:
+        from mer_ray.encoders._batching import encode_tracks
+
+        started = time.perf_counter()
+        tracks = [*map(packed_windows, songs["windows"], songs["scales"])]
+        features = encode_tracks(self._encoder, tracks, self._batch_windows)
+        seconds = (time.perf_counter() - started) / max(1, len(songs))
+        status = self._without_broken(songs.select(STATUS_COLUMNS), features)
+        table = pa.table([*status, features_column(features, self._encoder.dim)], schema=self._schema)
+        own = {"encode_s": seconds, "ready": self._ready}
+        for name in BESIDE:
+            table = table.append_column(name, pa.array(np.full(len(songs), own[name])) if name in own else songs[name])
+        return table
+
+    def _without_broken(self, status: pa.Table, features: list[NDArray[np.float32]]) -> list[pa.Array]:
+        """The status columns, with songs failed whose features a store cannot hold: NaN, or beyond float16."""
+        broken = np.array([not np.isfinite(track.astype(np.float16)).all() for track in features], bool)
+        message = f"Encoder {self._encoder.name} gives no finite numbers for this song; leave it out."
+        said = {"status": "failed", "error_class": "not_finite", "error": message}
+        for at in np.flatnonzero(broken):
+            features[at] = features[at][:0]
+        columns = {name: status[name].combine_chunks() for name in STATUS_COLUMNS}
+        if broken.any():
+            columns |= {name: pc.if_else(pa.array(broken), value, columns[name]) for name, value in said.items()}
+        return [*columns.values()]
+
+
+def commit_features(songs: pa.Table, output: str, token: str) -> Iterator[pa.Table]:
+    """Write encoded songs as one part of the store, or as several where they are very long; yields receipts."""
+    for part in _parts(songs.filter(pc.is_null(songs["trouble"]))):
+        costs = {name: pc.sum(part[name]).as_py() or 0 for name in COSTS}
+        yield committed(output, part.drop_columns([*BESIDE]), token, ready=pc.min(part["ready"]).as_py(), **costs)
+    yield from map(in_trouble, pc.unique(songs["trouble"].drop_null()).to_pylist())
+
+
+def _parts(songs: pa.Table) -> Iterator[pa.Table]:
+    """Cut before the song whose features would begin another PART_BYTES."""
+    windows = lengths(songs["features"]).to_numpy().astype(np.int64)
+    dim = songs.schema.field("features").type.value_type.list_size
+    ends = np.cumsum(windows) * dim * np.dtype(np.float16).itemsize
+    cuts = np.flatnonzero(np.diff(ends // PART_BYTES)) + 1
+    for start, end in pairwise([0, *cuts.tolist(), len(songs)]):
+        if end > start:
+            yield songs.slice(start, end - start)

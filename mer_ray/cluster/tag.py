@@ -1,0 +1,244 @@
+"""The tag job, from settings to summary: every song of a feature store gets its words.
+
+store parts -> project, rank, commit (CPU actors) -> receipts
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from safetensors.numpy import load as load_arrays
+from safetensors.numpy import save as save_arrays
+
+from mer_ray.catalog.sources import load_catalog
+from mer_ray.cluster.drive import Summary, drive, report
+from mer_ray.cluster.extract import extract
+from mer_ray.cluster.session import connect, quiet_data
+from mer_ray.cluster.settings import TagSettings
+from mer_ray.errors import InputError
+from mer_ray.features import Store
+from mer_ray.fingerprints import text_sha256
+from mer_ray.learning.model import Model
+from mer_ray.runs.receipts import committed
+from mer_ray.runs.songs_directory import SongsDirectory
+from mer_ray.songs import Identity, read_columns
+from mer_ray.storage import as_json
+from mer_ray.tagging.calibration import measured_by_catalog, percentile_of
+from mer_ray.tagging.projections import Projections, song_vectors
+from mer_ray.tagging.ranking import Choice, SongTagger, Tagger, TagOptions
+from mer_ray.words.lists import Word, read_labels
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
+
+YARDSTICK_SONGS = 10_000
+"""At most this many songs measure the words; their mean and deviation are known to one percent."""
+
+PARTS_PER_TASK = 16
+"""At most so many parts of a store are read by one task: a task costs as much as a part's tags."""
+
+WORK = pa.schema([pa.field("part", pa.string()), pa.field("wanted", pa.list_(pa.string()))])
+"""Parts of a store to read: their URIs, and the ids that are wanted of each; null for all."""
+
+
+@dataclass(frozen=True)
+class Projecting:
+    """A store and the model that projects it, by their URIs, as a process of the cluster needs them."""
+
+    features: str
+    encoder: Identity
+    model: str
+    keep: bool
+
+    def begin(self) -> Projections:
+        """Load the model, for one core."""
+        import torch
+
+        torch.set_num_threads(1)
+        return Projections(self.features, self.encoder, Model.load(self.model), self.keep)
+
+
+def tag(settings: TagSettings) -> Summary:
+    """Tag the songs of a store, or of a catalogue after extracting what the store lacks.
+
+    Raises:
+        InputError: no such store, model or words, or they do not fit each other.
+    """
+    words = tuple(read_labels(settings.labels))
+    model = Model.load(settings.model)
+    manifest = None
+    if settings.catalog is not None:
+        read = cache(lambda: load_catalog(str(settings.catalog)))
+        report(extract(settings, read), settings.features)
+        manifest = read()
+    store = Store.open(settings.features)
+    model.check_features(store)
+    options = _options(settings, words, model)
+    rows = wanted = _store_rows(store)
+    if manifest is not None:
+        wanted = rows.filter(pc.is_in(rows["track_id"], value_set=manifest["track_id"].combine_chunks()))
+    asked = wanted.select(["track_id", "uri"])
+    with SongsDirectory(settings.output, "tag") as output:
+        output.begin(_fingerprint(settings, options, model), settings.resolved(), asked)
+        pending = output.pending(asked, retry_failed=settings.retry_failed)
+        cpus = int(connect("ray.data").get("CPU", 1))
+        projecting = Projecting(store.uri, store.encoder, settings.model, settings.keep_projections)
+
+        def vectors(ids: pa.Array) -> NDArray[np.float32]:
+            work = by_part(rows, ids)
+            return song_means(work, projecting, min(len(work), cpus))
+
+        source, yardstick = _yardstick(output, settings, model, wanted, vectors)
+        print(f"tag: {len(pending):,} of {len(asked):,} songs to do, {len(words):,} words, measured against {source}")
+        graph = None
+        if len(pending):
+            import ray
+
+            work = by_part(rows, pending["track_id"].combine_chunks())
+            workers = settings.encoders or min(len(work), cpus)
+            # In the object store once, for all processes.
+            scale = ray.put(Tagger(model, yardstick).scale(words, options.ranking))
+            graph = _over_parts(work, workers, TagSongs, projecting, options, scale, output.uri, output.token)
+        return drive(output, graph, len(asked), len(pending))
+
+
+class TagSongs:
+    """A tagging process: parts of a feature store in, receipts of committed tag parts out."""
+
+    def __init__(self, projecting: Projecting, options: TagOptions, scale: Any, output: str, token: str) -> None:
+        import ray
+
+        self._projections = projecting.begin()
+        self._tagger = SongTagger(ray.get(scale), options, projecting.encoder, self._projections.model)
+        self._windows = options.timeline
+        self._output, self._token = output, token
+        self._ready = time.time()
+
+    def __call__(self, work: pa.Table) -> Iterator[pa.Table]:
+        for songs in _projected(self._projections, work, windows=self._windows):
+            if len(songs):
+                yield committed(self._output, self._tagger.tag(songs), self._token, ready=self._ready)
+
+
+class ProjectSongs:
+    """A projecting process: parts of a feature store in, one mean vector a chosen song out."""
+
+    def __init__(self, projecting: Projecting) -> None:
+        self._projections = projecting.begin()
+
+    def __call__(self, work: pa.Table) -> Iterator[pa.Table]:
+        for songs in _projected(self._projections, work):
+            yield songs.select(["track_id", "vector"]).replace_schema_metadata(None)
+
+
+def song_means(work: pa.Table, projecting: Projecting, workers: int) -> NDArray[np.float32]:
+    """The mean unit vectors of the wanted songs of a store: [songs, E] in the order of their ids."""
+    graph = _over_parts(work, workers, ProjectSongs, projecting)
+    tables = [batch for batch in graph.iter_batches(batch_size=None, batch_format="pyarrow") if len(batch)]
+    return song_vectors(pa.concat_tables(tables).sort_by("track_id"))[0]
+
+
+def by_part(rows: pa.Table, ids: pa.Array) -> pa.Table:
+    """Where these songs stand among the rows of a store (``track_id``, ``part``), as WORK."""
+    picked = rows.filter(pc.is_in(rows["track_id"], value_set=ids)).group_by("part").aggregate([("track_id", "list")])
+    whole = rows.group_by("part").aggregate([("track_id", "count")])
+    held = dict(zip(whole["part"].to_pylist(), whole["track_id_count"].to_pylist(), strict=True))
+    counts = pc.list_value_length(picked["track_id_list"]).to_pylist()
+    partial = pa.array([count < held[part] for part, count in zip(picked["part"].to_pylist(), counts, strict=True)])
+    wanted = pc.if_else(partial, picked["track_id_list"], pa.scalar(None, pa.list_(pa.string())))
+    return pa.table([picked["part"], wanted], schema=WORK)
+
+
+def _over_parts(work: pa.Table, workers: int, stage: type, *arguments: Any) -> Dataset:
+    """A graph of a pool of processes over a store's parts, some of them a task."""
+    from ray.data import ActorPoolStrategy
+
+    size = max(1, min(PARTS_PER_TASK, len(work) // (8 * workers)))
+    blocks = [work.slice(start, size) for start in range(0, len(work), size)]
+    return (
+        quiet_data()
+        .from_blocks(blocks)
+        .map_batches(
+            stage,
+            batch_size=None,
+            batch_format="pyarrow",
+            fn_constructor_args=arguments,
+            compute=ActorPoolStrategy(size=workers),
+            num_cpus=0.9,
+        )
+    )
+
+
+def _projected(projections: Projections, work: pa.Table, *, windows: bool = False) -> Iterator[pa.Table]:
+    for part, wanted in zip(work["part"].to_pylist(), work["wanted"], strict=True):
+        yield from projections.songs(part, wanted.values, windows=windows)
+
+
+def _options(settings: TagSettings, words: tuple[Word, ...], model: Model) -> TagOptions:
+    least = settings.min_percentile
+    if settings.min_precision is not None and settings.calibration is not None:
+        least = percentile_of(settings.calibration, model.digest, settings.min_precision)
+        print(f"tag: precision {settings.min_precision:g} is expected from percentile {least:g} up")
+    k = 3 if (settings.k, settings.threshold, least) == (None, None, None) else settings.k
+    choice = Choice(k, settings.threshold, least)
+    return TagOptions(words, choice, settings.ranking, settings.timeline, settings.embedding)
+
+
+def _fingerprint(settings: TagSettings, options: TagOptions, model: Model) -> dict[str, Any]:
+    asked = [(word.label, word.phrases) for word in options.words]
+    words = text_sha256(as_json({"labels": asked}).decode())[:16]
+    chosen = {name: getattr(options, name) for name in ("ranking", "timeline", "embedding")}
+    chosen |= {"k": options.choice.k, "threshold": options.choice.threshold}
+    if options.choice.min_percentile is not None:
+        chosen["min_percentile"] = options.choice.min_percentile
+    if settings.yardstick != "auto":
+        chosen["yardstick"] = settings.yardstick
+    return {"model": model.digest[:16], "labels": f"{len(asked)} words ({words})", **chosen}
+
+
+def _store_rows(store: Store) -> pa.Table:
+    """track_id, uri, status and part of every song of a store."""
+    return pa.concat_tables(
+        table.replace_schema_metadata(None).append_column("part", pa.array([part] * len(table)))
+        for part, table in read_columns(store.parts, ["track_id", "uri", "status"])
+    )
+
+
+def _yardstick(
+    output: SongsDirectory,
+    settings: TagSettings,
+    model: Model,
+    rows: pa.Table,
+    vectors: Callable[[pa.Array], NDArray[np.float32]],
+) -> tuple[str, NDArray[np.float32]]:
+    """The songs that measure the words: frozen in the output directory at its first run.
+
+    ``vectors`` projects songs by their ids.
+    """
+    frozen = output.read_file("yardstick.safetensors")
+    if frozen is not None:
+        songs = load_arrays(frozen)["songs"].astype(np.float32)
+        return f"the {len(songs):,} songs of the first run", songs
+    ids = rows.filter(pc.equal(rows["status"], "ok"))["track_id"].to_pylist()
+    source, songs = f"the model's {len(model.background):,} training songs", model.background
+    if settings.yardstick == "catalog" and not ids:
+        raise InputError(f"--yardstick catalog: no song of {settings.features} could be read; use model.")
+    if measured_by_catalog(settings.yardstick, len(ids)):
+        songs = vectors(pa.array(sorted(ids, key=_by_hash)[:YARDSTICK_SONGS]))
+        source = f"{len(songs):,} songs of the catalogue"
+    output.write_file("yardstick.safetensors", save_arrays({"songs": songs.astype(np.float16)}))
+    return source, songs.astype(np.float16).astype(np.float32)
+
+
+def _by_hash(track_id: str) -> bytes:
+    """An order that has nothing to do with how a catalogue is sorted, and is the same everywhere."""
+    return hashlib.sha256(track_id.encode()).digest()

@@ -1,0 +1,76 @@
+"""The windows of several songs in batches of equal length, and their features back by song."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mer_ray.encoders._encoder import Encoder
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Window(NamedTuple):
+    """One window of a song: ``samples`` [n] times ``scale``, int16 as a decoder packs them or floats."""
+
+    samples: NDArray[Any]
+    scale: float = 1.0
+
+
+def encode_tracks(
+    encoder: Encoder, tracks: Sequence[Sequence[Window]], batch_windows: int
+) -> list[NDArray[np.float32]]:
+    """Encode the windows of several tracks in shared batches: per track [w, D] float32, in the order of its windows.
+
+    Lengths may differ (short songs, tails); only windows of equal length share a forward pass, ``batch_windows`` at
+    most. While one batch is encoded, the next is put together; a GPU gets it before the last one's features are
+    fetched.
+    """
+    features = [np.empty((len(windows), encoder.dim), np.float32) for windows in tracks]
+    by_length: dict[int, list[tuple[int, int]]] = {}
+    for track, windows in enumerate(tracks):
+        for position, window in enumerate(windows):
+            by_length.setdefault(len(window.samples), []).append((track, position))
+    batches = [
+        places[start : start + batch_windows]
+        for places in by_length.values()
+        for start in range(0, len(places), batch_windows)
+    ]
+
+    def packed(batch: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+        windows = [tracks[track][position] for track, position in batch]
+        tensors = np.stack([one.samples for one in windows]), np.array([one.scale for one in windows], np.float32)
+        samples, scales = map(torch.from_numpy, tensors)
+        return (samples, scales) if encoder.device in (None, "cpu") else (samples.pin_memory(), scales.pin_memory())
+
+    def hand_back(batch: list[tuple[int, int]], encoded: Tensor) -> None:
+        for (track, position), vector in zip(batch, encoded.cpu().numpy(), strict=True):
+            features[track][position] = vector
+
+    launched: list[tuple[list[tuple[int, int]], Tensor]] = []
+    for batch, (samples, scales) in zip(batches, one_ahead(packed, batches), strict=True):
+        launched.append((batch, encoder.launch(samples, scales)))
+        if len(launched) > 1:
+            hand_back(*launched.pop(0))
+    for batch, encoded in launched:
+        hand_back(batch, encoded)
+    return features
+
+
+def one_ahead(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """Like map, with the next result made in another thread while the last one is used, and no more than that."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = [pool.submit(function, item) for item in items[:1]]
+        for item in items[1:]:
+            result = coming.pop().result()
+            coming.append(pool.submit(function, item))
+            yield result
+        for last in coming:
+            yield last.result()

@@ -1,0 +1,93 @@
+"""What an encoder is to everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mer_ray.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(eq=False)
+class Encoder:
+    """Any function of windows, with what a feature store must know of it.
+
+    Attributes:
+        encode: mono windows [b, samples] float32 at ``sample_rate`` to features [b, ``dim``].
+        name: how a store calls it.
+        dim: D, the length of one window's feature vector.
+        sample_rate: Hz of the audio it takes.
+        licence: of its weights.
+        digest: anything that tells its weights from others; of MERT the SHA-256 of all of them.
+        min_seconds: a song shorter than this is ``too_short``.
+        revision: of its weights, where they have one.
+        settings: what else decides its output; its own settings, but for operational ones, if none are given.
+        dtype: its arithmetic; it counts as a reason to begin a new store, not as another encoder.
+        device: where ``encode`` wants its windows as a tensor; without one it takes and returns arrays of numpy.
+        stands_for: what a run's fingerprint says of it; its digest, wherever it was loaded from, if nothing is given.
+    """
+
+    encode: Callable[[Any], Any]
+    name: str
+    dim: int
+    sample_rate: int
+    licence: str
+    digest: str
+    min_seconds: float = 0.1
+    revision: str | None = None
+    settings: dict[str, Any] | None = None
+    dtype: str = "float32"
+    device: str | None = None
+    stands_for: str = ""
+
+    def __call__(self, windows: Any) -> Tensor:
+        """Windows of equal length, array or tensor [b, samples], to [b, D] float32 on the CPU."""
+        import torch
+
+        return self.launch(torch.as_tensor(windows)).cpu()
+
+    def launch(self, samples_BS: Tensor, scales_B: Tensor | None = None) -> Tensor:
+        """Begin to encode samples [b, samples] of any type times scales [b]; int16 is half the way to a GPU.
+
+        Returns:
+            [b, D] float32 where the encoder is. A GPU may still be at work on it; ``.cpu()`` waits.
+
+        Raises:
+            InputError: the encoder returned something of another shape.
+        """
+        import torch
+
+        where = self.device or "cpu"
+        windows_BS = samples_BS.to(where, non_blocking=True).to(torch.float32)
+        if scales_B is not None:
+            windows_BS = windows_BS * scales_B.to(where, non_blocking=True)[:, None]
+        with torch.inference_mode():
+            features_BD = torch.as_tensor(self.encode(windows_BS if self.device else windows_BS.numpy()))
+        if features_BD.shape != (len(samples_BS), self.dim):
+            found, asked = list(features_BD.shape), [len(samples_BS), self.dim]
+            raise InputError(f"encoder {self.name}: returns features {found} where {asked} were promised.")
+        return features_BD.float()
+
+    def identity(self, window_seconds: float = 10.0, keep_tail: bool = False) -> dict[str, Any]:
+        """What a feature store of such windows says of its encoder."""
+        said = {key: getattr(self, key) for key in ("name", "revision", "licence", "sample_rate", "dtype", "dim")}
+        windows = {"window_seconds": window_seconds, "keep_tail": keep_tail}
+        return {**(self.settings or {}), **said, "weights_sha256": self.digest, **windows}
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What of the encoder decides a feature."""
+        weights = self.digest[:16] if len(self.digest) == 64 else f"{self.digest} of {self.name}"
+        facts = {"sample_rate": self.sample_rate, "dtype": self.dtype, "dim": self.dim}
+        return {**(self.settings or {}), "encoder": self.stands_for or f"weights {weights}", **facts}
+
+    def check(self) -> None:
+        """Encode a moment of noise; InputError if that gives another shape than promised or no finite numbers."""
+        import numpy as np
+
+        noise = np.random.default_rng(0).normal(0, 0.1, (2, round(self.min_seconds * self.sample_rate)))
+        if not self(noise.astype(np.float32)).isfinite().all():
+            raise InputError(f"encoder {self.name}: returns no finite numbers for {self.min_seconds:g} s of noise.")

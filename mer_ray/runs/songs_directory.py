@@ -1,0 +1,181 @@
+"""A directory of songs: what is asked, what is done, what came of it.
+
+    part-*.parquet            all that a reader needs
+    _run/manifest.parquet     what was asked
+    _run/settings.json        how, resolved, with the code's version
+    _run/summary.json         counts, audio seconds, rates
+    _run/failures.parquet     the rows that are not ok
+    _SUCCESS                  written last
+
+A song is done when it stands in a committed part. A run does what the manifest lists and the parts
+lack, so any number of kills and restarts ends with each song there exactly once. Workers that outlive
+their killed driver commit nothing: a part is written only while the lock is held with the token of the
+run that began the work. What slips through between that check and the write is mended before accounting.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mer_ray import __version__, storage
+from mer_ray.fingerprints import canonical
+from mer_ray.runs.directory import FAILURES, MANIFEST, PENDING, SETTINGS, SUMMARY, RunDirectory
+from mer_ray.runs.lock import check_held, timestamp
+from mer_ray.runs.tally import Tally
+from mer_ray.songs import STATUS_COLUMNS, Damage, part_name, part_uris, read_parts
+
+_HELD = pa.schema([pa.field("track_id", pa.string()), pa.field("failed", pa.bool_()), pa.field("part", pa.int32())])
+
+
+@dataclass
+class Held:
+    """What the parts of a directory hold.
+
+    Attributes:
+        parts: their URIs.
+        rows: a row a song: ``track_id``, ``failed`` and ``part``, an index into ``parts``.
+        tally: what the columns that were read add up to.
+    """
+
+    parts: list[str]
+    rows: pa.Table = field(default_factory=_HELD.empty_table)
+    tally: Tally = field(default_factory=Tally)
+
+
+class SongsDirectory(RunDirectory):
+    """The output of one job that writes a row a song."""
+
+    def begin(self, fingerprint: Mapping[str, Any], settings: Mapping[str, Any], manifest: pa.Table) -> None:
+        """Write down what is asked, or find that the directory goes on from the same question.
+
+        Raises:
+            InputError: the directory was begun with other settings that change results.
+        """
+        unknown = f"parts of unknown origin (no _run/{SETTINGS})"
+        before = self.earlier(fingerprint, holds=lambda: unknown if part_uris(self.uri) else "")
+        storage.remove(storage.join(self.uri, "_SUCCESS"))
+        started = [*(before or {}).get("started", []), timestamp(time.time())]
+        asked = {"fingerprint": canonical(fingerprint), "settings": canonical(settings)}
+        self.write_json(SETTINGS, {"job": self.job, "version": __version__, **asked, "started": started})
+        storage.write_table(self.file(MANIFEST), manifest)
+
+    def pending(self, manifest: pa.Table, *, retry_failed: bool) -> pa.Table:
+        """The manifest's songs that no part holds; failed ones too when they are to be done again."""
+        held = self._mend(["track_id", "status"])
+        rows = held.rows
+        if retry_failed:
+            self._drop(held, rows["failed"])
+            rows = rows.filter(pc.invert(rows["failed"]))
+        if not len(rows):
+            return manifest  # as it is: a filter would copy it
+        done = rows["track_id"].combine_chunks()
+        return manifest.filter(pc.invert(pc.is_in(manifest["track_id"], value_set=done)))
+
+    def write_pending(self, songs: pa.Table) -> None:
+        """Put down the songs of this run, for who looks on. Written as its work begins."""
+        storage.write_table(self.file(PENDING), songs)
+
+    def finish(self, **run: Any) -> dict[str, Any]:
+        """Account for every song from the parts themselves, and write the summary and _SUCCESS.
+
+        Args:
+            run: facts of this run to keep in the summary (songs done, seconds, rates).
+
+        Returns:
+            The summary.
+
+        Raises:
+            RuntimeError: a song of the manifest is missing from the parts, or another run has the lock.
+        """
+        self.check_lock()
+        held = self._mend(STATUS_COLUMNS)
+        asked = storage.read_table(self.file(MANIFEST), ["track_id"])["track_id"]
+        lost = pc.sum(pc.invert(pc.is_in(asked, value_set=held.rows["track_id"].combine_chunks()))).as_py() or 0
+        if lost:
+            raise RuntimeError(f"{self.uri}: {lost} songs missing; run the same command again.")
+        storage.write_table(self.file(FAILURES), held.tally.failed)
+        this_run = {**run, "seconds": round(time.monotonic() - self._started, 2)}
+        finished = {"finished": timestamp(time.time()), "this_run": this_run}
+        summary = {"job": self.job, **held.tally.counts(), **finished}
+        self.write_json(SUMMARY, summary)
+        storage.write_bytes(storage.join(self.uri, "_SUCCESS"), b"")
+        return summary
+
+    def _held(self, columns: list[str]) -> Held:
+        """What all parts hold, of these columns; a torn part is deleted.
+
+        A million songs pass through here: what is kept of each is its id, a bit and a number.
+        """
+        held = Held(part_uris(self.uri))
+        rows = [held.rows]
+        found = read_parts(held.parts, lambda part: storage.read_table(part, columns))
+        for number, (part, table) in enumerate(found):
+            if isinstance(table, Damage):
+                storage.remove(part)
+                continue
+            place = pa.array(np.full(len(table), number, np.int32))
+            rows.append(pa.table([table["track_id"], pc.not_equal(table["status"], "ok"), place], schema=_HELD))
+            held.tally.add(table)
+        held.rows = pa.concat_tables(rows)
+        return held
+
+    def _mend(self, columns: list[str]) -> Held:
+        """Undo what a killed run may have left: half-written files, and songs that stand in two parts.
+
+        Returns:
+            What the parts hold of these columns, each song once; a song that was read keeps that row.
+        """
+        for folder in (self.uri, storage.join(self.uri, "_run")):
+            storage.remove_temporaries(folder)
+        held = self._held(columns)
+        rows = held.rows
+        if pc.count_distinct(rows["track_id"]).as_py() == len(rows):
+            return held
+        failed = rows["failed"].to_numpy().astype(np.int64)
+        rank = pa.array(failed * len(rows) + np.arange(len(rows)))
+        best = rows.append_column("rank", rank).group_by("track_id").aggregate([("rank", "min")])
+        again = np.ones(len(rows), bool)
+        again[best["rank_min"].to_numpy() % len(rows)] = False
+        self._drop(held, pa.chunked_array([pa.array(again)]))
+        return self._held(columns)  # the parts have changed, and with them where a row stands
+
+    def _drop(self, held: Held, unwanted: pa.ChunkedArray) -> None:
+        """Rewrite the parts that hold unwanted rows without them."""
+        place = held.rows["part"]
+        hit = pc.unique(place.filter(unwanted))
+        mixed = pc.is_in(hit, value_set=pc.unique(place.filter(pc.invert(unwanted))))
+        # Parts without a row to keep go first: what is left of another part may need the same name.
+        for number in hit.filter(pc.invert(mixed)).to_pylist():
+            storage.remove(held.parts[number])
+        for number in hit.filter(mixed).to_pylist():
+            keep = pc.invert(unwanted.filter(pc.equal(place, number)))
+            part = held.parts[number]
+            kept = storage.read_table(part).filter(keep)
+            # Killed between the two, a song stands there twice and is mended; the other order would lose work.
+            if storage.join(self.uri, commit(self.uri, kept)) != part:
+                storage.remove(part)
+
+
+def commit(uri: str, rows: pa.Table, token: str | None = None) -> str:
+    """Write one part, whole or not at all; returns its name.
+
+    Args:
+        uri: the output directory.
+        rows: whole songs.
+        token: of the run that asked for the work, where it is done by another process than the lock's.
+
+    Raises:
+        RuntimeError: that run no longer holds the lock.
+    """
+    name = part_name(rows)
+    if token is not None:
+        check_held(storage.join(uri, "_run"), token)
+    storage.write_table(storage.join(uri, name), rows)
+    return name

@@ -1,0 +1,172 @@
+"""What a row of a song is: the columns that say what became of it, the parts that hold such rows, their names.
+
+Every table of songs begins with these columns, whoever writes the ones beside them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import Enum
+from itertools import islice
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from mer_ray import __version__, storage
+from mer_ray.errors import InputError
+from mer_ray.fingerprints import text_sha256
+
+Found = TypeVar("Found")
+
+SCHEMA_VERSION = "1"
+
+STATUS_FIELDS = [
+    pa.field("track_id", pa.string(), nullable=False),
+    pa.field("uri", pa.string()),
+    pa.field("status", pa.string(), nullable=False),
+    pa.field("error_class", pa.string()),
+    pa.field("error", pa.string()),
+    pa.field("duration_s", pa.float32()),
+    pa.field("truncated", pa.bool_()),
+    pa.field("bad_packets", pa.int32()),
+]
+"""The columns that say what became of a song."""
+
+STATUS_COLUMNS = [field.name for field in STATUS_FIELDS]
+
+STATUS_AHEAD, FEATURES_AHEAD = 16, 4
+"""Parts that are read at a time: many where a request is all it takes, few where a part is tens of MB."""
+
+Identity = dict[str, Any]
+"""An encoder's identity as stored: name, revision, weights_sha256, licence, layers, ..."""
+
+Breach = tuple[str, str, pa.Array]
+"""The check that does not hold, what is wrong, and the ids of the songs."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a job writes beside the status of a song, and what it promises of it; said where it is written.
+
+    Attributes:
+        column: its first column.
+        jobs: that write it.
+        identities: keys of the metadata that hold a JSON object.
+        fits: whether a type is the column's.
+        check: the name of a check of its own,
+        shown: what was looked at where that holds, by a part's schema; None where there is no part.
+        schema_breaches: of that check, by a part's schema and the run's fingerprint.
+        row_breaches: by some rows whose schema is right, and which of them are ok.
+    """
+
+    column: str
+    jobs: Collection[str]
+    identities: Collection[str]
+    fits: Callable[[pa.DataType], bool]
+    check: str
+    shown: Callable[[pa.Schema | None], str]
+    schema_breaches: Callable[[pa.Schema, dict[str, Any]], Iterator[str]]
+    row_breaches: Callable[[pa.Table, pa.Array], Iterator[Breach]]
+
+
+class Damage(Enum):
+    """Why there is nothing of a part."""
+
+    TORN = "not readable Parquet"
+    GONE = "gone while they were read"
+
+
+def metadata(identity: Identity, **more: str) -> dict[str, str]:
+    """Schema metadata that tells a reader what made the file."""
+    return {
+        "mer_ray.schema": SCHEMA_VERSION,
+        "mer_ray.encoder": json.dumps(identity, sort_keys=True),
+        "mer_ray.version": __version__,
+        **more,
+    }
+
+
+def stored_metadata(schema: pa.Schema) -> dict[str, str]:
+    """A schema's own words about what made it."""
+    return {key.decode(): value.decode(errors="replace") for key, value in (schema.metadata or {}).items()}
+
+
+def stored_json(schema: pa.Schema, key: str) -> dict[str, Any]:
+    """A JSON object of the metadata; {} if it is not there or torn."""
+    try:
+        value = json.loads(stored_metadata(schema).get(key, ""))
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def part_name(rows: pa.Table) -> str:
+    """A part is named by the songs in it, so that work done twice lands on the same name."""
+    return f"part-{text_sha256(chr(0).join(sorted(rows['track_id'].to_pylist())))[:20]}.parquet"
+
+
+def part_uris(uri: str) -> list[str]:
+    """The committed parts of an output directory, in name order."""
+    names = [name for name in storage.names(uri) if name.startswith("part-") and name.endswith(".parquet")]
+    return [storage.join(uri, name) for name in names]
+
+
+def read_parts(
+    parts: Sequence[str], read: Callable[[str], Found], ahead: int = STATUS_AHEAD
+) -> Iterator[tuple[str, Found | Damage]]:
+    """Read many parts, ``ahead`` of them at a time; they come in their order, with what ``read`` found or why not."""
+
+    def attempt(part: str) -> Found | Damage:
+        try:
+            return read(part)
+        except FileNotFoundError:
+            return Damage.GONE
+        except (OSError, pa.ArrowException) as error:
+            if damaged(error):
+                return Damage.TORN
+            raise
+
+    queue = iter(parts)
+    with ThreadPoolExecutor(max_workers=ahead) as pool:
+        waiting = deque((part, pool.submit(attempt, part)) for part in islice(queue, ahead))
+        while waiting:
+            part, found = waiting.popleft()
+            yield part, found.result()
+            # The next one is asked for only now, so that never more than these are in memory.
+            waiting.extend((part, pool.submit(attempt, part)) for part in islice(queue, 1))
+
+
+def read_columns(parts: Sequence[str], columns: list[str], ahead: int = STATUS_AHEAD) -> Iterator[tuple[str, pa.Table]]:
+    """Some columns of each part of a feature store.
+
+    Raises:
+        InputError: a part is damaged.
+    """
+    for part, table in read_parts(parts, lambda part: storage.read_table(part, columns), ahead):
+        if isinstance(table, Damage):
+            raise InputError(f"features {part}: not a readable Parquet file; run extract again, it mends the store.")
+        yield part, table
+
+
+def damaged(error: Exception) -> bool:
+    """Whether a failed read tells of a file that is not readable Parquet, not of storage or memory that failed."""
+    if isinstance(error, pa.ArrowException):
+        return not isinstance(error, (MemoryError, pa.ArrowCancelled))
+    return type(error) is OSError and error.errno is None
+
+
+def lengths(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """How long each row's list is; 0 where there is none."""
+    return pc.fill_null(pc.list_value_length(column), 0)
+
+
+def songs_at(rows: pa.Table, positions: NDArray[np.int64]) -> pa.ChunkedArray:
+    """The ids of the rows at these positions, each once."""
+    return rows["track_id"].take(pa.array(np.unique(positions)))

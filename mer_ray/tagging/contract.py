@@ -1,0 +1,59 @@
+"""The columns of tags: their types, and what the parts of a tags directory promise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mer_ray.songs import Breach, Content, lengths, songs_at, stored_json
+
+TAGS_TYPE = pa.list_(pa.struct([("label", pa.string()), ("score", pa.float32()), ("percentile", pa.float32())]))
+TIMELINE_TYPE = pa.list_(pa.struct([("start_s", pa.float32()), ("tags", pa.list_(pa.string()))]))
+
+
+def _no_breaches(_schema: pa.Schema, _fingerprint: dict[str, Any]) -> Iterator[str]:
+    yield from ()
+
+
+def _breaches(rows: pa.Table, ok: pa.Array) -> Iterator[Breach]:
+    asked = stored_json(rows.schema, "mer_ray.tags")
+    ids, column, words = rows["track_id"], rows["tags"], asked["labels"]
+    song, flat = pc.list_parent_indices(column).to_numpy(), pc.list_flatten(column)
+    label, score, percentile = (pc.struct_field(flat, name) for name in ("label", "score", "percentile"))
+    scores, ranks = score.to_numpy(), percentile.to_numpy()
+    yield "ok rows", "songs with scores that are no finite numbers", songs_at(rows, song[~np.isfinite(scores)])
+    rising = (np.diff(scores) > 0) & (np.diff(song) == 0)
+    yield "tags", "songs whose tags are not best first", songs_at(rows, song[1:][rising])
+    outside = ~((ranks >= 0) & (ranks <= 1))
+    yield "tags", "songs with percentiles outside 0 to 1", songs_at(rows, song[outside])
+    strange = pc.invert(pc.is_in(label, value_set=pa.array(words, pa.string()))).to_numpy()
+    yield "tags", "songs with words that were not asked for", songs_at(rows, song[strange])
+    most, counts = min(asked["k"] or len(words), len(words)), lengths(column)
+    yield "tags", f"songs with more than {most} tags", ids.filter(pc.greater(counts, most))
+    if (asked["threshold"], asked.get("min_percentile")) == (None, None):
+        yield "tags", f"songs with fewer than {most} tags", ids.filter(pc.and_(ok, pc.less(counts, most)))
+    if "embedding" in rows.column_names:
+        vectors = rows["embedding"]
+        there = vectors.is_valid()
+        values = pc.list_flatten(vectors.drop_null()).to_numpy().reshape(-1, vectors.type.list_size)
+        finite = np.zeros(len(rows), bool)
+        finite[there.to_numpy()] = np.isfinite(values).all(axis=1)
+        broken = pc.and_(ok, pa.array(~finite))
+        yield "ok rows", "songs whose embedding is missing or no finite numbers", ids.filter(broken)
+
+
+TAGS = Content(
+    column="tags",
+    jobs=("tag",),
+    identities=("mer_ray.encoder", "mer_ray.tags"),
+    fits=lambda kind: kind == TAGS_TYPE,
+    check="tags",
+    shown=lambda _: "best first, within their limits, percentiles within 0 to 1",
+    schema_breaches=_no_breaches,
+    row_breaches=_breaches,
+)
+"""What the parts of a tags directory promise."""
