@@ -18,7 +18,7 @@ from mer_ray.audio.process import Limits, shared_decoder
 from mer_ray.encoders import load_encoder
 from mer_ray.errors import StorageError
 from mer_ray.features import features_column, store_schema
-from mer_ray.runs.receipts import COSTS, committed, in_trouble
+from mer_ray.runs.receipts import COSTS, Receipt, committed
 from mer_ray.settings import Part
 from mer_ray.songs import STATUS_COLUMNS, STATUS_FIELDS, lengths
 
@@ -59,8 +59,7 @@ class Decoding:
     limits: Limits
 
     def decode(self, uri: str) -> dict[str, Any]:
-        """One song's decoded columns; whatever goes wrong with it, and whatever it does to its decoder, becomes its
-        status."""
+        """One song's decoded columns; whatever goes wrong with it, or it does to its decoder, becomes its status."""
         options = asdict(self)
         del options["limits"]
         return shared_decoder(self.limits).decode(uri, **options)
@@ -182,7 +181,8 @@ def commit_features(songs: pa.Table, output: str, token: str) -> Iterator[pa.Tab
     for part in _parts(songs.filter(pc.is_null(songs["trouble"]))):
         costs = {name: pc.sum(part[name]).as_py() or 0 for name in COSTS}
         yield committed(output, part.drop_columns([*BESIDE]), token, ready=pc.min(part["ready"]).as_py(), **costs)
-    yield from map(in_trouble, pc.unique(songs["trouble"].drop_null()).to_pylist())
+    for trouble in pc.unique(songs["trouble"].drop_null()).to_pylist():
+        yield Receipt(trouble=trouble).table()
 
 
 def _parts(songs: pa.Table) -> Iterator[pa.Table]:
