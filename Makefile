@@ -10,11 +10,11 @@ demo: $(VENV)/.installed
 	$(BIN)/python jobs/demo.py $(if $(MUSIC),--music "$(MUSIC)")
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 # At least thirty kills of extract and tag; minutes. MUSIC=folder takes songs of your own.
 chaos: $(VENV)/.installed-test
-	$(BIN)/python -m benchmarks.chaos $(if $(MUSIC),--music "$(MUSIC)")
+	$(BIN)/python -m tests.night_of_kills $(if $(MUSIC),--music "$(MUSIC)")
 
 # Every figure beside its baseline, in a short form, into benchmarks/RESULTS.md. MUSIC=folder takes songs of your own.
 bench: $(VENV)/.installed-test

@@ -33,7 +33,7 @@ from benchmarks.encode import music
 from benchmarks.songs import songs_of
 from mer_ray.audio.decoding import decode_windows
 from mer_ray.encoders import Encoder, load_encoder
-from mer_ray.evaluation.report import table
+from mer_ray.pages import table
 
 BATCH = 4
 FUNCTIONS = 5

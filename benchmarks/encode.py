@@ -27,7 +27,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.cost import GFLOP_A_WINDOW
 from benchmarks.measure import Line, Pair, as_table, take_turns
 from benchmarks.memory import high_water_mib
 from benchmarks.songs import songs_of
@@ -36,8 +35,10 @@ from mer_ray.encoders import Encoder, load_encoder
 from mer_ray.encoders._batching import Window, encode_tracks
 from mer_ray.encoders._convolutions import as_products
 from mer_ray.encoders._hubert import normalize
-from mer_ray.evaluation.report import table
+from mer_ray.pages import table
 
+GFLOP_A_WINDOW = 229.0
+"""Of MERT-v1-95M, counted."""
 COMMAND = "python -m benchmarks.encode"
 Encode = Callable[[NDArray[np.float32]], Tensor]
 

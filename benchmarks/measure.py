@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from statistics import median
 
-from mer_ray.evaluation.report import table
+from mer_ray.pages import table
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,15 @@
-"""The memory and the CPU time of a command and of the Ray it starts, read from /proc while it runs."""
+"""The memory and the CPU time of a command and of the Ray it starts, sampled while it runs."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+
+import psutil
 
 EVERY_SECONDS = 1.0
 
@@ -19,7 +20,6 @@ class Peaks:
 
     Attributes:
         driver: the command itself.
-        worker: the largest Ray worker.
         decoder: the largest child of a worker, a song's decoder.
         store: of Ray's object store, pages that one worker has touched.
         workers: by the name Ray gives a worker.
@@ -34,21 +34,18 @@ class Peaks:
 
     @property
     def worker(self) -> float:
+        """The largest Ray worker."""
         return max(self.workers.values(), default=0.0)
-
-
-class _Process(NamedTuple):
-    name: str
-    parent: int
-    cpu_seconds: float
 
 
 def watched(command: Sequence[str]) -> Peaks:
     """Run a command to its end and return its peaks. Raises CalledProcessError."""
     peaks = Peaks()
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        driver = psutil.Process(process.pid)
         while process.poll() is None:
-            _sample(process.pid, peaks)
+            with suppress(psutil.NoSuchProcess):
+                _sample(driver, peaks)
             time.sleep(EVERY_SECONDS)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
@@ -60,49 +57,16 @@ def high_water_mib() -> float:
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
 
 
-def _sample(driver: int, peaks: Peaks) -> None:
-    processes = dict(_processes())
-    peaks.driver = max(peaks.driver, _private(driver))
-    for process, (name, parent, cpu_seconds) in processes.items():
-        above = _above(process, processes)
-        if driver not in above:
-            continue
-        peaks.cpu_seconds[process] = cpu_seconds
-        if name.startswith("ray::"):
-            peaks.store = max(peaks.store, _field(process, "status", "RssShmem:"))
-            peaks.workers[name] = max(peaks.workers.get(name, 0.0), _private(process))
-        elif parent in processes and processes[parent].name.startswith("ray::"):
-            peaks.decoder = max(peaks.decoder, _private(process))
-
-
-def _processes() -> Iterator[tuple[int, _Process]]:
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                tail = (folder / "stat").read_text().rpartition(")")[2]
-                name = (folder / "cmdline").read_text().replace("\0", " ")
-            except OSError:
-                continue
-            fields = tail.split()
-            cpu_seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-            yield int(folder.name), _Process(name, int(fields[1]), cpu_seconds)
-
-
-def _above(process: int, processes: dict[int, _Process]) -> Iterator[int]:
-    """The process and those it descends from."""
-    while process in processes:
-        yield process
-        process = processes[process].parent
-
-
-def _private(process: int) -> float:
-    return _field(process, "smaps_rollup", "Private_Clean:") + _field(process, "smaps_rollup", "Private_Dirty:")
-
-
-def _field(process: int, file: str, name: str) -> float:
-    """A size of a process in MB; 0 if it is gone."""
-    try:
-        lines = Path(f"/proc/{process}/{file}").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return sum(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(name))
+def _sample(driver: psutil.Process, peaks: Peaks) -> None:
+    for process in (driver, *driver.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            name, private = " ".join(process.cmdline()), process.memory_full_info().uss / 1e6
+            times = process.cpu_times()
+            peaks.cpu_seconds[process.pid] = times.user + times.system
+            if process == driver:
+                peaks.driver = max(peaks.driver, private)
+            elif name.startswith("ray::"):
+                peaks.store = max(peaks.store, process.memory_info().shared / 1e6)
+                peaks.workers[name] = max(peaks.workers.get(name, 0.0), private)
+            elif (above := process.parent()) and " ".join(above.cmdline()).startswith("ray::"):
+                peaks.decoder = max(peaks.decoder, private)

@@ -34,10 +34,11 @@ import pyarrow.parquet as pq
 from benchmarks.breakdown import stages
 from benchmarks.measure import Line
 from benchmarks.scale import EncodeNothing, decoded_row
-from mer_ray.catalog import sources as catalog
+from mer_ray.catalog.manifest import write_manifest
+from mer_ray.catalog.sources import load_catalog
 from mer_ray.cluster.session import prepare_environment
 from mer_ray.demo.composer import write_world
-from mer_ray.evaluation.report import table
+from mer_ray.pages import table
 
 KINDS = ("extract", "decode", "encode")
 ASLEEP = "asleep"
@@ -89,8 +90,8 @@ def _run_in_turns(music: str | None, songs: int, rounds: int, encoder: str) -> d
         folder = Path(name)
         if music is None:
             write_world(folder / "world", songs_per_dataset=max(2, -(-songs // 3)))
-        manifest = catalog.load_catalog(music or str(folder / "world"))
-        catalog.write_manifest(str(folder / "songs.parquet"), manifest.slice(0, songs))
+        manifest = load_catalog(music or str(folder / "world"))
+        write_manifest(str(folder / "songs.parquet"), manifest.slice(0, songs))
         for turn in range(rounds):
             for kind in KINDS:
                 times[kind].append(_measure(kind, folder, f"{kind}-{turn}", encoder))

@@ -36,7 +36,7 @@ from benchmarks.measure import Line
 from benchmarks.memory import Peaks, watched
 from mer_ray.cluster.session import prepare_environment
 from mer_ray.cluster.stages import EncodeSongs, decoded_table
-from mer_ray.evaluation.report import table
+from mer_ray.pages import table
 from mer_ray.runs.receipts import DECODE_COSTS
 
 DIM = 48

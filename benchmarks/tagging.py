@@ -29,14 +29,14 @@ import torch
 from benchmarks.measure import Line, as_table
 from benchmarks.stores import write_store
 from mer_ray import storage
-from mer_ray.catalog.datasets import VOCABULARIES
+from mer_ray.catalog.datasets import vocabularies
 from mer_ray.demo.simulated import simulated_identity
 from mer_ray.features import window_arrays
 from mer_ray.fingerprints import weights_sha256
 from mer_ray.learning.model import Model
 from mer_ray.learning.projector import Projector, ProjectorShape
 from mer_ray.tagging.projections import FOLDER
-from mer_ray.words.labels import label_model, unit
+from mer_ray.words.embedding import label_model, unit
 from mer_ray.words.thesaurus import load_thesaurus
 
 COMMAND = "python -m benchmarks.tagging"
@@ -59,7 +59,7 @@ def measure(songs: int = 55_000, dim: int = 3072, hidden: int = 768) -> list[Lin
         folder = Path(name)
         write_store(folder / "features", songs, WINDOWS, dim)
         _write_model(str(folder / "model"), dim, hidden)
-        others = sorted(load_thesaurus().entries.keys() - set(VOCABULARIES["jamendo"]))[:WORDS]
+        others = sorted(load_thesaurus().entries.keys() - set(vocabularies()["jamendo"]))[:WORDS]
         (folder / "others.txt").write_text("\n".join(others))
         first = _tag(folder, "first", "jamendo")
         with ProcessPoolExecutor(CORES, mp_context=get_context("spawn")) as pool:

@@ -30,10 +30,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.measure import Line, as_table, take_turns
 from benchmarks.stores import write_store
-from mer_ray.catalog.datasets import VOCABULARIES
+from mer_ray.catalog.datasets import vocabularies
 from mer_ray.commandline import parse
-from mer_ray.learning import losses
-from mer_ray.learning.learner import Learner, LearnOptions, ValidationSet
+from mer_ray.learning.draws import draw_clusters, negative_targets
+from mer_ray.learning.learner import Learner, ValidationSet
+from mer_ray.learning.losses.triplet import triplet_loss
 from mer_ray.learning.projector import Projector, ProjectorShape
 from mer_ray.learning.sampling import TrainingSet, epoch_batches
 from mer_ray.learning.settings import TrainSettings
@@ -78,7 +79,7 @@ def measure(windows: int = 210_000, steps: int = 20) -> list[Line]:
 
 def simulated_set(windows: int, dim: int, seed: int = 0) -> TrainingSet:
     """Random features [windows, dim] that show the mean embedding of each song's words."""
-    words = len(VOCABULARIES["jamendo"])
+    words = len(vocabularies()["jamendo"])
     generator = torch.Generator().manual_seed(seed)
     songs = max(1, windows // 20)
     truth = torch.zeros(songs, words, dtype=torch.bool)
@@ -130,8 +131,8 @@ def fed(one: TrainingSet) -> Iterator[dict[str, Tensor]]:
         yield {
             "source": one.features_of(picked),
             "positive": one.positive_means.index_select(0, songs),
-            "negative": losses.negative_targets(truth, one.targets_LE, generator=generator)[0],
-            "cluster": losses.draw_clusters(truth, one.clusters_L, generator),
+            "negative": negative_targets(truth, one.targets_LE, generator=generator)[0],
+            "cluster": draw_clusters(truth, one.clusters_L, generator),
         }
 
 
@@ -171,12 +172,11 @@ def _feed(steps: int) -> list[Line]:
 
 def _learner(one: TrainingSet, dim: int, epochs: int = 1) -> Learner:
     settings = parse(TrainSettings, [*NOTHING_MORE, "--preset=paper", "--targets=labels", f"--epochs={epochs}"])
-    options = LearnOptions(**{name: getattr(settings, name) for name in LearnOptions.__dataclass_fields__})
     torch.manual_seed(0)
     rows = slice(0, 256)
     truth = one.truth_SL[one.songs_N[rows]].numpy()
     validation = ValidationSet(one.features_ND[rows].numpy(), truth, one.targets_LE.numpy(), 2)
-    return Learner(Projector(ProjectorShape(dim, EMBEDDING)), [one], [validation], options)
+    return Learner(Projector(ProjectorShape(dim, EMBEDDING)), [one], [validation], settings)
 
 
 def _curves() -> Line:
@@ -203,7 +203,7 @@ def _curve_by_window(one: TrainingSet) -> list[float]:
         for batch in loader:
             optimizer.zero_grad(set_to_none=True)
             usable = torch.ones(len(batch["source"]), dtype=torch.bool)
-            loss = losses.triplet_loss(projector(batch["source"]), batch["positive"], batch["negative"], usable)
+            loss = triplet_loss(projector(batch["source"]), batch["positive"], batch["negative"], usable)
             loss.backward()
             optimizer.step()
             seen.append(loss.item())

@@ -21,18 +21,18 @@ import torch
 from numpy.typing import NDArray
 
 from mer_ray.catalog.annotations import Annotations
-from mer_ray.catalog.sources import read_manifest
-from mer_ray.cluster.train import build_learner
 from mer_ray.commandline import parse
 from mer_ray.evaluation.metrics import evaluate_scores
-from mer_ray.evaluation.report import table
 from mer_ray.features import Store, open_stores
 from mer_ray.learning.corpus import Corpus, labelled_windows
 from mer_ray.learning.projector import ProjectorShape, project
-from mer_ray.learning.recipe import read_words
+from mer_ray.learning.recipe import word_space
 from mer_ray.learning.settings import TrainSettings
+from mer_ray.learning.training import build_learner
+from mer_ray.pages import table
 from mer_ray.tagging.ranking import LabelScale
 from mer_ray.words.labelspace import LabelSpace
+from mer_ray.words.lists import Word
 from mer_ray.words.thesaurus import load_thesaurus
 
 # Eight words cannot be clustered sensibly: the paper's baseline 1, each word its own target and cluster.
@@ -123,7 +123,7 @@ class Bench:
         settings = parse(TrainSettings, [*needed, "--seed", str(seed), "--lr", str(self.arguments.lr), *flags])
         space = LabelSpace.build(
             [train.vocabulary],
-            reading=read_words(settings, load_thesaurus().without(unknown)),
+            space=word_space(settings, load_thesaurus().without(unknown)),
             bandwidth=None,
         )
         corpus = Corpus.load(stores, [train], space, targets=settings.targets, context=settings.context)
@@ -136,7 +136,7 @@ class Bench:
         background = known.song_means(project(projector, known.features, known.counts))
         windows, rows = labelled_windows(stores, test, test.where("test"), "test")
         songs = windows.song_means(project(projector, windows.features, windows.counts))
-        embeddings = space.reading.embed({word: space.reading.phrases(word)[0] for word in test.vocabulary})
+        embeddings = space.space.embed([space.space.read(Word.of(word)) for word in test.vocabulary])
         cosines = LabelScale(embeddings, songs, "cosine").scores(songs)
         scores = [
             cosines,
@@ -175,7 +175,7 @@ def main() -> None:
 
 
 def _songs(path: Path) -> Annotations:
-    return Annotations.from_manifest(read_manifest(str(path)), str(path), 0)
+    return Annotations.read(str(path), 0)
 
 
 def _with_features(songs: Annotations, stores: Sequence[Store]) -> Annotations:

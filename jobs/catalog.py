@@ -14,25 +14,22 @@ def main(settings: CatalogSettings) -> int:
     """Write the manifest and say what is in it."""
     from collections import Counter
 
-    from mer_ray.catalog.sources import build_manifest, write_manifest
+    from mer_ray.catalog.manifest import write_manifest
+    from mer_ray.catalog.sources import build_manifest
 
-    result = build_manifest(
-        settings.source,
-        settings.dataset,
-        settings.audio,
-        split=settings.split,
-        seed=settings.seed,
-        cal500_truth=settings.cal500_truth,
+    dataset, own = settings.dataset, settings.part("dataset")
+    table = build_manifest(
+        settings.source, dataset, settings.audio, settings=own, split=settings.split, seed=settings.seed
     )
-    write_manifest(settings.output, result.table)
-    splits = Counter(split for split in result.table["split"].to_pylist() if split)
-    labels = {label for row in result.table["labels"].to_pylist() for label in row or ()}
-    facts = [f"{len(result.table):,} songs"]
+    write_manifest(settings.output, table)
+    splits = Counter(table["split"].to_pylist())
+    labels = {label for row in table["labels"].to_pylist() for label in row or ()}
+    facts = [f"{len(table):,} songs"]
     facts += [f"{splits[name]:,} {name}" for name in ("train", "validation", "test") if splits[name]]
     facts += [f"{len(labels)} labels"] if labels else []
     print(f"catalog: {', '.join(facts)} in {settings.output}")
-    if result.missing:
-        print(f"catalog: {result.missing:,} songs have no audio where they should; extract will name each not_found")
+    if dataset != "none" and (missing := table["size_bytes"].null_count):
+        print(f"catalog: {missing:,} songs have no audio where they should; extract will name each not_found")
     return ALL_DONE
 
 

@@ -12,7 +12,8 @@ from mer_ray.evaluation.settings import EvaluateSettings
 def main(settings: EvaluateSettings) -> int:
     """Evaluate, write the report and print its tables."""
     from mer_ray.evaluation.assessment import assess
-    from mer_ray.evaluation.report import heading, summary_grid, text_table
+    from mer_ray.evaluation.report import heading, summary_grid
+    from mer_ray.pages import text_table
 
     for dataset, levels in assess(settings).items():
         print(f"evaluate: {heading(dataset, levels)}\n")

@@ -21,7 +21,7 @@ def main(settings: ImportSettings) -> int:
     """Import, write the manifest and say what came of it."""
     from collections import Counter
 
-    from mer_ray.catalog.sources import write_manifest
+    from mer_ray.catalog.manifest import write_manifest
     from mer_ray.errors import InputError
     from mer_ray.paper.published import PublishedFiles, import_published
 
@@ -30,14 +30,8 @@ def main(settings: ImportSettings) -> int:
         raise InputError("--source, --index, --labels: give one index, and one label file or none at all, a source.")
     labels = settings.labels or (None,) * len(settings.source)
     files = [PublishedFiles(*each) for each in zip(settings.source, settings.index, labels, strict=True)]
-    manifest, summary = import_published(
-        files,
-        settings.features,
-        dataset=settings.dataset,
-        layers=settings.layers,
-        split=settings.split,
-        seed=settings.seed,
-    )
+    asked = settings.model_dump(include={"dataset", "layers", "split", "seed"})
+    manifest, summary = import_published(files, settings.features, **asked)
     write_manifest(settings.manifest, manifest)
     done, hours = summary["this_run"]["songs_done"], summary["audio_seconds"] / 3600
     print(

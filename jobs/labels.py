@@ -12,11 +12,11 @@ from mer_ray.tagging.settings import LabelsSettings
 def main(settings: LabelsSettings) -> int:
     """Read the list as the model will and print what a person should know before a run."""
     from mer_ray.learning.model import Model
-    from mer_ray.tagging.wordcheck import as_text, check_words
-    from mer_ray.words.labels import read_labels
+    from mer_ray.tagging.wordcheck import check_words, describe_words
+    from mer_ray.words.lists import read_labels
 
-    labels = read_labels(settings.labels)
-    print(as_text(check_words(Model.load(settings.model), labels)), end="")
+    words = read_labels(settings.labels)
+    print(describe_words(check_words(Model.load(settings.model), words)), end="")
     return ALL_DONE
 
 

@@ -12,7 +12,7 @@ from mer_ray.tagging.settings import SearchSettings
 
 def main(settings: SearchSettings) -> int:
     """Search, print the table, and write it if asked to."""
-    from mer_ray.evaluation.report import text_table
+    from mer_ray.pages import text_table
     from mer_ray.tagging.search import check_output, search, write_found
 
     check_output(settings.output)

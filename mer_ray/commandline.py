@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import os
-import runpy
 import sys
 from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
@@ -43,7 +42,8 @@ def main() -> int:
             print(f"  {job:<16} {(ast.get_docstring(ast.parse(path.read_text())) or '').splitlines()[0]}")
         return ALL_DONE
     sys.argv = [f"mer-ray {name}", *sys.argv[2:]]
-    runpy.run_path(str(jobs[name]), run_name="__main__")
+    # As a script, but for the name in its help: runpy would put the path there.
+    exec(compile(jobs[name].read_text(), jobs[name], "exec"), {"__name__": "__main__", "__file__": str(jobs[name])})
     return ALL_DONE
 
 

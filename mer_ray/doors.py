@@ -27,12 +27,14 @@ class Door:
         setting: the flag that chooses among them, without dashes.
         needs: what each module must define.
         otherwise: the file that takes what names no module, such as a hub id or a directory.
+        nothing: the value that chooses none of them.
     """
 
     package: str
     setting: str
     needs: str
     otherwise: str | None = None
+    nothing: str | None = None
 
     def names(self) -> list[str]:
         """The files of the folder, sorted."""
@@ -50,7 +52,8 @@ class Door:
             return importlib.import_module(f"{self.package}.{name}"), word
         if _is_module(name):
             return self._checked(name), word
-        if self.otherwise is not None and not (word and name.replace(".", "").isidentifier()):
+        is_uri = word.startswith("//")
+        if self.otherwise is not None and (is_uri or not word or not name.replace(".", "").isidentifier()):
             return importlib.import_module(f"{self.package}.{self.otherwise}"), value
         near = get_close_matches(name, self.names(), n=1)
         hint = f" (did you mean '{near[0]}'?)" if near else ""

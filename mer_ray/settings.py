@@ -111,6 +111,8 @@ def part_of(door: Door, value: str) -> type[Part]:
     Raises:
         InputError: there is no such module.
     """
+    if value == door.nothing:
+        return Part
     found: type[Part] = getattr(door.find(value)[0], "Settings", Part)
     return found
 

@@ -24,7 +24,7 @@ from fsspec import AbstractFileSystem
 from fsspec.asyn import FSTimeoutError, sync
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 
-from mer_ray.errors import StorageError, without_credentials
+from mer_ray.errors import InputError, StorageError, without_credentials
 
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 20.0
@@ -98,6 +98,20 @@ def guarded(uri: str, deed: str = "read") -> Iterator[None]:
         raise refusal(uri, deed, error) from error
 
 
+@contextlib.contextmanager
+def readable(uri: str) -> Iterator[None]:
+    """Turn whatever keeps a user's file from being read into an InputError."""
+    try:
+        with guarded(uri):
+            yield
+    except StorageError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError(f"{uri}: not found; check the path.") from error
+    except OSError as error:
+        raise InputError(f"{uri}: cannot be read ({error}); check the path and its permissions.") from error
+
+
 def failures(uri: str) -> tuple[type[Exception], ...]:
     """What a filesystem may raise; not all that S3 fails with is an OSError."""
     if not is_s3(uri):
@@ -154,6 +168,12 @@ def read_bytes(uri: str) -> bytes:
     with guarded(uri):
         data: bytes = fs.cat_file(path)
     return data
+
+
+def read_text(uri: str) -> str:
+    """A user's text file as UTF-8, with a mark for each byte that is none; raises an InputError (:func:`readable`)."""
+    with readable(uri):
+        return read_bytes(uri).decode("utf-8-sig", errors="replace")
 
 
 def read_json(uri: str) -> dict[str, Any] | None:

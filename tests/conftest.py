@@ -24,6 +24,14 @@ class Job(Protocol):
     def __call__(self, name: str, *flags: object) -> subprocess.CompletedProcess[str]: ...
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Side by side, all that needs Ray goes to one process, which starts the session's one Ray first."""
+    for item in items:
+        if "ray_address" in getattr(item, "fixturenames", ()) or "e2e" in item.path.parts:
+            item.add_marker(pytest.mark.xdist_group("ray"))
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def offline() -> None:
     """No test may reach for a hub."""

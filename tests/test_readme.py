@@ -1,58 +1,79 @@
-"""The README keeps to the code: its Fidelity table, its jobs, its rooms."""
+"""What is written keeps to the code: the Fidelity table, the jobs, the examples, the links."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 
 from mer_ray.catalog.settings import CatalogSettings
 from mer_ray.cluster.settings import ExtractSettings
 from mer_ray.evaluation.settings import EvaluateSettings
-from mer_ray.learning.recipe import READINGS
 from mer_ray.learning.settings import TrainSettings
-from mer_ray.settings import JobSettings
+from mer_ray.settings import READING, JobSettings, Part, marked, part_of
 from tests.support import ROOT
 
 README = (ROOT / "README.md").read_text()
-FIDELITY = README.split("<!-- fidelity -->")[1].split("<!-- /fidelity -->")[0]
+DOCS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+FIDELITY = (ROOT / "docs" / "fidelity.md").read_text().split("<!-- fidelity -->")[1].split("<!-- /fidelity -->")[0]
+JOBS: tuple[type[JobSettings], ...] = (CatalogSettings, ExtractSettings, TrainSettings, EvaluateSettings)
 
 
-def flags_of(*classes: type[JobSettings]) -> set[str]:
-    """All flags of some jobs, as a user types them."""
-    names = {name.rstrip("_").replace("_", "-") for cls in classes for name in cls.model_fields}
-    return {f"-{name}" if len(name) == 1 else f"--{name}" for name in names}
+def parts() -> Iterator[type[Part]]:
+    """The settings that encoders, datasets and losses bring along."""
+    for job in JOBS:
+        for door in job.doors.values():
+            yield from (part_of(door, name) for name in door.names())
+
+
+ALL = (*JOBS, *parts())
+
+
+def flag(name: str) -> str:
+    """A setting as a user types it."""
+    name = name.rstrip("_").replace("_", "-")
+    return f"-{name}" if len(name) == 1 else f"--{name}"
 
 
 def test_every_setting_of_the_fidelity_table_exists() -> None:
     named = set(re.findall(r"`(-{1,2}[a-z][a-z0-9-]*)", FIDELITY))
-    jobs = (CatalogSettings, ExtractSettings, TrainSettings, EvaluateSettings)
-    known = flags_of(*jobs) | {"--no-standardize"}
     assert named
-    assert named <= known
+    assert named <= {flag(name) for cls in ALL for name in cls.model_fields} | {"--no-standardize"}
 
 
-def test_every_reading_that_a_model_records_stands_in_the_fidelity_table() -> None:
-    for name in READINGS:
-        flag = "--" + name.rstrip("_").replace("_", "-")
-        assert f"`{flag}" in FIDELITY or f"`--no-{flag[2:]}" in FIDELITY, f"{flag} is missing"
+def test_every_reading_stands_in_the_fidelity_table() -> None:
+    readings = {name for cls in ALL for name in marked(cls, READING)}
+    assert len(readings) > 15
+    for name in readings:
+        assert f"`{flag(name)}" in FIDELITY or f"`--no-{flag(name)[2:]}" in FIDELITY, f"{flag(name)} is missing"
 
 
 def test_every_choice_of_a_reading_in_the_table_is_one_the_setting_takes() -> None:
     cases = re.findall(r"`--([a-z0-9-]+) ([a-z0-9]+(?:\\\|[a-z0-9:]+)+)`", FIDELITY)
     assert len(cases) >= 5
-    classes = (CatalogSettings, ExtractSettings, TrainSettings, EvaluateSettings)
-    for flag, choices in cases:
-        name = flag.replace("-", "_")
-        taken = " ".join(str(cls.model_fields[name].annotation) for cls in classes if name in cls.model_fields)
+    doors = {name: door.names() for job in JOBS for name, door in job.doors.items()}
+    for setting, choices in cases:
+        name = setting.replace("-", "_")
+        taken = " ".join(str(cls.model_fields[name].annotation) for cls in ALL if name in cls.model_fields)
+        named = {**doors, "bandwidth": ["auto", "quantile:q", "number", "none"]}.get(name, [])
         for choice in choices.split("\\|"):
-            literal = f"'{choice}'" in taken
-            assert literal or (name == "bandwidth" and choice in ("auto", "quantile:q", "number", "none")), (
-                flag,
-                choice,
-            )
+            assert f"'{choice}'" in taken or choice in named, (setting, choice)
 
 
-def test_every_job_and_every_room_is_named() -> None:
+def test_every_job_is_named() -> None:
     for job in (ROOT / "jobs").glob("*.py"):
-        assert f"jobs/{job.name}" in README, job.name
-    for room in (ROOT / "mer_ray").glob("[a-z]*.py"):
-        assert f"`{room.name}`" in README, room.name
+        assert f"`{job.stem}`" in README, job.name
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text()):
+        assert "://" in target or (path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+def test_the_python_that_is_shown_compiles(path: Path) -> None:
+    for code in re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL):
+        compile(code, str(path), "exec")

@@ -47,8 +47,8 @@ def test_flags_win_over_the_environment_and_the_environment_over_the_file(
     file = settings_file(tmp_path, "epochs: 7\nbatch-size: 8\nmargin: 0.5\nlambda: 1\n")
     monkeypatch.setenv("MER_BATCH_SIZE", "16")
     monkeypatch.setenv("MER_MARGIN", "0.25")
-    found = parse(TrainSettings, [*TRAIN, *file, "--margin", "0.125"])
-    assert (found.epochs, found.batch_size, found.margin, found.lr) == (7, 16, 0.125, 2e-4)
+    found = parse(TrainSettings, [*TRAIN, *file, "--loss", "triplet", "--margin", "0.125"])
+    assert (found.epochs, found.batch_size, found.part("loss").margin, found.lr) == (7, 16, 0.125, 2e-4)
     assert found.lambda_ == 1
 
 

@@ -16,7 +16,7 @@ from mer_ray.errors import InputError, StorageError
 from mer_ray.features import Store
 from mer_ray.runs.lock import RunLock
 from mer_ray.runs.songs_directory import SongsDirectory
-from mer_ray.words.labels import read_labels
+from mer_ray.words.lists import read_labels
 from tests.support.s3 import S3Server, seaweed_server
 
 
@@ -136,7 +136,7 @@ def test_a_place_without_a_store_is_told_so_in_one_sentence(root: str) -> None:
 
 def test_words_are_read_from_either_place_and_a_folder_of_them_is_refused(root: str) -> None:
     storage.write_bytes(storage.join(root, "words", "w.txt"), b"calm\nsad\n")
-    assert list(read_labels(storage.join(root, "words", "w.txt"))) == ["calm", "sad"]
+    assert [word.label for word in read_labels(storage.join(root, "words", "w.txt"))] == ["calm", "sad"]
     with pytest.raises(InputError, match="not a UTF-8 text file"):
         read_labels(storage.join(root, "words"))
 

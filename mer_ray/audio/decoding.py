@@ -74,7 +74,7 @@ def decode_windows(
     with opened(source) as file:
         recording = _decode(file, recognize(file), max_seconds, sample_rate)
     _refuse_unusable(recording, min_seconds)
-    shortest_tail = math.ceil(min_seconds * sample_rate) if keep_tail else sys.maxsize
+    shortest_tail = max(1, math.ceil(min_seconds * sample_rate)) if keep_tail else sys.maxsize
     return _cut(recording, round(window_seconds * sample_rate), shortest_tail)
 
 
@@ -125,11 +125,8 @@ def _decode(file: BinaryIO, facts: FileFacts, max_seconds: float | None, rate: i
     stopped_early = first.truncated and best is not first
     damaged = stopped_early or any(verdict.error_class == "corrupt" for verdict in verdicts)
     rest_unknown = first.left_unread and len(recordings) == 1
-    return replace(
-        best,
-        truncated=best.truncated or rest_unknown,
-        bad_packets=max(best.bad_packets, int(damaged)),
-    )
+    bad_packets = max(best.bad_packets, int(damaged))
+    return replace(best, truncated=best.truncated or rest_unknown, bad_packets=bad_packets)
 
 
 def _unreadable(facts: FileFacts, reasons: str) -> AudioError:
@@ -178,10 +175,8 @@ class _Resampled:
             return
         peak = max(float(block.max()), -float(block.min()))
         if not math.isfinite(peak):
-            second = self._length // self._rate
-            raise AudioError(
-                "corrupt", f"The audio holds NaN or infinite samples near second {second}; export it again."
-            )
+            at = f"near second {self._length // self._rate}"
+            raise AudioError("corrupt", f"The audio holds NaN or infinite samples {at}; export it again.")
         self.peak = max(self.peak, peak)
         end = self._length + len(block)
         if end > len(self._samples):
@@ -205,27 +200,15 @@ def _refuse_unusable(recording: _Recording, min_seconds: float) -> None:
     if seconds < min_seconds:
         raise AudioError("too_short", f"The audio lasts {seconds:.3f} s, less than {min_seconds} s; leave it out.")
     if recording.peak < SILENCE_PEAK:
-        raise AudioError(
-            "silent", f"All {seconds:.1f} s are silent (peak {recording.peak:.1e}); replace or leave it out."
-        )
+        peak = f"peak {recording.peak:.1e}"
+        raise AudioError("silent", f"All {seconds:.1f} s are silent ({peak}); replace or leave it out.")
 
 
 def _cut(recording: _Recording, window_samples: int, shortest_tail: int) -> DecodedTrack:
     samples = recording.samples
-    count = len(samples) // window_samples
-    tail = None
-    if count == 0:
-        windows = samples[np.newaxis, :]
-    else:
-        windows = samples[: count * window_samples].reshape(count, window_samples)
-        rest = samples[count * window_samples :]
-        if len(rest) >= shortest_tail:
-            tail = rest.copy()
-    return DecodedTrack(
-        windows=windows,
-        tail=tail,
-        duration_s=recording.seconds,
-        truncated=recording.truncated,
-        bad_packets=recording.bad_packets,
-        capped=recording.capped,
-    )
+    whole = len(samples) // window_samples * window_samples
+    windows, rest = samples[:whole].reshape(-1, window_samples), samples[whole:]
+    if not whole:
+        windows, rest = samples[np.newaxis, :], samples[:0]
+    tail = rest.copy() if len(rest) >= shortest_tail else None
+    return DecodedTrack(windows, tail, recording.seconds, recording.truncated, recording.bad_packets, recording.capped)

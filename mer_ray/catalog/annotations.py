@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mer_ray.catalog.datasets import split_songs, top_k
-from mer_ray.catalog.sources import catalog_readings
+from mer_ray.catalog.datasets import SPLITS, split_songs, top_k
+from mer_ray.catalog.manifest import catalog_readings, read_manifest
 from mer_ray.errors import InputError
 
-TRAIN, VALIDATION, TEST = "train", "validation", "test"
+TRAIN, VALIDATION, TEST = SPLITS
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,16 @@ class Annotations:
     readings: dict[str, str]
 
     @classmethod
+    def read(cls, uri: str, seed: int) -> Annotations:
+        """Read the truth of the manifest at a URI (see :meth:`from_manifest`)."""
+        return cls.from_manifest(read_manifest(uri), uri, seed)
+
+    @classmethod
     def from_manifest(cls, manifest: pa.Table, name: str, seed: int) -> Annotations:
         """Read the truth of a manifest.
 
         Args:
-            manifest: as :mod:`mer_ray.catalog.sources` reads it.
+            manifest: as :mod:`mer_ray.catalog.manifest` reads it.
             name: the manifest's URI, for messages and as the dataset's name if it states none.
             seed: of the split by song, used for a manifest without one.
 
@@ -61,8 +66,10 @@ class Annotations:
         vocabulary = tuple(sorted({label for row in rows for label in row["labels"]}))
         column = {label: at for at, label in enumerate(vocabulary)}
         truth = np.zeros((len(rows), len(vocabulary)), bool)
-        for at, row in enumerate(rows):
-            truth[at, [column[label] for label in row["labels"]]] = True
+        for truth_L, row in zip(truth, rows, strict=True):
+            truth_L[[column[label] for label in row["labels"]]] = True
+        readings = catalog_readings(manifest)
+        k = int(readings["k"]) if "k" in readings else top_k(dataset, [len(row["labels"]) for row in rows])
         return cls(
             dataset=dataset,
             vocabulary=vocabulary,
@@ -70,8 +77,8 @@ class Annotations:
             truth=truth,
             splits=_splits([row["split"] for row in rows], seed),
             splits_stated=any(row["split"] for row in rows),
-            k=min(top_k(dataset, [len(row["labels"]) for row in rows]), len(vocabulary)),
-            readings=catalog_readings(manifest),
+            k=min(k, len(vocabulary)),
+            readings=readings,
         )
 
     def where(self, split: str) -> NDArray[np.int64]:
@@ -82,12 +89,11 @@ class Annotations:
 
 def _splits(stated: list[str | None], seed: int) -> NDArray[np.str_]:
     """The manifest's splits; where it has no validation songs, some are drawn from its training songs."""
-    splits = np.array([split or TRAIN for split in stated])
+    splits = np.array([split or TRAIN for split in stated], "<U10")
     if not any(stated):
         return np.array(split_songs(len(splits), seed))
     train = np.flatnonzero(splits == TRAIN)
     if len(train) and VALIDATION not in splits:
         drawn = np.array(split_songs(len(train), seed, (0.9, 0.1, 0.0)))
-        splits = splits.astype("<U10")
         splits[train[drawn == VALIDATION]] = VALIDATION
     return splits

@@ -35,7 +35,7 @@ from mer_ray.storage import as_json
 from mer_ray.tagging.calibration import measured_by_catalog, percentile_of
 from mer_ray.tagging.projections import Projections, song_vectors
 from mer_ray.tagging.ranking import Choice, SongTagger, Tagger, TagOptions
-from mer_ray.words.labels import Phrases, read_labels
+from mer_ray.words.lists import Word, read_labels
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -73,7 +73,7 @@ def tag(settings: TagSettings) -> Summary:
     Raises:
         InputError: no such store, model or words, or they do not fit each other.
     """
-    labels = read_labels(settings.labels)
+    words = tuple(read_labels(settings.labels))
     model = Model.load(settings.model)
     manifest = None
     if settings.catalog is not None:
@@ -82,7 +82,7 @@ def tag(settings: TagSettings) -> Summary:
         manifest = read()
     store = Store.open(settings.features)
     model.check_features(store)
-    options = _options(settings, labels, model)
+    options = _options(settings, words, model)
     rows = wanted = _store_rows(store)
     if manifest is not None:
         wanted = rows.filter(pc.is_in(rows["track_id"], value_set=manifest["track_id"].combine_chunks()))
@@ -98,7 +98,7 @@ def tag(settings: TagSettings) -> Summary:
             return song_means(work, projecting, min(len(work), cpus))
 
         source, yardstick = _yardstick(output, settings, model, wanted, vectors)
-        print(f"tag: {len(pending):,} of {len(asked):,} songs to do, {len(labels):,} words, measured against {source}")
+        print(f"tag: {len(pending):,} of {len(asked):,} songs to do, {len(words):,} words, measured against {source}")
         graph = None
         if len(pending):
             import ray
@@ -106,7 +106,7 @@ def tag(settings: TagSettings) -> Summary:
             work = by_part(rows, pending["track_id"].combine_chunks())
             workers = settings.encoders or min(len(work), cpus)
             # In the object store once, for all processes.
-            scale = ray.put(Tagger(model, yardstick).scale(labels, options.ranking))
+            scale = ray.put(Tagger(model, yardstick).scale(words, options.ranking))
             graph = _over_parts(work, workers, TagSongs, projecting, options, scale, output.uri, output.token)
         return drive(output, graph, len(asked), len(pending))
 
@@ -183,25 +183,26 @@ def _projected(projections: Projections, work: pa.Table, *, windows: bool = Fals
         yield from projections.songs(part, wanted.values, windows=windows)
 
 
-def _options(settings: TagSettings, labels: Phrases, model: Model) -> TagOptions:
+def _options(settings: TagSettings, words: tuple[Word, ...], model: Model) -> TagOptions:
     least = settings.min_percentile
     if settings.min_precision is not None and settings.calibration is not None:
         least = percentile_of(settings.calibration, model.digest, settings.min_precision)
         print(f"tag: precision {settings.min_precision:g} is expected from percentile {least:g} up")
     k = 3 if (settings.k, settings.threshold, least) == (None, None, None) else settings.k
     choice = Choice(k, settings.threshold, least)
-    return TagOptions(labels, choice, settings.ranking, settings.timeline, settings.embedding)
+    return TagOptions(words, choice, settings.ranking, settings.timeline, settings.embedding)
 
 
 def _fingerprint(settings: TagSettings, options: TagOptions, model: Model) -> dict[str, Any]:
-    words = text_sha256(as_json({"labels": list(options.labels.items())}).decode())[:16]
+    asked = [(word.label, word.phrases) for word in options.words]
+    words = text_sha256(as_json({"labels": asked}).decode())[:16]
     chosen = {name: getattr(options, name) for name in ("ranking", "timeline", "embedding")}
     chosen |= {"k": options.choice.k, "threshold": options.choice.threshold}
     if options.choice.min_percentile is not None:
         chosen["min_percentile"] = options.choice.min_percentile
     if settings.yardstick != "auto":
         chosen["yardstick"] = settings.yardstick
-    return {"model": model.digest[:16], "labels": f"{len(options.labels)} words ({words})", **chosen}
+    return {"model": model.digest[:16], "labels": f"{len(asked)} words ({words})", **chosen}
 
 
 def _store_rows(store: Store) -> pa.Table:

@@ -1,39 +1,35 @@
-"""The Ray Train run: from manifests and a feature store to a model directory."""
+"""The training run: from manifests and a feature store to a model directory, by Ray Train or inside this process."""
 
 from __future__ import annotations
 
-import json
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from safetensors.torch import save_file
 
 from mer_ray import storage
-from mer_ray.catalog.annotations import Annotations
-from mer_ray.catalog.sources import read_manifest
 from mer_ray.cluster.session import connect
 from mer_ray.cluster.unpromised import quiet_training
 from mer_ray.errors import InputError
-from mer_ray.features import Windows, open_stores
+from mer_ray.features import open_stores
+from mer_ray.fingerprints import differences
 from mer_ray.learning.corpus import Corpus
-from mer_ray.learning.learner import Learner, LearnOptions
-from mer_ray.learning.projector import Projector, ProjectorShape, project
-from mer_ray.learning.recipe import STATE, begin, describe, read_words, write_model
+from mer_ray.learning.learner import Learner
+from mer_ray.learning.projector import ProjectorShape
+from mer_ray.learning.recipe import describe, word_space
 from mer_ray.learning.settings import TrainSettings
+from mer_ray.learning.training import STATE, prepare, read_annotations, run_epochs, save_final, write_model
 from mer_ray.runs.lock import RunLock
 from mer_ray.runs.progress import EpochLines
 from mer_ray.storage import as_json, read_json
 from mer_ray.words.labelspace import LabelSpace
 
-BACKGROUND_SONGS = 10_000
 RETRIES = 3
+EVERY_LOSS = ("temperature", "margin", "positive", "negatives")
+"""What the fingerprint of each model held before a loss had settings of its own, whatever its loss was."""
 
 
 def train(settings: TrainSettings) -> dict[str, Any]:
@@ -50,15 +46,15 @@ def train(settings: TrainSettings) -> dict[str, Any]:
     clustered = settings.targets == "clusters" or settings.lambda_ > 0
     space = LabelSpace.build(
         [one.vocabulary for one in datasets],
-        reading=read_words(settings),
+        space=word_space(settings),
         bandwidth=settings.bandwidth if clustered else None,
     )
     config = describe(settings, datasets, stores, space)
     with _exclusive(settings.model), tempfile.TemporaryDirectory(prefix="mer-ray-") as folder:
-        finished = begin(settings.model, config["fingerprint"])
+        finished = _begin(settings.model, config["fingerprint"])
         if finished is not None:
             print(f"train: {settings.model} is trained already; nothing to do")
-            storage.remove_folder(storage.join(settings.model, "_run", "train"))  # killed just before it did
+            storage.remove_folder(_run(settings, "train"))  # killed just before it did
             return finished
         print(
             f"train: {', '.join(one.dataset for one in datasets)}; {len(space.words)} words in "
@@ -67,23 +63,25 @@ def train(settings: TrainSettings) -> dict[str, Any]:
             flush=True,
         )
         fit = _fit if settings.workers else _fit_here
-        fit(settings, {"settings": settings.model_dump(), "space": space, "shape": config["projector"]}, Path(folder))
+        task = {"settings": settings, "space": space, "shape": ProjectorShape(**config["projector"])}
+        fit(settings, task, Path(folder))
         metrics = write_model(settings.model, config, space, datasets, Path(folder))
-        storage.remove_folder(storage.join(settings.model, "_run", "train"))
+        storage.remove_folder(_run(settings, "train"))
         return metrics
 
 
-def fit_worker(config: dict[str, Any]) -> None:
+def fit_worker(task: dict[str, Any]) -> None:
     """What each Ray Train worker runs."""
     import ray.train
 
     torch.set_num_threads(_threads())
-    settings, learner, corpus = _prepare(config)
+    settings = task["settings"]
+    learner, corpus = prepare(**task)
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
             learner.restore(Path(folder) / STATE)
-    _run_epochs(settings, learner, lambda: _report(learner))
+    run_epochs(settings, learner, lambda line: _note(settings, line), lambda: _report(learner))
     _report(learner, corpus)
 
 
@@ -97,45 +95,8 @@ def _threads() -> int:
     return max(1, int(cpus) // ray.train.get_context().get_local_world_size())
 
 
-def _prepare(config: dict[str, Any]) -> tuple[TrainSettings, Learner, Corpus]:
-    """Read the data and build the learner; the same on every worker."""
-    settings = TrainSettings.model_construct(**config["settings"])
-    stores, datasets = open_stores(settings.features), read_annotations(settings)
-    corpus = Corpus.load(stores, datasets, config["space"], targets=settings.targets, context=settings.context)
-    return settings, build_learner(settings, corpus, ProjectorShape(**config["shape"])), corpus
-
-
-def _run_epochs(settings: TrainSettings, learner: Learner, save: Callable[[], None]) -> None:
-    """Train to the last epoch, noting progress, and save now and then."""
-    saved = time.monotonic()
-    while learner.next_epoch < settings.epochs:
-        learner.run_epoch()
-        if learner.workers.rank == 0:
-            line = {**learner.history[-1], "best": learner.best}
-            storage.write_bytes(storage.join(settings.model, "_run", "progress.json"), as_json(line))
-        if learner.workers.from_first(time.monotonic() - saved) > settings.checkpoint_seconds:
-            save()
-            saved = time.monotonic()
-
-
-def read_annotations(settings: TrainSettings) -> list[Annotations]:
-    """The labelled songs of every training manifest."""
-    return [Annotations.from_manifest(read_manifest(uri), uri, settings.seed) for uri in settings.train]
-
-
-def build_learner(settings: TrainSettings, corpus: Corpus, shape: ProjectorShape) -> Learner:
-    """A learner at its first epoch; the same for the same settings and corpus."""
-    torch.manual_seed(settings.seed)
-    projector = Projector(shape)
-    if settings.standardize:
-        projector.set_feature_scale(*corpus.feature_scale())
-    options = LearnOptions(**{name: getattr(settings, name) for name in LearnOptions.__dataclass_fields__})
-    device = "cuda" if settings.gpus else "cpu"
-    return Learner(projector, corpus.sets, corpus.validation, options, device=device)
-
-
 def _report(learner: Learner, corpus: Corpus | None = None) -> None:
-    """Hand Ray Train the metrics, and from the first worker a checkpoint."""
+    """Hand Ray Train the metrics, and from the first worker a checkpoint; with the corpus, the last."""
     import ray.train
 
     metrics = learner.history[-1]
@@ -143,39 +104,24 @@ def _report(learner: Learner, corpus: Corpus | None = None) -> None:
         ray.train.report(metrics)
         return
     with tempfile.TemporaryDirectory() as folder:
-        _save(Path(folder), learner, corpus)
+        if corpus is None:
+            learner.save(Path(folder) / STATE)
+        else:
+            save_final(Path(folder), learner, corpus)
         ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
 
-def _save(folder: Path, learner: Learner, corpus: Corpus | None = None) -> None:
-    """Write a checkpoint; at the end, with the corpus, also what the model directory needs of it."""
-    learner.save(folder / STATE)
-    if corpus is not None:
-        background = _background(learner, corpus.windows)
-        save_file({"songs": torch.from_numpy(background)}, folder / "background.safetensors")
-        (folder / "notes.json").write_text(json.dumps({"absent": corpus.absent, "songs": corpus.songs}))
-
-
-def _background(learner: Learner, sets: Sequence[Windows]) -> NDArray[np.float32]:
-    """Mean unit projection of the training songs, evenly thinned to a bound."""
-    projector = learner.best_projector().to(learner.device)
-    songs = np.concatenate(
-        [windows.song_means(project(projector, windows.features, windows.counts, learner.device)) for windows in sets]
-    )
-    keep = np.linspace(0, len(songs) - 1, min(len(songs), BACKGROUND_SONGS)).astype(int)
-    return songs[keep]
-
-
-def _fit(settings: TrainSettings, config: dict[str, Any], folder: Path) -> None:
+def _fit(settings: TrainSettings, task: dict[str, Any], folder: Path) -> None:
     """Run Ray Train workers to the end and leave the final checkpoint in a local folder."""
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
+    from ray.train.v2.api.exceptions import TrainingFailedError
 
     _check_resources(settings, connect())
     store = storage.join(settings.model, "_run")
     trainer = TorchTrainer(
         fit_worker,
-        train_loop_config=config,
+        train_loop_config=task,
         scaling_config=ScalingConfig(
             num_workers=settings.workers,
             use_gpu=settings.gpus > 0,
@@ -190,15 +136,19 @@ def _fit(settings: TrainSettings, config: dict[str, Any], folder: Path) -> None:
             **quiet_training(),
         ),
     )
-    noted = storage.join(settings.model, "_run", "progress.json")
-    with EpochLines(settings.epochs, lambda: read_json(noted)):
-        trainer.fit().checkpoint.to_directory(str(folder))
+    try:
+        with EpochLines(settings.epochs, lambda: read_json(_run(settings, "progress.json"))):
+            trainer.fit().checkpoint.to_directory(str(folder))
+    except TrainingFailedError as error:
+        for cause in getattr(error, "worker_failures", {}).values():
+            print(repr(cause), type(cause), vars(cause))
+        raise
 
 
-def _fit_here(settings: TrainSettings, config: dict[str, Any], folder: Path) -> None:
+def _fit_here(settings: TrainSettings, task: dict[str, Any], folder: Path) -> None:
     """The same inside this process, going on from its own checkpoints."""
-    _, learner, corpus = _prepare(config)
-    kept = storage.join(settings.model, "_run", "train", STATE)
+    learner, corpus = prepare(**task)
+    kept = storage.join(_run(settings, "train"), STATE)
     if storage.exists(kept):
         (folder / STATE).write_bytes(storage.read_bytes(kept))
         learner.restore(folder / STATE)
@@ -207,8 +157,8 @@ def _fit_here(settings: TrainSettings, config: dict[str, Any], folder: Path) -> 
         learner.save(folder / STATE)
         storage.write_bytes(kept, (folder / STATE).read_bytes())
 
-    _run_epochs(settings, learner, save)
-    _save(folder, learner, corpus)
+    run_epochs(settings, learner, lambda line: _note(settings, line), save)
+    save_final(folder, learner, corpus)
 
 
 def _check_resources(settings: TrainSettings, resources: dict[str, float]) -> None:
@@ -221,6 +171,14 @@ def _check_resources(settings: TrainSettings, resources: dict[str, float]) -> No
         raise InputError(f"--gpus {settings.gpus}: training takes none or one a worker; ask for {settings.workers}.")
 
 
+def _run(settings: TrainSettings, name: str) -> str:
+    return storage.join(settings.model, "_run", name)
+
+
+def _note(settings: TrainSettings, line: dict[str, Any]) -> None:
+    storage.write_bytes(_run(settings, "progress.json"), as_json(line))
+
+
 @contextmanager
 def _exclusive(model: str) -> Iterator[None]:
     lock = RunLock(storage.join(model, "_run"), "train")
@@ -229,3 +187,24 @@ def _exclusive(model: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _begin(model: str, fingerprint: dict[str, Any]) -> dict[str, Any] | None:
+    """The metrics of a finished model of the same settings; None if there is training to do.
+
+    Raises:
+        InputError: the directory belongs to other settings.
+    """
+    before, asked = read_json(storage.join(model, "_run", "settings.json")), fingerprint
+    if before is not None:
+        found = before["fingerprint"]
+        asked = {**{name: found[name] for name in EVERY_LOSS if name in found}, **fingerprint}
+        unlike = differences(asked, found)
+        if unlike:
+            raise InputError(f"model {model}: begun with other settings: {'; '.join(unlike)}; use another directory.")
+        if storage.exists(storage.join(model, "config.json")):
+            return read_json(storage.join(model, "metrics.json"))
+    elif storage.exists(storage.join(model, "config.json")):
+        raise InputError(f"model {model}: holds a model already; use another directory.")
+    storage.write_bytes(storage.join(model, "_run", "settings.json"), as_json({"fingerprint": asked}))
+    return None

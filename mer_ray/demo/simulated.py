@@ -29,13 +29,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mer_ray.runs.songs_directory import SongsDirectory, commit
-from mer_ray.catalog.sources import MANIFEST_SCHEMA, write_manifest
-from mer_ray.catalog.datasets import VOCABULARIES, split_songs
+from mer_ray.catalog.datasets import split_songs, vocabularies
+from mer_ray.catalog.manifest import MANIFEST_SCHEMA, write_manifest
 from mer_ray.errors import InputError
-from mer_ray.songs import Identity
 from mer_ray.features import features_column, store_schema
-from mer_ray.words.labels import embed_labels, unit
+from mer_ray.runs.songs_directory import SongsDirectory, commit
+from mer_ray.songs import Identity
+from mer_ray.words.embedding import embed_labels, unit
 
 DATASETS = {"jamendo": "jamendo", "cal500": "cal500", "emotify": "gems"}
 """Each simulated dataset and its vocabulary."""
@@ -73,7 +73,7 @@ def simulate_manifests(seed: int, sizes: tuple[int, int, int] = (400, 500, 400))
         sizes: songs of each.
 
     Returns:
-        ``jamendo``, ``cal500`` and ``emotify``, each a table of :data:`mer_ray.catalog.sources.MANIFEST_SCHEMA`.
+        ``jamendo``, ``cal500`` and ``emotify``, each a table of :data:`mer_ray.catalog.manifest.MANIFEST_SCHEMA`.
     """
     worlds = enumerate(zip(DATASETS, sizes, strict=True))
     return {name: _manifest(name, size, np.random.default_rng([seed, at])) for at, (name, size) in worlds}
@@ -153,7 +153,7 @@ def _embedded(words: tuple[str, ...]) -> NDArray[np.float32]:
 
 
 def _manifest(name: str, size: int, rng: np.random.Generator) -> pa.Table:
-    vocabulary = VOCABULARIES[DATASETS[name]]
+    vocabulary = vocabularies()[DATASETS[name]]
     moods = _embedded(MOODS)
     points = _noisy(moods[rng.integers(len(moods), size=size)], POINT_NOISE, rng)
     nearness = unit(points) @ _embedded(vocabulary).T

@@ -27,17 +27,11 @@ class Window(NamedTuple):
 def encode_tracks(
     encoder: Encoder, tracks: Sequence[Sequence[Window]], batch_windows: int
 ) -> list[NDArray[np.float32]]:
-    """Encode the windows of several tracks in shared batches and hand them back by track.
+    """Encode the windows of several tracks in shared batches: per track [w, D] float32, in the order of its windows.
 
-    While one batch is encoded, the next is put together; a GPU gets it before the last one's features are fetched.
-
-    Args:
-        encoder: encodes.
-        tracks: per track its windows; lengths may differ (short songs, tails).
-        batch_windows: windows a forward pass; only windows of equal length share one.
-
-    Returns:
-        Per track [w, D] float32, in the order of its windows.
+    Lengths may differ (short songs, tails); only windows of equal length share a forward pass, ``batch_windows`` at
+    most. While one batch is encoded, the next is put together; a GPU gets it before the last one's features are
+    fetched.
     """
     features = [np.empty((len(windows), encoder.dim), np.float32) for windows in tracks]
     by_length: dict[int, list[tuple[int, int]]] = {}

@@ -22,11 +22,7 @@ CHUNK = 128
 
 
 def as_products(extractor: nn.Module) -> Callable[[Tensor], Tensor]:
-    """What to call in the place of a ``HubertFeatureEncoder``; holds its weights as they are now.
-
-    Returns:
-        A function of windows [b, samples] to [b, C, frames].
-    """
+    """A ``HubertFeatureEncoder`` with its weights as they are now, as a function of [b, samples] to [b, C, frames]."""
     conv_layers: Any = extractor.conv_layers
     layers = [_Layer.of(layer) for layer in conv_layers]
     hop = math.prod(layer.stride for layer in layers)
@@ -81,17 +77,7 @@ class _Layer:
 
 
 def convolve(rows_LC: Tensor, weight_KCO: Tensor, bias_O: Tensor | None, stride: int) -> Tensor:
-    """A convolution over rows, without padding.
-
-    Args:
-        rows_LC: [L, C], contiguous.
-        weight_KCO: [taps, C, O].
-        bias_O: [O], or none.
-        stride: rows from one frame to the next.
-
-    Returns:
-        [frames, O].
-    """
+    """A convolution over rows [L, C] that lie side by side, by [taps, C, O] and without padding: [frames, O]."""
     rows, channels = rows_LC.shape
     taps, _, width = weight_KCO.shape
     frames = (rows - taps) // stride + 1
@@ -111,16 +97,8 @@ def convolve(rows_LC: Tensor, weight_KCO: Tensor, bias_O: Tensor | None, stride:
 def fold(samples_S: Tensor, weight_K1O: Tensor, stride: int, norm: nn.GroupNorm) -> tuple[Tensor, Tensor]:
     """The first convolution of a window and the norm of each of its channels over time, as one convolution.
 
-    A bias before the norm would cancel out.
-
-    Args:
-        samples_S: [samples].
-        weight_K1O: [taps, 1, O].
-        stride: samples from one frame to the next.
-        norm: with a group for each channel.
-
-    Returns:
-        [taps, 1, O] weights and [O] bias.
+    A bias before the norm would cancel out. The norm has a group for each channel. Returns weights [taps, 1, O] and
+    bias [O].
     """
     taps, _, width = weight_K1O.shape
     if norm.num_groups != width:

@@ -45,24 +45,13 @@ class Encoder:
     stands_for: str = ""
 
     def __call__(self, windows: Any) -> Tensor:
-        """Encode windows of equal length.
-
-        Args:
-            windows: array or tensor [b, samples] mono at ``sample_rate``, at least ``min_seconds`` long.
-
-        Returns:
-            [b, D] float32 on the CPU.
-        """
+        """Windows of equal length, array or tensor [b, samples], to [b, D] float32 on the CPU."""
         import torch
 
         return self.launch(torch.as_tensor(windows)).cpu()
 
     def launch(self, samples_BS: Tensor, scales_B: Tensor | None = None) -> Tensor:
-        """Begin to encode a batch.
-
-        Args:
-            samples_BS: [b, samples] of any type; int16 is half the way to a GPU.
-            scales_B: [b] what the samples are to be multiplied with, if anything.
+        """Begin to encode samples [b, samples] of any type times scales [b]; int16 is half the way to a GPU.
 
         Returns:
             [b, D] float32 where the encoder is. A GPU may still be at work on it; ``.cpu()`` waits.
@@ -85,18 +74,9 @@ class Encoder:
 
     def identity(self, window_seconds: float = 10.0, keep_tail: bool = False) -> dict[str, Any]:
         """What a feature store of such windows says of its encoder."""
-        return {
-            **(self.settings or {}),
-            "name": self.name,
-            "revision": self.revision,
-            "weights_sha256": self.digest,
-            "licence": self.licence,
-            "window_seconds": window_seconds,
-            "keep_tail": keep_tail,
-            "sample_rate": self.sample_rate,
-            "dtype": self.dtype,
-            "dim": self.dim,
-        }
+        said = {key: getattr(self, key) for key in ("name", "revision", "licence", "sample_rate", "dtype", "dim")}
+        windows = {"window_seconds": window_seconds, "keep_tail": keep_tail}
+        return {**(self.settings or {}), **said, "weights_sha256": self.digest, **windows}
 
     def fingerprint(self) -> dict[str, Any]:
         """What of the encoder decides a feature."""
@@ -105,11 +85,7 @@ class Encoder:
         return {**(self.settings or {}), "encoder": self.stands_for or f"weights {weights}", **facts}
 
     def check(self) -> None:
-        """Encode a moment of noise, so that an encoder that cannot is found before any work.
-
-        Raises:
-            InputError: it returns something of another shape or no finite numbers.
-        """
+        """Encode a moment of noise; InputError if that gives another shape than promised or no finite numbers."""
         import numpy as np
 
         noise = np.random.default_rng(0).normal(0, 0.1, (2, round(self.min_seconds * self.sample_rate)))

@@ -7,8 +7,7 @@ the 13 full states are never held.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -84,13 +83,6 @@ class PooledStates:
         """
         if windows_BS.shape[1] < MIN_SAMPLES:
             raise ValueError(f"windows of {windows_BS.shape[1]} samples; {MIN_SAMPLES} make a frame")
-        with self._pooled() as states:
-            frames_BLC = self.convolve(normalize(windows_BS).to(self._dtype)).transpose(1, 2)
-            self.model.encoder(self.model.feature_projection(frames_BLC))
-            return torch.cat([states[layer] for layer in self._layers], dim=1)
-
-    @contextmanager
-    def _pooled(self) -> Iterator[dict[int, Tensor]]:
         states: dict[int, Tensor] = {}
 
         def pool(layer: int) -> Any:
@@ -103,10 +95,12 @@ class PooledStates:
         modules = self.model.encoder.layers
         handles = [modules[layer - 1].register_forward_hook(pool(layer)) for layer in self._layers]
         try:
-            yield states
+            frames_BLC = self.convolve(normalize(windows_BS).to(self._dtype)).transpose(1, 2)
+            self.model.encoder(self.model.feature_projection(frames_BLC))
         finally:
             for handle in handles:
                 handle.remove()
+        return torch.cat([states[layer] for layer in self._layers], dim=1)
 
 
 def normalize(windows_BS: Tensor) -> Tensor:

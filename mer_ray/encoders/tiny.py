@@ -1,15 +1,11 @@
-"""``tiny``: a small twin of MERT for tests and first tries; random weights, the same ones each time."""
-
-from __future__ import annotations
+"""``tiny``: MERT-v1-95M made small, for tests and first tries; random weights, the same ones each time."""
 
 from mer_ray.encoders._encoder import Encoder
-from mer_ray.encoders.mert import Settings
-
-__all__ = ["Settings", "load"]
+from mer_ray.encoders.mert import Settings as Settings
 
 
 def load(word: str, settings: Settings, device: str) -> Encoder:
-    """MERT-v1-95M made small. ``word`` means nothing here."""
+    """The twin; ``word`` means nothing to it."""
     from mer_ray.encoders._hubert import twin
 
     sizes = {"hidden_size": 48, "num_attention_heads": 4, "intermediate_size": 96, "conv_dim": (32,) * 7}

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from mer_ray import storage
 from mer_ray.catalog.annotations import Annotations
-from mer_ray.catalog.sources import read_manifest
 from mer_ray.errors import InputError
 from mer_ray.evaluation.figures import per_label_figure, reliability_figure
 from mer_ray.evaluation.metrics import Level, evaluate_songs
@@ -21,7 +20,7 @@ from mer_ray.learning.model import Model
 from mer_ray.storage import as_json
 from mer_ray.tagging.calibration import Reliability, as_plain, measured_by_catalog
 from mer_ray.tagging.ranking import LabelScale, Ranking
-from mer_ray.words.labels import Phrases, read_labels
+from mer_ray.words.lists import Word, read_labels
 
 Results = dict[str, dict[str, Level]]
 
@@ -40,8 +39,8 @@ def assess(settings: EvaluateSettings) -> Results:
     for store in stores:
         model.check_features(store)
     drawn = int(model.config.get("settings", {}).get("seed", 0))
-    datasets = [Annotations.from_manifest(read_manifest(uri), uri, drawn) for uri in settings.test]
-    given = read_labels(settings.label_text) if settings.label_text else {}
+    datasets = [Annotations.read(uri, drawn) for uri in settings.test]
+    given = {word.label: word for word in read_labels(settings.label_text)} if settings.label_text else {}
     results: Results = {}
     measured: dict[str, Reliability] = {}
     left_out: dict[str, int] = {}
@@ -55,14 +54,14 @@ def assess(settings: EvaluateSettings) -> Results:
 
 
 def _assess_one(
-    settings: EvaluateSettings, model: Model, stores: Sequence[Store], dataset: Annotations, given: Phrases
+    settings: EvaluateSettings, model: Model, stores: Sequence[Store], dataset: Annotations, given: dict[str, Word]
 ) -> tuple[dict[str, Level], Reliability, int]:
     windows, scored = labelled_windows(stores, dataset, songs_to_score(settings.split, model, dataset), settings.split)
-    phrases = {label: given.get(label, (label,)) for label in dataset.vocabulary}
+    words = [given.get(label, Word.of(label)) for label in dataset.vocabulary]
     projected_NE = model.project(windows.features, windows.counts)
     songs_SE = windows.song_means(projected_NE)
     yardstick = songs_SE if measured_by_catalog(settings.yardstick, len(songs_SE)) else model.background
-    scale = LabelScale(model.embed(phrases), yardstick, resolve_ranking(settings.ranking, model))
+    scale = LabelScale(model.embed(words), yardstick, resolve_ranking(settings.ranking, model))
     levels = evaluate_songs(
         scale.scores(projected_NE),
         windows.songs,

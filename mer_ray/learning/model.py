@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any
 
@@ -20,10 +21,11 @@ from mer_ray.errors import InputError
 from mer_ray.features import Store
 from mer_ray.fingerprints import encoder_differences, text_sha256, weights_sha256
 from mer_ray.learning.projector import Projector, ProjectorShape, project
-from mer_ray.words.labels import Phrases, label_model
-from mer_ray.words.wordspace import Source, WordSpace
+from mer_ray.words.embedding import label_model
+from mer_ray.words.lists import Word
+from mer_ray.words.wordspace import WordSpace
 
-WORDS = "words.safetensors"
+SPACE = "words.safetensors"
 """Centre and correction of the word space, where a model has them."""
 
 
@@ -36,14 +38,14 @@ class Model:
         config: ``projector`` (shape), ``encoder``, ``label_model``, ``readings``, ``settings``.
         labels: ``words``, ``phrases``, ``clusters``, ``bandwidth``, ``datasets``.
         background: [songs, E] mean unit projection of each training song.
-        reading: how words become vectors; as they stand if not given.
+        space: how words become vectors; as they stand if not given.
     """
 
     projector: Projector
     config: dict[str, Any]
     labels: dict[str, Any]
     background: NDArray[np.float32]
-    reading: WordSpace | None = None
+    space: WordSpace = field(default_factory=WordSpace)
 
     @classmethod
     def load(cls, uri: str | PathLike[str]) -> Model:
@@ -61,7 +63,7 @@ class Model:
             projector = Projector(ProjectorShape(**config["projector"]))
             projector.load_state_dict(weights)
             songs = background["songs"].float().numpy()
-            reading = _load_reading(uri, config, labels)
+            space = _load_space(uri, config, labels)
         except FileNotFoundError as error:
             raise InputError(
                 f"model {uri}: no finished model there; train one with jobs/train.py --model {uri}."
@@ -70,7 +72,7 @@ class Model:
             raise InputError(
                 f"model {uri}: damaged or not a model ({type(error).__name__}); train it again."
             ) from error
-        return cls(projector.eval(), config, labels, songs, reading)
+        return cls(projector.eval(), config, labels, songs, space)
 
     def save(self, uri: str) -> None:
         """Write the directory; ``config.json`` comes last, so a half-written model is not one."""
@@ -78,22 +80,16 @@ class Model:
         write(storage.join(uri, "projector.safetensors"), save_tensors(self.projector.state_dict()))
         songs = torch.from_numpy(self.background).half()
         write(storage.join(uri, "background.safetensors"), save_tensors({"songs": songs}))
-        arrays = self.words.tensors()
-        if arrays:
+        if arrays := self.space.tensors():
             tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-            write(storage.join(uri, WORDS), save_tensors(tensors))
-        write(storage.join(uri, "labels.json"), _json(self.labels))
-        write(storage.join(uri, "config.json"), _json(self.config))
-
-    @property
-    def words(self) -> WordSpace:
-        """How words become vectors."""
-        return self.reading or WordSpace(self.config["label_model"]["name"])
+            write(storage.join(uri, SPACE), save_tensors(tensors))
+        write(storage.join(uri, "labels.json"), as_json(self.labels))
+        write(storage.join(uri, "config.json"), as_json(self.config))
 
     @property
     def digest(self) -> str:
-        """Identifies the model: its weights, labels, reading of words and configuration."""
-        arrays = "".join(hashlib.sha256(array.tobytes()).hexdigest() for array in self.words.tensors().values())
+        """Identifies the model: its weights, labels, word space and configuration."""
+        arrays = "".join(hashlib.sha256(array.tobytes()).hexdigest() for array in self.space.tensors().values())
         plain = json.dumps([self.config, self.labels], sort_keys=True)
         return text_sha256(weights_sha256(self.projector) + plain + arrays)
 
@@ -107,11 +103,8 @@ class Model:
                 "use the store it was trained on or train another model."
             )
 
-    def embed(self, phrases: Phrases) -> NDArray[np.float32]:
-        """Labels to [n, E] unit vectors, read with the sentence encoder of the training.
-
-        Words trained on keep the phrases they were trained with unless others are given; the rest are read as the
-        training read words.
+    def embed(self, words: Sequence[Word]) -> NDArray[np.float32]:
+        """Words, as :meth:`read` has them, to [n, E] unit vectors with the sentence encoder of the training.
 
         Raises:
             InputError: the sentence encoder at hand is not the one of the training.
@@ -120,14 +113,18 @@ class Model:
         here = weights_sha256(label_model(name))
         if here != self.config["label_model"]["weights_sha256"]:
             raise InputError(f"label model {name}: other weights than the model was trained with; install those.")
-        return self.words.embed({label: self.phrases(label, own)[0] for label, own in phrases.items()})
+        return self.space.embed([self.read(word) for word in words])
 
-    def phrases(self, label: str, own: tuple[str, ...] | None = None) -> tuple[tuple[str, ...], Source]:
-        """What stands for a label, and where it comes from; ``own`` are phrases given for it here and now."""
-        known = self.labels["phrases"]
-        if label in known and own in (None, (label,)):
-            return tuple(known[label]), "training"
-        return self.words.phrases(label, own)
+    def read(self, word: Word) -> Word:
+        """A word with what stands for it here.
+
+        Words trained on keep the phrases they were trained with unless others are given; the rest are read as the
+        training read words.
+        """
+        known = self.labels["phrases"].get(word.label)
+        if known and word.source == "the word itself":
+            return Word(word.label, tuple(known), "training")
+        return self.space.read(word)
 
     def project(
         self, features: NDArray[np.floating[Any]], counts: NDArray[np.int64] | None = None
@@ -139,17 +136,15 @@ class Model:
         return project(self.projector, features, counts)
 
 
-def _load_reading(uri: str, config: dict[str, Any], labels: dict[str, Any]) -> WordSpace | None:
-    """The model's reading of words; None for one that reads them as they stand."""
-    if "reading" not in labels:
-        return None
-    name = config["label_model"]["name"]
-    arrays = {}
-    if labels["reading"].get("tensors"):
-        tensors = load_tensors(storage.read_bytes(storage.join(uri, WORDS)))
+def _load_space(uri: str, config: dict[str, Any], labels: dict[str, Any]) -> WordSpace:
+    """How the model reads words; older ones say nothing and read them as they stand."""
+    name, plain, arrays = config["label_model"]["name"], labels.get("reading", {}), {}
+    if plain.get("tensors"):
+        tensors = load_tensors(storage.read_bytes(storage.join(uri, SPACE)))
         arrays = {key: tensor.float().numpy() for key, tensor in tensors.items()}
-    return WordSpace.restore(name, labels["reading"], arrays)
+    return WordSpace.restore(name, plain, arrays)
 
 
-def _json(value: Any) -> bytes:
-    return (json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n").encode()
+def as_json(value: Any, *, sort_keys: bool = True) -> bytes:
+    """Readable JSON."""
+    return (json.dumps(value, indent=2, ensure_ascii=False, sort_keys=sort_keys) + "\n").encode()

@@ -101,12 +101,12 @@ class Projector(nn.Module):
         """Let the windows of each song attend to each other; padding is masked and left out again."""
         counts = torch.tensor([len(hidden_NH)]) if counts_S is None else counts_S
         counts = counts.to(hidden_NH.device)
-        place_W = torch.arange(int(counts.max()), device=hidden_NH.device)
-        valid_SW = place_W[None, :] < counts[:, None]
+        row_W = torch.arange(int(counts.max()), device=hidden_NH.device)
+        valid_SW = row_W[None, :] < counts[:, None]
         padded_SWH = hidden_NH.new_zeros(*valid_SW.shape, hidden_NH.shape[1])
         padded_SWH[valid_SW] = hidden_NH
         if self.shape.positions:
-            padded_SWH = padded_SWH + _sinusoids(len(place_W), hidden_NH.shape[1]).to(hidden_NH)
+            padded_SWH = padded_SWH + _sinusoids(len(row_W), hidden_NH.shape[1]).to(hidden_NH)
         attended: Tensor = self.transformer(padded_SWH, src_key_padding_mask=~valid_SW)[valid_SW]
         return attended
 

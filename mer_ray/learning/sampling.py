@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mer_ray.learning.losses import positive_targets
+from mer_ray.learning.draws import positive_targets
 
 
 @dataclass(frozen=True)

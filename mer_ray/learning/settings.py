@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, AliasChoices, Field, PositiveFloat, PositiveInt, model_validator
 
-from mer_ray.settings import Presets, PresetSettings, Uri, absolute
+from mer_ray.doors import Door
+from mer_ray.learning import losses
+from mer_ray.settings import OPERATIONAL, READING, Presets, PresetSettings, Uri, absolute
 
 
 def _label_text(text: str) -> str:
@@ -19,7 +22,6 @@ class RecipeSettings(PresetSettings):
 
     presets: ClassVar[Presets] = {
         "reference": {
-            "negatives": 5,
             "regularizer": "reference",
             "standardize": False,
             "lr": 1e-4,
@@ -27,34 +29,29 @@ class RecipeSettings(PresetSettings):
         }
     }
 
-    loss: Literal["triplet", "contrastive"] = "triplet"
-    """Cosine triplets with a margin (the paper), or a softmax over all labels with several true ones."""
-    temperature: PositiveFloat = 0.1
-    """Divides the cosines in the contrastive loss."""
-    regularizer: Literal["negative", "positive", "reference"] = "negative"
+    doors: ClassVar[Mapping[str, Door]] = {"loss": losses.DOOR}
+
+    loss: Annotated[str, READING] = "triplet"
+    """triplet: cosine triplets with a margin (the paper); contrastive: a softmax over all labels with several true
+    ones; or a module of yours that defines 'loss', such as my_pkg.hinge. Each has settings of its own."""
+    regularizer: Annotated[Literal["negative", "positive", "reference"], READING] = "negative"
     """Pairs from different clusters (the paper), from one cluster (Table 6), or the published code's form."""
-    margin: Annotated[float, Field(ge=0)] = 1.0
-    """Margin of the triplet loss."""
-    positive: Literal["mean", "sample"] = "mean"
-    """A song's true target: the mean of its labels, or one drawn at random each step."""
-    negatives: PositiveInt = 1
-    """Wrong labels averaged into the negative (1 in the paper, 5 in the published code)."""
-    bandwidth: str = "auto"
+    bandwidth: Annotated[str, READING] = "auto"
     """Mean Shift bandwidth of the label clusters: auto, quantile:q or a number; none leaves each word alone."""
     label_model: str = "auto"
     """Sentence encoder: auto (all-MiniLM-L6-v2), a hub id or a directory."""
-    label_text: Annotated[str, Field(min_length=1), AfterValidator(_label_text)] = "plain"
+    label_text: Annotated[str, Field(min_length=1), AfterValidator(_label_text), READING] = "plain"
     """What stands for a label: plain, the word itself (the paper); thesaurus, the averaged phrases of the packaged
     emotion thesaurus, templates for words it lacks; or a YAML file of 'label: phrase, phrase', then the thesaurus."""
-    center_labels: bool = False
+    center_labels: Annotated[bool, READING] = False
     """Take the mean of the thesaurus's phrases from every label's embedding."""
-    affect: Annotated[float, Field(ge=0)] = 0.0
+    affect: Annotated[float, Field(ge=0), READING] = 0.0
     """How far labels are moved along the thesaurus's axes of affect, so that antonyms part; 0 leaves them."""
-    standardize: bool = True
+    standardize: Annotated[bool, READING] = True
     """Scale each feature by the training set's mean and deviation."""
-    context: Literal["segment", "track"] = "segment"
+    context: Annotated[Literal["segment", "track"], READING] = "segment"
     """Attention over one window alone (the paper), or over all windows of a song."""
-    positions: bool = False
+    positions: Annotated[bool, READING] = False
     """With --context track: tell the windows' order; without, a song is a set of windows."""
     epochs: PositiveInt = 100
     """Passes over the largest training set."""
@@ -74,7 +71,7 @@ class RecipeSettings(PresetSettings):
     """Dropout inside the projector."""
     seed: int = 0
     """Seed of weights, order, draws and of the split of manifests that have none."""
-    checkpoint_seconds: Annotated[float, Field(ge=0)] = 20.0
+    checkpoint_seconds: Annotated[float, Field(ge=0), OPERATIONAL] = 20.0
     """At most this much training is lost to a kill; 0 writes a checkpoint after every epoch."""
 
     @model_validator(mode="after")
@@ -82,6 +79,13 @@ class RecipeSettings(PresetSettings):
         if self.positions and self.context != "track":
             raise ValueError("a single window has no order; add --context track or leave --positions out")
         return self
+
+    def training(self, **own: Any) -> TrainSettings:
+        """A training of this recipe, with what settings of train alone say; nothing is checked again."""
+        recipe = {name: getattr(self, name) for name in RecipeSettings.model_fields}
+        fit = TrainSettings.model_construct(**{**recipe, **own})
+        fit._parts.update(self._parts)
+        return fit
 
 
 class TrainSettings(RecipeSettings):
@@ -95,23 +99,22 @@ class TrainSettings(RecipeSettings):
             "label_text": "thesaurus",
             "center_labels": True,
             "affect": 0.5,
-            "temperature": 0.2,
         },
     }
 
-    preset: Literal["paper", "reference", "best"] = "best"  # type: ignore[assignment]
+    preset: Annotated[Literal["paper", "reference", "best"], READING] = "best"  # type: ignore[assignment]
     """All readings at once: what the bench found best, the paper's, or its published code's; single settings win."""
-    train: Annotated[list[Uri], Field(min_length=1)]
+    train: Annotated[list[Uri], Field(min_length=1), OPERATIONAL]
     """Manifest with labels; repeat the flag to train on several datasets together."""
-    features: Annotated[list[Uri], Field(min_length=1)]
+    features: Annotated[list[Uri], Field(min_length=1), OPERATIONAL]
     """Feature store with the songs' features; repeat the flag for several."""
-    model: Uri
+    model: Annotated[Uri, OPERATIONAL]
     """Directory to write the model to; an unfinished training there goes on."""
-    targets: Literal["labels", "clusters"] = "clusters"
+    targets: Annotated[Literal["labels", "clusters"], READING] = "clusters"
     """Draw songs to their labels' embeddings, or to the centres of the labels' clusters."""
-    lambda_: Annotated[float, Field(ge=0)] = Field(0.0, validation_alias=AliasChoices("lambda"))
+    lambda_: Annotated[float, Field(ge=0), READING] = Field(0.0, validation_alias=AliasChoices("lambda"))
     """Weight of the alignment regularization."""
-    workers: Annotated[int, Field(ge=0)] = 1
+    workers: Annotated[int, Field(ge=0), OPERATIONAL] = 1
     """Ray Train workers, each on its share of a node's cores; 0 trains inside this process."""
-    gpus: Annotated[int, Field(ge=0)] = 0
+    gpus: Annotated[int, Field(ge=0), OPERATIONAL] = 0
     """GPUs for training: 0, or one a worker."""

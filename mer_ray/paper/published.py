@@ -7,15 +7,12 @@ The reference (AMAAI-Lab/cross-dataset-emotion-alignment) trains on three kinds 
 - ``*_index.npy``: a structured array [n]; its field ``track_id`` is the song's key in the label file, its
   numbers are the window's start and end in seconds. A text array [n, 2 or 3] of the same is read as well.
 - a label file, JSON: ``{key: {"path": ..., "mood/theme": [label, ...]}}``. Keys are ``"948"`` in MTG-Jamendo
-  (one file and one pair of arrays for each of train, validation and test), ``"0"`` to ``"499"`` in CAL500,
-  where only ``path`` names the song, and ``"101,rock"`` (the number of data.csv) in Emotify.
+  (a label file and arrays for each split), ``"0"`` to ``"499"`` in CAL500, ``"101,rock"`` in Emotify.
 
-Its preprocessing spreads windows over GPUs with a sampler that shuffles them and repeats some to make the
-shares even, and sorts by key alone afterwards. So a song's windows are put in the order of their starts
-here, and a repeated one is dropped.
-
-The reference cuts the first 80, 10 and 10 % of *segments* in storage order, so a song can stand in two
-splits. A manifest splits by song: ``ordered`` is the nearest to it, by the songs' first windows.
+Its preprocessing shuffles windows over GPUs, repeats some to make the shares even, and sorts by key alone
+afterwards: a song's windows are put in the order of their starts here, and a repeated one is dropped.
+It splits *segments* in storage order, so that a song can stand in two splits. A manifest splits by song:
+``ordered`` is the nearest to it, by the songs' first windows.
 """
 
 from __future__ import annotations
@@ -26,21 +23,19 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from mer_ray import storage
-from mer_ray.catalog.datasets import SplitRule, readable, split_songs
-from mer_ray.catalog.sources import MANIFEST_SCHEMA
+from mer_ray.catalog.datasets import SplitRule, draw_splits
+from mer_ray.catalog.manifest import make_manifest
 from mer_ray.errors import InputError
 from mer_ray.features import features_column, store_schema
 from mer_ray.runs.songs_directory import SongsDirectory, commit
 from mer_ray.songs import Identity
-
-DatasetName = Literal["jamendo", "cal500", "emotify", "none"]
 
 STATES, WIDTH = 13, 768
 WINDOW_SECONDS = 10.0
@@ -61,15 +56,9 @@ class PublishedFiles:
 
 @dataclass(frozen=True)
 class PublishedSong:
-    """One song of an array.
+    """One song of an array; ``labels`` is None without a label file, ``split`` where no file's name says it.
 
-    Attributes:
-        track_id: as in our manifests.
-        labels: its words; None without a label file.
-        split: train, validation or test where the files' names say it.
-        uri: the array and the song's key in it.
-        states: [n, 13, 768], the whole array, mapped and not read.
-        rows: the song's windows in it, in the order of time.
+    ``states`` is the whole array, [n, 13, 768], mapped and not read; ``rows`` are the song's windows in it.
     """
 
     track_id: str
@@ -84,7 +73,7 @@ def import_published(
     files: Sequence[PublishedFiles],
     features: str,
     *,
-    dataset: DatasetName = "none",
+    dataset: str = "none",
     layers: Sequence[int] = (3, 6, 9, 12),
     split: SplitRule = "seeded",
     seed: int = 0,
@@ -92,10 +81,7 @@ def import_published(
     """Bring a feature store up to date with published arrays; songs it holds are left as they are.
 
     Several arrays, such as MTG-Jamendo's three, become one manifest. Memory stays within some parts
-    whatever the arrays' size.
-
-    Returns:
-        The manifest, and the summary of :meth:`mer_ray.runs.songs_directory.SongsDirectory.finish`.
+    whatever the arrays' size. Returns the manifest and the summary of the run.
 
     Raises:
         InputError: a file that is missing or of another form, files that do not belong together, or a
@@ -133,31 +119,24 @@ def published_identity(layers: Sequence[int]) -> Identity:
     }
 
 
-def read_songs(files: PublishedFiles, dataset: DatasetName) -> list[PublishedSong]:
-    """The songs of one array in storage order; nothing of the array itself is read.
-
-    Raises:
-        InputError: a file that is missing or of another form, or files that do not belong together.
-    """
+def read_songs(files: PublishedFiles, dataset: str) -> list[PublishedSong]:
+    """The songs of one array in storage order; nothing of the array itself is read."""
     states = _states(files.source)
     keys, rows = read_index(files.index, len(states), files.source)
-    labels = None if files.labels is None else read_labels(files.labels, dataset)
-    if labels is None and dataset != "none":
+    if files.labels is None and dataset != "none":
         raise InputError(
             f"{files.source}: --dataset {dataset} needs the songs' names; add its label file with --labels."
         )
-    unknown = next((key for key in keys if labels is not None and key not in labels), None)
+    named = {key: (key, None) for key in keys} if files.labels is None else _named_songs(files.labels, dataset)
+    unknown = next((key for key in keys if key not in named), None)
     if unknown is not None:
         raise InputError(
             f"{files.labels}: no track {unknown!r} of {files.index} in it; give the label file it goes with."
         )
-    named = _named_split(files) if dataset == "jamendo" else None
-    root = storage.absolute(files.source)
-    songs = []
-    for key, own in zip(keys, rows, strict=True):
-        track_id, words = (key, None) if labels is None else labels[key]
-        songs.append(PublishedSong(track_id, words, named, f"{root}#{key}", states, own))
-    return songs
+    split = _named_split(files) if dataset == "jamendo" else None
+    uri = storage.absolute(files.source)
+    each = zip(keys, rows, strict=True)
+    return [PublishedSong(*named[key], split, f"{uri}#{key}", states, own) for key, own in each]
 
 
 def read_index(uri: str, windows: int, source: str) -> tuple[list[str], list[NDArray[np.int64]]]:
@@ -166,88 +145,63 @@ def read_index(uri: str, windows: int, source: str) -> tuple[list[str], list[NDA
     Raises:
         InputError: no index, or not of ``windows`` rows.
     """
-    index = _load(uri)
-    keys, starts = _index_columns(index, uri)
+    keys, starts = _index_columns(_load(uri), uri)
     if len(keys) != windows:
         raise InputError(
             f"{uri}: {len(keys):,} rows for the {windows:,} windows of {source}; give the index it goes with."
         )
     names, first, song = np.unique(keys, return_index=True, return_inverse=True)
     in_storage = np.argsort(first)
-    place = np.argsort(in_storage)[song]
-    order = np.lexsort((starts, place))
-    again = (np.diff(place[order]) == 0) & (np.diff(starts[order]) == 0)
+    song = np.argsort(in_storage)[song]
+    order = np.lexsort((starts, song))
+    again = (np.diff(song[order]) == 0) & (np.diff(starts[order]) == 0)
     order = order[np.concatenate([[True], ~again])]
-    rows = np.split(order, np.flatnonzero(np.diff(place[order])) + 1)
+    rows = np.split(order, np.flatnonzero(np.diff(song[order])) + 1)
     return [str(name) for name in names[in_storage]], rows
 
 
-def read_labels(uri: str, dataset: DatasetName) -> dict[str, tuple[str, list[str]]]:
-    """A label file: key in the index → our track id and the labels.
-
-    Raises:
-        InputError: missing, no such JSON, or songs that cannot be of the dataset.
-    """
-    with readable(uri):
-        content = storage.read_bytes(uri)
+def _named_songs(uri: str, dataset: str) -> dict[str, tuple[str, list[str] | None]]:
+    """A label file: key in the index → our track id and the labels."""
     try:
-        entries = [(key, str(song["path"]), song["mood/theme"]) for key, song in json.loads(content).items()]
-        return {key: (_track_id(dataset, key, path), [str(word) for word in words]) for key, path, words in entries}
+        songs = json.loads(storage.read_text(uri)).items()
+        return {key: (_track_id(dataset, key, one["path"]), list(map(str, one["mood/theme"]))) for key, one in songs}
     except (ValueError, AttributeError, KeyError, TypeError) as error:
         raise InputError(
             f'{uri}: not a label file of {dataset} ({{key: {{"path", "mood/theme"}}}}); check --labels and --dataset.'
         ) from error
 
 
-def published_manifest(songs: Sequence[PublishedSong], dataset: DatasetName, split: SplitRule, seed: int) -> pa.Table:
-    """The manifest of the songs: split as the files are named, else by song as ``split`` says.
-
-    A seeded split is drawn as :func:`mer_ray.catalog.datasets.read_dataset` draws it, from the ids alone.
-
-    Raises:
-        InputError: a song that stands in two arrays.
-    """
+def published_manifest(songs: Sequence[PublishedSong], dataset: str, split: SplitRule, seed: int) -> pa.Table:
+    """The manifest of the songs: split as the files are named, else by song as ``split`` says."""
     ids = [song.track_id for song in songs]
-    if len(set(ids)) < len(ids):
-        twice = Counter(ids).most_common(1)[0][0]
+    twice, count = Counter(ids).most_common(1)[0]
+    if count > 1:
         raise InputError(f"track {twice}: stands in the given files more than once; give each song one array and key.")
-    splits, reading = [song.split for song in songs], "official"
-    if None in splits:
-        names = split_songs(len(ids), seed, ordered=split == "ordered")
-        order = {name: place for place, name in enumerate(ids if split == "ordered" else sorted(ids))}
-        splits = [names[order[name]] for name in ids]
-        reading = "ordered" if split == "ordered" else f"seeded:{seed}"
+    named = [song.split for song in songs]
+    splits, reading = draw_splits(ids, split, seed) if None in named else (named, "official")
     columns = {
         "track_id": ids,
         "uri": [song.uri for song in songs],
         "dataset": [None if dataset == "none" else dataset] * len(ids),
         "split": splits,
         "labels": [song.labels for song in songs],
-        "size_bytes": [None] * len(ids),
     }
-    readings = json.dumps({"split": reading, "features": "published"})
-    return pa.table(columns, MANIFEST_SCHEMA.with_metadata({"mer_ray.catalog": readings}))
+    return make_manifest(columns, songs[0].uri, {"split": reading, "features": "published"})
 
 
 def store_table(songs: Sequence[PublishedSong], layers: Sequence[int]) -> pa.Table:
     """Rows of the feature store; a song with a value that float16 cannot hold is a failed one."""
     dim = len(layers) * WIDTH
-    with np.errstate(over="ignore"):
-        tracks = [song.states[song.rows[:, None], list(layers)].astype(np.float16) for song in songs]
-    fine = [bool(np.isfinite(track).all()) for track in tracks]
-    columns: dict[str, list[Any]] = {
-        "track_id": [song.track_id for song in songs],
-        "uri": [song.uri for song in songs],
-        "status": ["ok" if ok else "failed" for ok in fine],
-        "error_class": [None if ok else "not_finite" for ok in fine],
-        "error": [None if ok else f"{song.uri}: not finite" for song, ok in zip(songs, fine, strict=True)],
-        "duration_s": [len(song.rows) * WINDOW_SECONDS for song in songs],
-        "truncated": [False] * len(songs),
-        "bad_packets": [0] * len(songs),
-    }
-    kept = [track.reshape(-1, dim)[: None if ok else 0] for track, ok in zip(tracks, fine, strict=True)]
+    rows, kept = [], []
+    for song in songs:
+        with np.errstate(over="ignore"):
+            track = song.states[song.rows[:, None], list(layers)].astype(np.float16).reshape(-1, dim)
+        fine = bool(np.isfinite(track).all())
+        kept.append(track[: None if fine else 0])
+        told = ("ok", None, None) if fine else ("failed", "not_finite", f"{song.uri}: not finite")
+        rows.append((song.track_id, song.uri, *told, len(song.rows) * WINDOW_SECONDS, False, 0))
     schema = store_schema(published_identity(layers), dim)
-    arrays = [pa.array(columns[field.name], field.type) for field in schema if field.name != "features"]
+    arrays = [pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), schema, strict=False)]
     return pa.Table.from_arrays([*arrays, features_column(kept, dim)], schema=schema)
 
 
@@ -258,11 +212,9 @@ def _parts(songs: Sequence[PublishedSong]) -> Iterator[list[PublishedSong]]:
     for song in songs:
         group.append(song)
         windows += len(song.rows)
-        if windows >= WINDOWS_PER_PART:
+        if windows >= WINDOWS_PER_PART or song is songs[-1]:
             yield group
             group, windows = [], 0
-    if group:
-        yield group
 
 
 def _load(uri: str) -> NDArray[Any]:
@@ -270,7 +222,7 @@ def _load(uri: str) -> NDArray[Any]:
     if storage.is_s3(uri):
         raise InputError(f"{uri}: arrays are mapped from disk; copy the file to a local path.")
     try:
-        with readable(uri):
+        with storage.readable(uri):
             array = np.load(storage.absolute(uri), mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise InputError(f"{uri}: not a plain .npy array (whole, without Python objects); fetch it again.") from error
@@ -308,12 +260,12 @@ def _index_columns(index: NDArray[Any], uri: str) -> tuple[NDArray[Any], NDArray
         raise InputError(f"{uri}: the second column holds no times; expected track id, start and end.") from error
 
 
-def _track_id(dataset: DatasetName, key: str, path: str) -> str:
+def _track_id(dataset: str, key: str, path: object) -> str:
     if dataset == "jamendo":
         return f"jamendo/{int(key)}"
     if dataset == "emotify":
         return f"emotify/{int(key.split(',')[0])}"
-    return key if dataset == "none" else f"{dataset}/{posixpath.splitext(posixpath.basename(path))[0]}"
+    return key if dataset == "none" else f"{dataset}/{posixpath.splitext(posixpath.basename(str(path)))[0]}"
 
 
 def _named_split(files: PublishedFiles) -> str | None:

@@ -13,9 +13,8 @@ from matplotlib.figure import Figure
 
 from mer_ray import storage
 from mer_ray.catalog.annotations import Annotations
-from mer_ray.catalog.sources import read_manifest
-from mer_ray.evaluation.report import html_image, html_list, html_table, page, table
-from mer_ray.learning.recipe import read_words
+from mer_ray.learning.recipe import word_space
+from mer_ray.pages import html_image, html_list, html_table, page, table
 from mer_ray.paper.reproduction import FIGURE, Measured, Results, facts
 from mer_ray.paper.settings import ReproduceSettings
 from mer_ray.paper.tables import DATASETS, LAMBDAS, SHORT, Table
@@ -115,17 +114,17 @@ def _images(settings: ReproduceSettings, results: Results) -> dict[str, tuple[st
 def label_spaces(settings: ReproduceSettings) -> list[tuple[tuple[str, ...], LabelSpace, dict[str, set[str]]]]:
     """The label space of each pair of given datasets, and of all three."""
     given = {
-        name: set(Annotations.from_manifest(read_manifest(uri), uri, settings.seed).vocabulary)
+        name: set(Annotations.read(uri, settings.seed).vocabulary)
         for name in DATASETS
         if (uri := getattr(settings, name)) is not None
     }
-    reading = read_words(settings)
+    space = word_space(settings)
     groups = [*combinations(given, 2), *([DATASETS] if len(given) == len(DATASETS) else [])]
     spaces = []
     for group in groups:
         words = [sorted(given[name]) for name in group]
-        space = LabelSpace.build(words, reading=reading, bandwidth=settings.bandwidth)
-        spaces.append((tuple(group), space, {name: given[name] for name in group}))
+        labels = LabelSpace.build(words, space=space, bandwidth=settings.bandwidth)
+        spaces.append((tuple(group), labels, {name: given[name] for name in group}))
     return spaces
 
 

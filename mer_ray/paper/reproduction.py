@@ -5,22 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from mer_ray import storage
 from mer_ray.catalog.annotations import Annotations
-from mer_ray.catalog.sources import read_manifest
 from mer_ray.cluster.session import side_by_side
 from mer_ray.cluster.train import train
 from mer_ray.errors import InputError
 from mer_ray.evaluation.assessment import assess
 from mer_ray.evaluation.settings import EvaluateSettings
 from mer_ray.features import open_stores
-from mer_ray.learning.recipe import READINGS
-from mer_ray.learning.settings import RecipeSettings, TrainSettings
+from mer_ray.learning.settings import TrainSettings
 from mer_ray.paper.settings import ReproduceSettings
 from mer_ray.paper.tables import DATASETS, Cell, Table, Training, paper_tables
 from mer_ray.runs.progress import clock
+from mer_ray.settings import READING, marked
 from mer_ray.storage import as_json, read_json
 
 FIGURE = "figure2"
@@ -47,6 +46,14 @@ class Measured:
 
 
 Results = dict[str, dict[str, list[Measured]]]
+
+
+class Task(NamedTuple):
+    """A training and its test."""
+
+    name: str
+    fit: TrainSettings
+    test: EvaluateSettings
 
 
 def reproduce(settings: ReproduceSettings) -> tuple[list[Table], Results]:
@@ -78,17 +85,17 @@ def reproduce(settings: ReproduceSettings) -> tuple[list[Table], Results]:
 def facts(settings: ReproduceSettings) -> dict[str, str]:
     """What every figure rests on: encoder, songs, readings."""
     store = open_stores(settings.features)[0]
-    recipe = settings.model_dump(include=set(RecipeSettings.model_fields) - {"settings"})
+    recipe = settings.resolved()
     songs = []
     for name in DATASETS:
         uri = getattr(settings, name)
         if uri is None:
             songs.append(f"{name} not given")
             continue
-        one = Annotations.from_manifest(read_manifest(uri), uri, settings.seed)
+        one = Annotations.read(uri, settings.seed)
         counts = (f"{len(one.where(split)):,} {split}" for split in ("train", "validation", "test"))
         songs.append(f"{name} {', '.join(counts)}")
-    readings = [f"{name} = {recipe[name]}" for name in READINGS if name in recipe and name not in _ROLES]
+    readings = [f"{name} = {recipe[name]}" for name in marked(settings, READING) if name not in _ROLES]
     return {
         "encoder": f"{store.encoder.get('name')}, D = {store.dim}, licence {store.encoder.get('licence')}",
         "songs": "; ".join(songs),
@@ -103,7 +110,7 @@ def _check(settings: ReproduceSettings, manifests: dict[str, str]) -> None:
         raise InputError("reproduce: no dataset is given; give --jamendo, --cal500 or --emotify a manifest.")
     open_stores(settings.features)
     for name, uri in manifests.items():
-        found = Annotations.from_manifest(read_manifest(uri), uri, settings.seed).dataset
+        found = Annotations.read(uri, settings.seed).dataset
         if found != name:
             raise InputError(f"--{name} {uri}: a manifest of {found}; make it with jobs/catalog.py --dataset {name}.")
 
@@ -128,17 +135,14 @@ def _run_all(
     return metrics
 
 
-def _outcomes(tasks: list[dict[str, Any]], at_once: int | None) -> Iterator[tuple[str, dict[str, Any], str | None]]:
+def _outcomes(tasks: list[Task], at_once: int | None) -> Iterator[tuple[str, dict[str, Any], str | None]]:
     yield from side_by_side(run_training, tasks, at_once) if tasks else ()
 
 
-def _task(settings: ReproduceSettings, training: Training, manifests: dict[str, str]) -> dict[str, Any]:
+def _task(settings: ReproduceSettings, training: Training, manifests: dict[str, str]) -> Task:
     folder = storage.join(settings.output, "runs", training.name)
-    recipe = settings.model_dump(include=set(RecipeSettings.model_fields))
-    if training.regularizer == "positive":
-        recipe["regularizer"] = "positive"
-    fit = TrainSettings.model_construct(
-        **recipe,
+    fit = settings.training(
+        regularizer="positive" if training.regularizer == "positive" else settings.regularizer,
         train=[manifests[name] for name in training.datasets],
         features=settings.features,
         model=storage.join(folder, "model"),
@@ -154,24 +158,24 @@ def _task(settings: ReproduceSettings, training: Training, manifests: dict[str, 
         features=settings.features,
         output=storage.join(folder, "evaluation"),
     )
-    return {"name": training.name, "fit": fit.model_dump(), "test": test.model_dump()}
+    return Task(training.name, fit, test)
 
 
-def run_training(task: dict[str, Any]) -> tuple[str, dict[str, Any], str | None]:
+def run_training(task: Task) -> tuple[str, dict[str, Any], str | None]:
     """Train one model and test it; a user's mistake comes back as its sentence.
 
     A test on other datasets than last time is done again, a training never.
     """
-    test = EvaluateSettings.model_construct(**task["test"])
+    test = task.test
     try:
-        trained = train(TrainSettings.model_construct(**task["fit"]))
+        trained = train(task.fit)
         tested = read_json(storage.join(test.output, "settings.json"))
         if tested is None or tested.get("test") != test.test:
             assess(test)
     except InputError as error:
-        return task["name"], {}, str(error)
+        return task.name, {}, str(error)
     metrics = read_json(storage.join(test.output, "metrics.json")) or {}
-    return task["name"], {**metrics, "spread": trained["history"][-1]["regularization"]}, None
+    return task.name, {**metrics, "spread": trained["history"][-1]["regularization"]}, None
 
 
 def _measure(cell: Cell, metrics: dict[str, dict[str, Any]]) -> Measured:

@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mer_ray import storage
-from mer_ray.catalog.datasets import readable
 from mer_ray.errors import InputError
 from mer_ray.runs.directory import MANIFEST, PENDING, PROGRESS, SETTINGS, SUMMARY, run_file
 from mer_ray.runs.lock import Holder, read_holder, timestamp
@@ -101,7 +100,7 @@ def look(uri: str) -> SongsStatus | TrainingStatus:
     Raises:
         InputError: there is none, or it cannot be read.
     """
-    with readable(uri):
+    with storage.readable(uri):
         found = open_run(uri)
         return _training(uri, found) if found.job == TRAINING else _songs(uri, found)
 

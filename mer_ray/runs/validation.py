@@ -16,7 +16,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mer_ray import storage
-from mer_ray.catalog.datasets import readable
 from mer_ray.errors import InputError
 from mer_ray.runs.contract import Findings, row_breaches, schema_difference, schema_problem, shown
 from mer_ray.runs.directory import FAILURES, MANIFEST, SETTINGS, SUMMARY, run_file
@@ -112,7 +111,7 @@ def validate(uri: str, contents: Sequence[Content]) -> Report:
     Raises:
         InputError: it is none, or it cannot be read.
     """
-    with readable(uri):
+    with storage.readable(uri):
         run = open_run(uri)
         if run.job == TRAINING:
             raise InputError(f"--run {uri}: a model directory; validate checks what extract and tag wrote.")

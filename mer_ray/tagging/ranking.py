@@ -18,7 +18,8 @@ from mer_ray.learning.model import Model
 from mer_ray.songs import STATUS_COLUMNS, STATUS_FIELDS, Identity, metadata
 from mer_ray.tagging.contract import TAGS_TYPE, TIMELINE_TYPE
 from mer_ray.tagging.projections import song_vectors, vector_column
-from mer_ray.words.labels import Phrases, unit
+from mer_ray.words.embedding import unit
+from mer_ray.words.lists import Word
 
 Ranking = Literal["standardized", "cosine"]
 
@@ -104,10 +105,10 @@ class Tagger:
         """A tagger from a model directory (local or ``s3://``)."""
         return cls(Model.load(model))
 
-    def scale(self, labels: Phrases, ranking: Ranking = "standardized") -> LabelScale:
-        """Measure a list of labels once, to score many songs with it."""
+    def scale(self, words: Sequence[Word], ranking: Ranking = "standardized") -> LabelScale:
+        """Measure a list of words once, to score many songs with it."""
         yardstick = self.model.background if self.yardstick is None else self.yardstick
-        return LabelScale(self.model.embed(labels), yardstick, ranking)
+        return LabelScale(self.model.embed(words), yardstick, ranking)
 
     def rank(
         self,
@@ -124,11 +125,11 @@ class Tagger:
             k: how many tags.
             ranking: what the score is (see :class:`LabelScale`).
         """
-        pairs = labels.items() if isinstance(labels, Mapping) else ((label, (label,)) for label in labels)
-        phrases: Phrases = {label: tuple(texts) for label, texts in pairs}
+        asked = labels if isinstance(labels, Mapping) else dict.fromkeys(labels, ())
+        words = [Word.of(label, *phrases) for label, phrases in asked.items()]
         vector_1E = song_vector(self.model.project(features))[None]
-        scale = self.scale(phrases, ranking)
-        return best_tags(list(phrases), scale.scores(vector_1E)[0], scale.percentiles(vector_1E)[0], Choice(k))
+        scale = self.scale(words, ranking)
+        return best_tags(list(asked), scale.scores(vector_1E)[0], scale.percentiles(vector_1E)[0], Choice(k))
 
 
 def song_vector(projected_WE: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -197,14 +198,14 @@ class TagOptions:
     """What to write for each song.
 
     Attributes:
-        labels: words and their phrases.
+        words: with what the user lets stand for them.
         choice: how many of them, and how good.
         ranking: what the score is.
         timeline: the tags of each window as well.
         embedding: the song's unit vector as well.
     """
 
-    labels: Phrases
+    words: tuple[Word, ...]
     choice: Choice = Choice(k=3)
     ranking: Ranking = "standardized"
     timeline: bool = False
@@ -218,7 +219,7 @@ class SongTagger:
         """Take the measured words of ``options``; the store's encoder and the model are named in the output."""
         self._scale = scale
         self._options = options
-        self._labels = pa.array(list(options.labels), pa.string())
+        self._labels = pa.array([word.label for word in options.words], pa.string())
         self._window_seconds = float(encoder.get("window_seconds") or 0.0)
         self.schema = tags_schema(options, encoder, model)
 
@@ -268,7 +269,7 @@ def tags_schema(options: TagOptions, encoder: Identity, model: Model) -> pa.Sche
         fields.append(pa.field("timeline", TIMELINE_TYPE))
     if options.embedding:
         fields.append(pa.field("embedding", pa.list_(pa.float16(), model.projector.shape.output_dim)))
-    asked = {"labels": list(options.labels), **asdict(options.choice), "ranking": options.ranking}
+    asked = {"labels": [word.label for word in options.words], **asdict(options.choice), "ranking": options.ranking}
     return pa.schema(
         fields,
         metadata=metadata(encoder, **{"mer_ray.model": model.digest, "mer_ray.tags": json.dumps(asked)}),

@@ -18,6 +18,7 @@ from mer_ray.tagging.calibration import measured_by_catalog
 from mer_ray.tagging.projections import Projections, song_vectors
 from mer_ray.tagging.ranking import LabelScale
 from mer_ray.tagging.settings import SearchSettings
+from mer_ray.words.lists import Word
 
 SCHEMA = pa.schema(
     [
@@ -40,7 +41,7 @@ def search(settings: SearchSettings) -> tuple[pa.Table, str]:
     """
     model, store = Model.load(settings.model), Store.open(settings.features)
     model.check_features(store)
-    query_1E = model.embed({settings.query: (settings.query,)})
+    query_1E = model.embed([Word.of(settings.query)])
     songs, vectors_SE = _places(Projections(store.uri, store.encoder, model, settings.keep_projections), store.parts)
     if not len(songs):
         raise InputError(f"features {settings.features}: none of its songs could be read; see its failures.")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from mer_ray.learning.model import Model
-from mer_ray.words.labels import Phrases, embed_labels
+from mer_ray.words.embedding import embed_labels
+from mer_ray.words.lists import Source, Word
 from mer_ray.words.thesaurus import load_thesaurus
-from mer_ray.words.wordspace import Source
 
 NEAREST = 3
 COLLISION = 0.8
@@ -19,7 +20,7 @@ FAR = 0.45
 NEAR = 0.2
 """Below this cosine to every word trained on, what the model does with a word was hardly shown to it."""
 OPPOSITE = 0.9
-"""Two words whose places in valence or arousal differ by this are opposites, as far as the thesaurus knows."""
+"""Two words whose valence or arousal differ by this are opposites, as far as the thesaurus knows."""
 
 
 @dataclass(frozen=True)
@@ -27,17 +28,13 @@ class WordReport:
     """How a model reads one word.
 
     Attributes:
-        label: the word.
-        phrases: what stands for it.
-        source: where the phrases come from.
+        word: the word with what stands for it.
         nearest: the nearest words trained on, with their cosines, nearest first.
         collides: words of the list with nearly the same vector, with their cosines and whether they are opposites.
         familiarity: cosine of the word as written to the nearest word or phrase of mood that is known.
     """
 
-    label: str
-    phrases: tuple[str, ...]
-    source: Source
+    word: Word
     nearest: tuple[tuple[str, float], ...]
     collides: tuple[tuple[str, float, bool], ...]
     familiarity: float
@@ -48,37 +45,34 @@ class WordReport:
         return self.familiarity < FAR
 
 
-def check_words(model: Model, labels: Phrases) -> list[WordReport]:
+def check_words(model: Model, words: Sequence[Word]) -> list[WordReport]:
     """Say how a model reads each word of a list."""
-    names, trained = list(labels), list(model.labels["words"])
-    vectors_LE = model.embed(labels)
-    near_LT = vectors_LE @ model.embed({word: (word,) for word in trained}).T
+    names, trained = [word.label for word in words], list(model.labels["words"])
+    vectors_LE = model.embed(words)
+    near_LT = vectors_LE @ model.embed([Word.of(word) for word in trained]).T
     between_LL = vectors_LE @ vectors_LE.T
-    familiar_L = _familiarity(model, labels)
+    familiar_L = _familiarity(model, words)
     reports = []
-    for at, label in enumerate(names):
-        phrases, source = model.phrases(label, labels[label])
+    for at, word in enumerate(words):
         nearest = np.argsort(-near_LT[at], kind="stable")[:NEAREST]
         close = [other for other in np.argsort(-between_LL[at]) if other != at and between_LL[at, other] >= COLLISION]
         reports.append(
             WordReport(
-                label,
-                phrases,
-                source,
+                model.read(word),
                 tuple((trained[near], float(near_LT[at, near])) for near in nearest),
-                tuple((names[o], float(between_LL[at, o]), _are_opposites(label, names[o])) for o in close),
+                tuple((names[o], float(between_LL[at, o]), _are_opposites(word.label, names[o])) for o in close),
                 float(familiar_L[at]),
             )
         )
     return reports
 
 
-def as_text(reports: list[WordReport]) -> str:
+def describe_words(reports: list[WordReport]) -> str:
     """The reports for a person, the warnings last and together."""
     lines = []
     for one in reports:
-        lines.append(f"{one.label}")
-        lines.append(f"  read as   {', '.join(one.phrases)}  ({_SOURCES[one.source]})")
+        lines.append(one.word.label)
+        lines.append(f"  read as   {', '.join(one.word.phrases)}  ({_SOURCES[one.word.source]})")
         lines.append(f"  nearest   {', '.join(f'{word} {cosine:.2f}' for word, cosine in one.nearest)}  (trained on)")
         if one.collides:
             lines.append(f"  collides  {', '.join(f'{word} {cosine:.2f}' for word, cosine, _ in one.collides)}")
@@ -92,22 +86,22 @@ def _warnings(reports: list[WordReport]) -> list[str]:
     for one in reports:
         if one.far:
             lines.append(
-                f"WARNING {one.label}: far from every mood word the model has heard of ({one.familiarity:.2f} to the "
-                "nearest); its tags will mean little. Give it phrases about mood in a YAML file."
+                f"WARNING {one.word.label}: far from every mood word the model has heard of ({one.familiarity:.2f} to "
+                "the nearest); its tags will mean little. Give it phrases about mood in a YAML file."
             )
         elif one.nearest[0][1] < NEAR:
             lines.append(
-                f"WARNING {one.label}: far from every word trained on (nearest {one.nearest[0][0]}, "
+                f"WARNING {one.word.label}: far from every word trained on (nearest {one.nearest[0][0]}, "
                 f"{one.nearest[0][1]:.2f}); look at some of its songs with jobs/search.py before you trust its tags."
             )
     for at, one in enumerate(reports):
-        later = {other.label for other in reports[at + 1 :]}
+        later = {other.word.label for other in reports[at + 1 :]}
         for word, cosine, opposite in one.collides:
             if word in later:
                 kind = "opposites, yet read nearly alike" if opposite else "read nearly alike"
                 lines.append(
-                    f"WARNING {one.label} and {word}: {kind} ({cosine:.2f}); they will be given to the same songs. "
-                    "Keep one, or give them phrases that tell them apart."
+                    f"WARNING {one.word.label} and {word}: {kind} ({cosine:.2f}); they will be given to the same "
+                    "songs. Keep one, or give them phrases that tell them apart."
                 )
     return lines
 
@@ -121,17 +115,17 @@ _SOURCES: dict[Source, str] = {
 }
 
 
-def _familiarity(model: Model, labels: Phrases) -> np.ndarray:
+def _familiarity(model: Model, words: Sequence[Word]) -> np.ndarray:
     """[L] cosine of each label's own text to the nearest phrase of the training and of the thesaurus."""
     name = model.config["label_model"]["name"]
     trained = [phrase for phrases in model.labels["phrases"].values() for phrase in phrases]
     known = list(dict.fromkeys([*trained, *load_thesaurus().lexicon]))
-    own = [label if phrases == (label,) else ", ".join(phrases) for label, phrases in labels.items()]
+    own = [", ".join(word.phrases) for word in words]
     cosines_LK = embed_labels(own, model=name) @ embed_labels(known, model=name).T
     return cosines_LK.max(1)
 
 
 def _are_opposites(left: str, right: str) -> bool:
-    places = load_thesaurus().places
-    one, other = places.get(left.replace("_", " ")), places.get(right.replace("_", " "))
+    affects = load_thesaurus().affects
+    one, other = affects.get(left.replace("_", " ")), affects.get(right.replace("_", " "))
     return bool(one and other and max(abs(one[axis] - other[axis]) for axis in (0, 1)) >= OPPOSITE)

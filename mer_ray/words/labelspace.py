@@ -9,7 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_ray.words.labels import Clusters, Phrases, cluster_labels
+from mer_ray.words.clusters import Clusters, cluster_labels
+from mer_ray.words.lists import Word
 from mer_ray.words.wordspace import WordSpace
 
 Targets = Literal["labels", "clusters"]
@@ -20,43 +21,41 @@ class LabelSpace:
     """The words of all datasets trained on together.
 
     Attributes:
-        words: [L] sorted, each once.
-        phrases: what stands for each word.
+        words: [L] sorted, each once, with what stands for them.
         embeddings: [L, E] unit vectors.
         clusters: their grouping.
-        reading: how these words, and any others, become vectors.
+        space: how these words, and any others, become vectors.
     """
 
-    words: tuple[str, ...]
-    phrases: Phrases
+    words: tuple[Word, ...]
     embeddings: NDArray[np.float32]
     clusters: Clusters
-    reading: WordSpace
+    space: WordSpace
 
     @classmethod
     def build(
         cls,
         vocabularies: Sequence[Sequence[str]],
         *,
-        reading: WordSpace | None = None,
+        space: WordSpace | None = None,
         bandwidth: str | float | None = "auto",
     ) -> LabelSpace:
         """Embed and cluster the union of several vocabularies.
 
         Args:
             vocabularies: the datasets' labels.
-            reading: how words become vectors; as they stand if not given.
+            space: how words become vectors; as they stand if not given.
             bandwidth: of the clusters; None or ``none`` leaves each word a cluster of its own.
         """
-        words = tuple(sorted({word for vocabulary in vocabularies for word in vocabulary}))
-        reading = reading or WordSpace()
-        texts = {word: reading.phrases(word)[0] for word in words}
-        embeddings = reading.embed(texts)
+        labels = sorted({label for vocabulary in vocabularies for label in vocabulary})
+        space = space or WordSpace()
+        words = tuple(space.read(Word.of(label)) for label in labels)
+        embeddings = space.embed(words)
         if bandwidth in (None, "none"):
             clusters = Clusters(np.arange(len(words)), embeddings, 0.0)
         else:
             clusters = cluster_labels(embeddings, bandwidth)
-        return cls(words, texts, embeddings, clusters, reading)
+        return cls(words, embeddings, clusters, space)
 
     def targets(self, kind: Targets, words: Sequence[str]) -> NDArray[np.float32]:
         """[l, E] the point each of these words draws songs to: its own embedding or its cluster's centre."""
@@ -70,17 +69,17 @@ class LabelSpace:
     def describe(self) -> dict[str, Any]:
         """The label space as plain values, for ``labels.json``."""
         groups = [
-            [word for word, cluster in zip(self.words, self.clusters.assignments, strict=True) if cluster == at]
+            [word.label for word, cluster in zip(self.words, self.clusters.assignments, strict=True) if cluster == at]
             for at in range(len(self.clusters.centers))
         ]
         return {
-            "words": list(self.words),
-            "phrases": {word: list(texts) for word, texts in self.phrases.items()},
+            "words": [word.label for word in self.words],
+            "phrases": {word.label: list(word.phrases) for word in self.words},
             "clusters": groups,
             "bandwidth": self.clusters.bandwidth,
-            "reading": self.reading.describe(),
+            "reading": self.space.describe(),
         }
 
     def _rows(self, words: Sequence[str]) -> list[int]:
-        row = {word: at for at, word in enumerate(self.words)}
+        row = {word.label: at for at, word in enumerate(self.words)}
         return [row[word] for word in words]

@@ -1,4 +1,4 @@
-"""The emotion thesaurus that ships with the package: words, their synonyms, their places in affect."""
+"""The emotion thesaurus that ships with the package: words, their synonyms, where they lie in affect."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-Place = tuple[float, float, float]
+Affect = tuple[float, float, float]
 """Valence, arousal and dominance, -1 to 1 each."""
 
 TEMPLATES = ("{}", "{} music", "a {} song", "music that feels {}", "the mood is {}")
@@ -26,11 +26,11 @@ class Thesaurus:
 
     Attributes:
         entries: each word's phrases, the word itself first.
-        places: where some of the words lie in affect.
+        affects: where some of the words lie.
     """
 
     entries: Mapping[str, tuple[str, ...]]
-    places: Mapping[str, Place] = field(default_factory=dict)
+    affects: Mapping[str, Affect] = field(default_factory=dict)
 
     @cached_property
     def lexicon(self) -> tuple[str, ...]:
@@ -38,13 +38,13 @@ class Thesaurus:
         return tuple(dict.fromkeys(phrase for phrases in self.entries.values() for phrase in phrases))
 
     @cached_property
-    def phrase_places(self) -> dict[str, Place]:
-        """Each phrase's place: the mean of those of the words it stands for."""
-        found: dict[str, list[Place]] = {}
-        for word, place in self.places.items():
+    def phrase_affects(self) -> dict[str, Affect]:
+        """Each phrase's affect: the mean of those of the words it stands for."""
+        found: dict[str, list[Affect]] = {}
+        for word, affect in self.affects.items():
             for phrase in self.entries[word]:
-                found.setdefault(phrase, []).append(place)
-        return {phrase: _mean(places) for phrase, places in found.items()}
+                found.setdefault(phrase, []).append(affect)
+        return {phrase: _mean(affects) for phrase, affects in found.items()}
 
     @cached_property
     def _words_of(self) -> dict[str, list[str]]:
@@ -73,7 +73,7 @@ class Thesaurus:
             for word, phrases in self.entries.items()
             if word not in gone
         }
-        return Thesaurus(entries, {word: place for word, place in self.places.items() if word in entries})
+        return Thesaurus(entries, {word: affect for word, affect in self.affects.items() if word in entries})
 
 
 @lru_cache(maxsize=1)
@@ -81,13 +81,13 @@ def load_thesaurus() -> Thesaurus:
     """Read the packaged ``words/thesaurus.yaml``."""
     groups: list[dict[str, Any]] = yaml.safe_load(files("mer_ray").joinpath("words/thesaurus.yaml").read_text("utf-8"))
     entries: dict[str, tuple[str, ...]] = {}
-    places: dict[str, Place] = {}
+    affects: dict[str, Affect] = {}
     for group in groups:
         for word, text in group["words"].items():
             entries[word] = _union([(word,), tuple(phrase.strip() for phrase in text.split(","))])
-            if "place" in group:
-                places[word] = tuple(group["place"])
-    return Thesaurus(entries, places)
+            if "affect" in group:
+                affects[word] = tuple(group["affect"])
+    return Thesaurus(entries, affects)
 
 
 def template_phrases(label: str) -> tuple[str, ...]:
@@ -100,7 +100,7 @@ def _union(groups: list[tuple[str, ...]]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(phrase for group in groups for phrase in group))
 
 
-def _mean(places: list[Place]) -> Place:
-    count = len(places)
-    valence, arousal, dominance = (sum(axis) / count for axis in zip(*places, strict=True))
+def _mean(affects: list[Affect]) -> Affect:
+    count = len(affects)
+    valence, arousal, dominance = (sum(axis) / count for axis in zip(*affects, strict=True))
     return valence, arousal, dominance

@@ -8,29 +8,28 @@ valence, arousal and dominance, found by ridge regression on the thesaurus's phr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_ray.words.labels import Phrases, embed_labels, unit
+from mer_ray.words.embedding import embed_labels, unit
+from mer_ray.words.lists import Word
 from mer_ray.words.thesaurus import Thesaurus, load_thesaurus, template_phrases
 
-Source = Literal["yours", "training", "thesaurus", "templates", "the word itself"]
-
 RIDGE = 3.0
-"""Best of 0.3 to 30 at telling the place of words of left-out groups of the thesaurus."""
+"""Best of 0.3 to 30 at telling the affect of words of left-out groups of the thesaurus."""
 
 
 @dataclass(frozen=True)
 class WordSpace:
-    """A way of reading words, fixed at training and saved with the model.
+    """How words become vectors, fixed at training and saved with the model.
 
     Attributes:
-        model: the sentence encoder, as in :func:`mer_ray.words.labels.embed_labels`.
+        model: the sentence encoder, as in :func:`mer_ray.words.embedding.embed_labels`.
         given: the user's phrases for some words.
         thesaurus: where other words' phrases come from; None reads each word as it stands (the paper).
         center: [E] taken from every embedding; None takes nothing.
@@ -39,7 +38,7 @@ class WordSpace:
     """
 
     model: str = "auto"
-    given: Phrases = field(default_factory=dict)
+    given: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     thesaurus: Thesaurus | None = None
     center: NDArray[np.float32] | None = None
     template_center: NDArray[np.float32] | None = None
@@ -50,7 +49,7 @@ class WordSpace:
         cls,
         model: str = "auto",
         *,
-        given: Phrases | None = None,
+        given: Mapping[str, tuple[str, ...]] | None = None,
         thesaurus: Thesaurus | None = None,
         lexicon: Thesaurus | None = None,
         center: bool = False,
@@ -77,24 +76,25 @@ class WordSpace:
             return cls(model, space.given, thesaurus, correction=correction)
         return cls(model, space.given, thesaurus, mean_E, templates_E, correction)
 
-    def phrases(self, label: str, own: Sequence[str] | None = None) -> tuple[tuple[str, ...], Source]:
-        """What stands for a label, and where it comes from; ``own`` are phrases given for it here and now."""
-        if own and tuple(own) != (label,):
-            return tuple(own), "yours"
-        if label in self.given:
-            return tuple(self.given[label]), "yours"
+    def read(self, word: Word) -> Word:
+        """A word with what this space lets stand for it, unless phrases were given with the word."""
+        if word.source != "the word itself":
+            return word
+        if word.label in self.given:
+            return Word(word.label, self.given[word.label], "yours")
         if self.thesaurus is None:
-            return (label,), "the word itself"
-        found = self.thesaurus.phrases(label)
-        return (found, "thesaurus") if found else (template_phrases(label), "templates")
+            return word
+        found = self.thesaurus.phrases(word.label)
+        return Word(word.label, found or template_phrases(word.label), "thesaurus" if found else "templates")
 
-    def embed(self, phrases: Phrases) -> NDArray[np.float32]:
-        """Labels with their phrases to [n, E] unit vectors."""
+    def embed(self, words: Sequence[Word]) -> NDArray[np.float32]:
+        """Words with their phrases to [n, E] unit vectors."""
+        labels, phrases = [word.label for word in words], {word.label: word.phrases for word in words}
         if self.center is None and self.correction is None:
-            return embed_labels(list(phrases), model=self.model, phrases=phrases)
-        vectors_NE = embed_labels(list(phrases), model=self.model, phrases=phrases, normalize=False)
+            return embed_labels(labels, model=self.model, phrases=phrases)
+        vectors_NE = embed_labels(labels, model=self.model, phrases=phrases, normalize=False)
         if self.center is not None:
-            templated_N1 = np.array([[own == template_phrases(label)] for label, own in phrases.items()])
+            templated_N1 = np.array([[word.phrases == template_phrases(word.label)] for word in words])
             other_E = self.center if self.template_center is None else self.template_center
             vectors_NE = vectors_NE - np.where(templated_N1, other_E, self.center)
         return unit(vectors_NE) if self.correction is None else unit(unit(vectors_NE) @ self.correction)
@@ -133,22 +133,22 @@ def lexicon_vectors(model: str) -> tuple[dict[str, NDArray[np.float32]], NDArray
 
 
 def affect_correction(vectors_PE: NDArray[np.float32], lexicon: Thesaurus, weight: float) -> NDArray[np.float32]:
-    """The matrix that moves words along the directions of affect, as far as a word's own text tells its place.
+    """The matrix that moves words along the directions of affect, as far as a word's own text tells its affect.
 
     Args:
         vectors_PE: [phrases, E] centred unit vectors of the lexicon's phrases.
-        lexicon: with the places of its words.
+        lexicon: with the affect of its words.
         weight: length of the step; 1 makes the deviation of the added part over the lexicon 0.35 a direction.
 
     Returns:
         [E, E], the identity plus a matrix of rank three.
     """
     row = {phrase: at for at, phrase in enumerate(lexicon.lexicon)}
-    placed = lexicon.phrase_places
+    placed = lexicon.phrase_affects
     inputs_QE = vectors_PE[[row[phrase] for phrase in placed]].astype(np.float64)
-    places_Q3 = np.array(list(placed.values()))
+    affects_Q3 = np.array(list(placed.values()))
     gram_EE = inputs_QE.T @ inputs_QE + RIDGE * np.eye(inputs_QE.shape[1])
-    weights_E3 = np.linalg.solve(gram_EE, inputs_QE.T @ (places_Q3 - places_Q3.mean(0)))
+    weights_E3 = np.linalg.solve(gram_EE, inputs_QE.T @ (affects_Q3 - affects_Q3.mean(0)))
     axes_E3, _ = np.linalg.qr(weights_E3)
     spread = (inputs_QE @ weights_E3).std(0).mean()
     moved: NDArray[np.float32] = (np.eye(len(gram_EE)) + 0.35 * weight / spread * weights_E3 @ axes_E3.T).astype(

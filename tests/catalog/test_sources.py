@@ -7,15 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mer_ray.catalog.sources import (
-    MANIFEST_SCHEMA,
-    build_manifest,
-    load_catalog,
-    read_catalog_table,
-    read_manifest,
-    scan_folder,
-    write_manifest,
-)
+from mer_ray.catalog.manifest import MANIFEST_SCHEMA, read_manifest, write_manifest
+from mer_ray.catalog.sources import build_manifest, load_catalog, read_catalog_table, scan_folder
 from mer_ray.errors import InputError
 
 
@@ -74,7 +67,7 @@ def test_linked_folders_are_followed_once_even_in_a_circle(tmp_path: Path) -> No
 def test_the_same_folder_gives_the_same_bytes(tmp_path: Path) -> None:
     touch(tmp_path / "music", *(f"{n}.mp3" for n in range(20)))
     for name in ("one.parquet", "two.parquet"):
-        write_manifest(str(tmp_path / name), build_manifest(str(tmp_path / "music")).table)
+        write_manifest(str(tmp_path / name), build_manifest(str(tmp_path / "music")))
     assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
 
 
@@ -155,7 +148,7 @@ def test_relative_uris_start_from_the_tables_folder_and_default_ids_are_below_it
 
 def test_relative_uris_of_a_table_may_start_from_another_audio_root(tmp_path: Path) -> None:
     (tmp_path / "songs.csv").write_text("uri\n../a.mp3\n")
-    table = build_manifest(str(tmp_path / "songs.csv"), audio="s3://music/deep").table
+    table = build_manifest(str(tmp_path / "songs.csv"), audio="s3://music/deep")
     assert column(table, "uri") == ["s3://music/a.mp3"]
 
 
@@ -190,15 +183,15 @@ def test_a_missing_or_broken_parquet_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_dataset_finds_its_audio_below_its_labels_and_counts_what_is_missing(tmp_path: Path) -> None:
     touch(write_emotify(tmp_path), "emotifymusic/rock/2.mp3")
-    result = build_manifest(str(tmp_path), "emotify")
-    assert result.missing == 1
-    assert column(result.table, "uri") == [
+    table = build_manifest(str(tmp_path), "emotify")
+    assert table["size_bytes"].null_count == 1
+    assert column(table, "uri") == [
         f"{tmp_path}/emotifymusic/classical/1.mp3",
         f"{tmp_path}/emotifymusic/rock/2.mp3",
     ]
-    assert column(result.table, "size_bytes") == [None, len("emotifymusic/rock/2.mp3")]
-    assert column(result.table, "labels")[0] == ["amazement", "solemnity", "tenderness"]
-    assert column(result.table, "dataset") == ["emotify", "emotify"]
+    assert column(table, "size_bytes") == [None, len("emotifymusic/rock/2.mp3")]
+    assert column(table, "labels")[0] == ["amazement", "solemnity", "tenderness"]
+    assert column(table, "dataset") == ["emotify", "emotify"]
 
 
 @pytest.mark.parametrize("present", [["rock/2.mp3"], []])
@@ -206,34 +199,32 @@ def test_the_audio_folder_may_be_the_one_that_holds_the_genres(tmp_path: Path, p
     write_emotify(tmp_path / "labels")
     audio = touch(tmp_path / "emotifymusic", *present)
     audio.mkdir(exist_ok=True)
-    result = build_manifest(str(tmp_path / "labels" / "data.csv"), "emotify", str(audio))
-    assert result.missing == 2 - len(present)
-    assert column(result.table, "uri") == [f"{audio}/classical/1.mp3", f"{audio}/rock/2.mp3"]
+    table = build_manifest(str(tmp_path / "labels" / "data.csv"), "emotify", str(audio))
+    assert table["size_bytes"].null_count == 2 - len(present)
+    assert column(table, "uri") == [f"{audio}/classical/1.mp3", f"{audio}/rock/2.mp3"]
 
 
 def test_jamendo_takes_the_full_file_else_the_low_bitrate_one(tmp_path: Path) -> None:
     touch(write_jamendo(tmp_path), "48/948.low.mp3", "49/949.mp3", "49/949.low.mp3")
-    result = build_manifest(str(tmp_path), "jamendo")
-    assert result.missing == 1
-    assert column(result.table, "uri") == [
-        f"{tmp_path}/{name}" for name in ("48/948.low.mp3", "49/949.mp3", "50/950.mp3")
-    ]
-    assert column(result.table, "split") == ["train", "validation", "test"]
+    table = build_manifest(str(tmp_path), "jamendo")
+    assert table["size_bytes"].null_count == 1
+    assert column(table, "uri") == [f"{tmp_path}/{name}" for name in ("48/948.low.mp3", "49/949.mp3", "50/950.mp3")]
+    assert column(table, "split") == ["train", "validation", "test"]
 
 
 def test_cal500_audio_may_have_any_extension_and_folder(tmp_path: Path) -> None:
     entries = {"0": {"path": "CAL500_32kps_wav/mr._bungle-x.wav", "mood/theme": ["sad"]}}
     (tmp_path / "CAL500_metadata.json").write_text(json.dumps(entries))
     touch(tmp_path, "audio/mr._bungle-x.ogg")
-    result = build_manifest(str(tmp_path), "cal500")
-    assert column(result.table, "uri") == [f"{tmp_path}/audio/mr._bungle-x.ogg"]
-    assert result.missing == 0
+    table = build_manifest(str(tmp_path), "cal500")
+    assert column(table, "uri") == [f"{tmp_path}/audio/mr._bungle-x.ogg"]
+    assert table["size_bytes"].null_count == 0
 
 
 def test_a_dataset_without_any_audio_still_gives_its_labels(tmp_path: Path) -> None:
-    result = build_manifest(str(write_jamendo(tmp_path)), "jamendo")
-    assert (result.missing, result.table["size_bytes"].null_count) == (3, 3)
-    assert column(result.table, "labels") == [["calm"]] * 3
+    table = build_manifest(str(write_jamendo(tmp_path)), "jamendo")
+    assert table["size_bytes"].null_count == 3
+    assert column(table, "labels") == [["calm"]] * 3
 
 
 def test_an_audio_folder_that_is_named_but_absent_is_refused(tmp_path: Path) -> None:
@@ -244,40 +235,3 @@ def test_an_audio_folder_that_is_named_but_absent_is_refused(tmp_path: Path) -> 
 def test_audio_beside_a_plain_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="leave out --audio"):
         build_manifest(str(touch(tmp_path, "a.mp3")), audio=str(tmp_path))
-
-
-def test_a_manifest_comes_back_as_it_was_written_with_its_readings(tmp_path: Path) -> None:
-    table = build_manifest(str(write_emotify(tmp_path)), "emotify", seed=5).table
-    uri = str(tmp_path / "out" / "manifest.parquet")
-    write_manifest(uri, table)
-    assert read_manifest(uri).equals(table, check_metadata=True)
-    assert json.loads(table.schema.metadata[b"mer_ray.catalog"]) == {"split": "seeded:5"}
-
-
-def test_a_manifest_of_two_columns_gets_the_others_as_nulls(tmp_path: Path) -> None:
-    columns = {"uri": ["deam/2.mp3"], "track_id": pa.array(["deam/2"], pa.large_string()), "extra": [1]}
-    pq.write_table(pa.table(columns), tmp_path / "m.parquet")
-    table = read_manifest(str(tmp_path / "m.parquet"))
-    assert table.schema.equals(MANIFEST_SCHEMA)
-    assert column(table, "uri") == ["deam/2.mp3"]
-    assert table["labels"].null_count == 1
-
-
-@pytest.mark.parametrize(
-    ("columns", "message"),
-    [
-        ({"track_id": ["a"]}, "no column 'uri'"),
-        ({"uri": ["a"]}, "no column 'track_id'"),
-        ({"track_id": ["a", "a"], "uri": ["x", "y"]}, "track_id 'a' stands more than once"),
-        ({"track_id": ["a", None], "uri": ["x", "y"]}, "a row has no track_id"),
-        ({"track_id": ["a"], "uri": ["x"], "split": ["dev"]}, "split 'dev' is none of"),
-        ({"track_id": ["a"], "uri": ["x"], "labels": [[[1]]]}, "column labels is malformed"),
-        ({"track_id": pa.array([], pa.string()), "uri": pa.array([], pa.string())}, "no songs found"),
-    ],
-)
-def test_a_file_that_is_no_manifest_is_refused_with_the_reason(
-    tmp_path: Path, columns: dict[str, object], message: str
-) -> None:
-    pq.write_table(pa.table(columns), tmp_path / "m.parquet")
-    with pytest.raises(InputError, match=message):
-        read_manifest(str(tmp_path / "m.parquet"))

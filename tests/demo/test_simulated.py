@@ -11,14 +11,13 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from mer_ray.demo.simulated import DATASETS, MOODS, main, simulate_manifests, simulate_store
 from mer_ray.catalog.annotations import Annotations
-from mer_ray.catalog.sources import read_manifest
-from mer_ray.catalog.datasets import VOCABULARIES, split_songs
+from mer_ray.catalog.datasets import split_songs, vocabularies
+from mer_ray.catalog.manifest import read_manifest
+from mer_ray.demo.simulated import DATASETS, MOODS, main, simulate_manifests, simulate_store
 from mer_ray.errors import InputError
 from mer_ray.features import Store, read_windows
-from mer_ray.words.labels import embed_labels, unit
-from tests.support import ROOT
+from mer_ray.words.embedding import embed_labels, unit
 
 World = dict[str, pa.Table]
 Features = NDArray[np.float32]
@@ -77,7 +76,7 @@ def test_the_same_seed_gives_the_same_world_and_another_seed_another(world: Worl
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_every_word_of_every_dataset_occurs(seed: int) -> None:
     for name, table in simulate_manifests(seed).items():
-        assert set(truth(table).vocabulary) == set(VOCABULARIES[DATASETS[name]])
+        assert set(truth(table).vocabulary) == set(vocabularies()[DATASETS[name]])
 
 
 def test_songs_have_as_many_labels_as_in_the_real_datasets(world: World) -> None:
@@ -163,7 +162,7 @@ def test_noise_makes_it_harder(world: World, features: dict[str, Features], tmp_
 
 def test_no_mood_is_a_word_of_a_dataset() -> None:
     assert len(set(MOODS)) == len(MOODS)
-    assert not set(MOODS) & {word for words in VOCABULARIES.values() for word in words}
+    assert not set(MOODS) & {word for words in vocabularies().values() for word in words}
 
 
 def test_the_command_writes_a_whole_world(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from mer_ray.catalog.sources import load_catalog, write_manifest
+from mer_ray.catalog.manifest import write_manifest
+from mer_ray.catalog.sources import load_catalog
 from tests.support import ROOT
 from tests.support.chaos import assert_same, rows_of
 

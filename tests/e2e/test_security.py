@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from mer_ray import storage
 from mer_ray.encoders import load_encoder
 from mer_ray.errors import InputError
-from mer_ray.words.labels import label_model
+from mer_ray.words.embedding import label_model
 from tests.conftest import Job, done, refused
 from tests.support import ROOT
 from tests.support.chaos import family

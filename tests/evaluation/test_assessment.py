@@ -19,7 +19,7 @@ from mer_ray.features import features_column, store_schema
 from mer_ray.fingerprints import weights_sha256
 from mer_ray.learning.model import Model
 from mer_ray.learning.projector import Projector, ProjectorShape
-from mer_ray.words.labels import label_model, unit
+from mer_ray.words.embedding import label_model, unit
 from tests.learning.test_model import small_model
 
 DIM, SONGS = 6, 24

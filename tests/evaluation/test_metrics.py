@@ -14,14 +14,13 @@ from mer_ray.evaluation.metrics import (
     Level,
     evaluate_scores,
     evaluate_songs,
-    macro_f1,
     resample,
     resampled_f1,
     resampled_roc_auc,
-    top_k_mask,
     vote_scores,
 )
 from mer_ray.learning.projector import Projector, ProjectorShape, project
+from mer_ray.learning.scoring import macro_f1, top_k_mask
 
 LABELS = tuple("abcdefg")
 Array = NDArray[np.float64]

@@ -11,18 +11,8 @@ import pytest
 
 from mer_ray.evaluation.figures import per_label_figure
 from mer_ray.evaluation.metrics import Level, evaluate_songs
-from mer_ray.evaluation.report import (
-    evaluation_page,
-    evaluation_report,
-    html_image,
-    html_table,
-    label_grid,
-    page,
-    summary_grid,
-    table,
-    text_table,
-    with_interval,
-)
+from mer_ray.evaluation.report import evaluation_page, evaluation_report, label_grid, summary_grid, with_interval
+from mer_ray.pages import html_image, html_table, page, table, text_table
 
 VOID = {"meta", "img"}
 LABELS = ("calm", "happy", "<b>loud</b>", "never")

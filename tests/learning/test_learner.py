@@ -11,14 +11,32 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor
 
-from mer_ray.evaluation.metrics import macro_f1
-from mer_ray.learning import losses
-from mer_ray.learning.learner import Learner, LearnOptions, ValidationSet
+from mer_ray.learning.learner import Learner, ValidationSet
+from mer_ray.learning.losses import DOOR
+from mer_ray.learning.losses.triplet import triplet_loss
 from mer_ray.learning.projector import Projector, ProjectorShape, project
+from mer_ray.learning.regularization import alignment_regularization
 from mer_ray.learning.sampling import TrainingSet
+from mer_ray.learning.scoring import macro_f1
+from mer_ray.learning.settings import TrainSettings
+from mer_ray.settings import part_of
 
 SHAPE = ProjectorShape(input_dim=12, output_dim=8, hidden_dim=32, layers=2, heads=4, dropout=0.0)
-OPTIONS = LearnOptions(
+
+
+def recipe_of(base: TrainSettings, **changes: Any) -> TrainSettings:
+    """A recipe with some settings changed, those of its loss among them."""
+    loss = changes.pop("loss", base.loss)
+    part = part_of(DOOR, loss)
+    own = {name: changes.pop(name) for name in part.model_fields.keys() & changes.keys()}
+    before = base.part("loss").model_dump() if loss == base.loss else {}
+    recipe = base.model_copy(update={**changes, "loss": loss})
+    recipe._parts = {"loss": part(**{**before, **own})}
+    return recipe
+
+
+OPTIONS = recipe_of(
+    TrainSettings(train=["/t"], features=["/f"], model="/m"),
     epochs=1,
     batch_size=7,
     lr=1e-3,
@@ -28,9 +46,6 @@ OPTIONS = LearnOptions(
     plateau_cooldown=1,
     margin=0.7,
     lambda_=0.8,
-    regularizer="negative",
-    positive="mean",
-    negatives=1,
     # Adam scales an all but zero gradient up to a full step, round-off and all. With one seed in four some weight
     # meets that, and workers differ by 1e-5; else by 2e-7.
     seed=4,
@@ -38,11 +53,11 @@ OPTIONS = LearnOptions(
 LABELS = 6
 # Two datasets of 67 and 25 windows in batches of 7: ten steps, shares of 4 and 3 rows, at the end 2 and 2.
 # One dataset of 19 in batches of 3: at the end of an epoch one row, so that a worker has none.
-TOGETHER: dict[str, tuple[list[int], LearnOptions]] = {
-    **{form: ([67, 25], replace(OPTIONS, regularizer=form)) for form in ("negative", "positive", "reference")},
-    "softmax over the labels": ([67, 25], replace(OPTIONS, loss="contrastive")),
-    "drawn labels": ([67, 25], replace(OPTIONS, positive="sample", negatives=3)),
-    "a worker without rows": ([19], replace(OPTIONS, batch_size=3, epochs=2)),
+TOGETHER: dict[str, tuple[list[int], TrainSettings]] = {
+    **{form: ([67, 25], recipe_of(OPTIONS, regularizer=form)) for form in ("negative", "positive", "reference")},
+    "softmax over the labels": ([67, 25], recipe_of(OPTIONS, loss="contrastive")),
+    "drawn labels": ([67, 25], recipe_of(OPTIONS, positive="sample", negatives=3)),
+    "a worker without rows": ([19], recipe_of(OPTIONS, batch_size=3, epochs=2)),
 }
 
 
@@ -67,7 +82,7 @@ def training_set(count: int, seed: int, **kwargs: Any) -> TrainingSet:
     return TrainingSet(f"set{seed}", features, torch.arange(count), truth, label_embeddings(), clusters)
 
 
-def learner(options: LearnOptions, sizes: list[int], dropout: float = 0.0, weights: int = 0, **kwargs: Any) -> Learner:
+def learner(options: TrainSettings, sizes: list[int], dropout: float = 0.0, weights: int = 0, **kwargs: Any) -> Learner:
     torch.manual_seed(weights)
     projector = Projector(replace(SHAPE, dropout=dropout))
     features, truth = songs(40, 99, **kwargs)
@@ -80,7 +95,7 @@ def weights_of(one: Learner) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in one.projector.state_dict().items()}
 
 
-def outcome(sizes: list[int], options: LearnOptions) -> dict[str, Any]:
+def outcome(sizes: list[int], options: TrainSettings) -> dict[str, Any]:
     """Losses and gradient of a first batch, then the losses and weights of a training of its own."""
     first = learner(options, sizes)
     indices = [np.arange(options.batch_size) for _ in sizes]
@@ -150,7 +165,7 @@ def test_two_workers_stay_bit_for_bit_alike(two_workers: list[dict[str, Any]]) -
 
 def test_the_loss_sums_the_sets_triplets_and_regularizes_over_their_joint_batch() -> None:
     # One label a song and all five wrong ones as negatives: nothing is left to chance.
-    options = replace(OPTIONS, negatives=LABELS - 1)
+    options = recipe_of(OPTIONS, negatives=LABELS - 1)
     both, batch = learner(options, [30, 20], labels_each=1), [np.arange(4), np.arange(5)]
     align, regularization = both.batch_loss(batch, torch.Generator())
     triplets, projected, clusters = [], [], []
@@ -160,17 +175,15 @@ def test_the_loss_sums_the_sets_triplets_and_regularizes_over_their_joint_batch(
         truth, rows = one.truth_SL[picked], both.projector(one.features_ND[picked])
         wrong = (~truth).float() @ one.targets_LE / (LABELS - 1)
         everyone = torch.ones(len(rows), dtype=torch.bool)
-        triplets.append(
-            losses.triplet_loss(rows, truth.float() @ one.targets_LE, wrong, everyone, options.margin).item()
-        )
+        triplets.append(triplet_loss(rows, truth.float() @ one.targets_LE, wrong, everyone, 0.7).item())
         projected.append(rows)
         clusters.append(one.clusters_L[truth.int().argmax(1)])
-    expected = losses.alignment_regularization(torch.cat(projected), torch.cat(clusters))
+    expected = alignment_regularization(torch.cat(projected), torch.cat(clusters))
     assert align.item() == pytest.approx(sum(triplets), rel=1e-5)
     assert regularization.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def run(options: LearnOptions, epochs: int, dropout: float = 0.2, **kwargs: Any) -> Learner:
+def run(options: TrainSettings, epochs: int, dropout: float = 0.2, **kwargs: Any) -> Learner:
     one = learner(options, [60, 25], dropout=dropout, **kwargs)
     for _ in range(epochs):
         one.run_epoch()
@@ -188,10 +201,10 @@ def assert_same(left: Learner, right: Learner) -> None:
 
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
 def test_one_seed_is_one_run_bit_for_bit_and_another_seed_another(dropout: float) -> None:
-    options = replace(OPTIONS, positive="sample")
+    options = recipe_of(OPTIONS, positive="sample")
     one = run(options, 2, dropout)
     assert_same(one, run(options, 2, dropout))
-    other = run(replace(options, seed=5), 2, dropout)
+    other = run(recipe_of(options, seed=5), 2, dropout)
     assert not torch.equal(weights_of(one)["output.weight"], weights_of(other)["output.weight"])
 
 
@@ -213,7 +226,7 @@ def test_a_run_restored_from_a_checkpoint_ends_bit_for_bit_as_if_undisturbed(cut
 
 
 def test_the_best_projector_is_that_of_the_best_epoch_not_of_the_last() -> None:
-    one = learner(replace(OPTIONS, lr=3e-2), [60, 25], noise=4.0)
+    one = learner(recipe_of(OPTIONS, lr=3e-2), [60, 25], noise=4.0)
     weights = []
     for _ in range(8):
         one.run_epoch()
@@ -229,7 +242,7 @@ def test_the_best_projector_is_that_of_the_best_epoch_not_of_the_last() -> None:
 def test_the_learning_rate_falls_when_validation_no_longer_rises_and_not_below_its_floor(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    one = learner(replace(OPTIONS, min_lr=3e-4), [20])
+    one = learner(recipe_of(OPTIONS, min_lr=3e-4), [20])
     scores = iter([0.1, 0.2, 0.3, 0.2, 0.3, 0.3, 0.3, 0.3])
     monkeypatch.setattr(one, "validate", lambda: next(scores))
     rates = [one.run_epoch()["lr"] for _ in range(8)]
@@ -248,7 +261,7 @@ def test_dropout_acts_in_every_step_of_every_epoch_and_not_in_validation() -> No
 
 @pytest.mark.parametrize("lambda_", [0.0, 0.5])
 def test_what_can_be_learned_is_learned_far_above_chance(lambda_: float) -> None:
-    options = replace(OPTIONS, batch_size=32, lr=2e-3, lambda_=lambda_, plateau_patience=10, margin=1.0)
+    options = recipe_of(OPTIONS, batch_size=32, lr=2e-3, lambda_=lambda_, plateau_patience=10, margin=1.0)
     one = learner(options, [300, 100], dropout=0.1, labels_each=1)
     history = [one.run_epoch() for _ in range(12)]
     assert history[-1]["align"] < 0.7 * history[0]["align"]
@@ -260,7 +273,7 @@ def test_what_can_be_learned_is_learned_far_above_chance(lambda_: float) -> None
 
 def test_the_regularizer_spreads_the_clusters_it_is_given() -> None:
     def mean_cosine_across(lambda_: float) -> float:
-        options = replace(OPTIONS, batch_size=32, lr=2e-3, lambda_=lambda_, plateau_patience=10)
+        options = recipe_of(OPTIONS, batch_size=32, lr=2e-3, lambda_=lambda_, plateau_patience=10)
         one = learner(options, [200], labels_each=1)
         for _ in range(6):
             one.run_epoch()

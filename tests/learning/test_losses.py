@@ -8,15 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from mer_ray.learning.losses import (
-    Regularizer,
-    alignment_regularization,
-    contrastive_loss,
-    draw_clusters,
-    negative_targets,
-    positive_targets,
-    triplet_loss,
-)
+from mer_ray.learning.draws import draw_clusters, negative_targets, positive_targets
+from mer_ray.learning.losses.contrastive import contrastive_loss
+from mer_ray.learning.losses.triplet import triplet_loss
+from mer_ray.learning.regularization import Regularizer, alignment_regularization
 
 REGULARIZERS: tuple[Regularizer, ...] = get_args(Regularizer)
 

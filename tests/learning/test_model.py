@@ -16,7 +16,8 @@ from mer_ray.features import Store
 from mer_ray.fingerprints import weights_sha256
 from mer_ray.learning.model import Model
 from mer_ray.learning.projector import Projector, ProjectorShape
-from mer_ray.words.labels import embed_labels, label_model, unit
+from mer_ray.words.embedding import embed_labels, label_model, unit
+from mer_ray.words.lists import Word
 
 DIM = 12
 ENCODER: dict[str, Any] = {
@@ -166,11 +167,11 @@ def test_the_same_weights_from_elsewhere_or_in_another_arithmetic_are_welcome() 
 
 def test_words_trained_on_keep_their_phrases_unless_others_are_given() -> None:
     model = small_model()
-    calm, happy = model.embed({"calm": ("calm",), "happy": ("happy",)})
+    calm, happy = model.embed([Word.of("calm"), Word.of("happy")])
     expected = embed_labels(["calm"], phrases={"calm": ("peaceful", "serene")})[0]
     np.testing.assert_allclose(calm, expected, atol=1e-5)
     np.testing.assert_allclose(happy, embed_labels(["happy"])[0], atol=1e-5)
-    given = model.embed({"calm": ("quiet night",)})[0]
+    given = model.embed([Word.of("calm", "quiet night")])[0]
     np.testing.assert_allclose(given, embed_labels(["quiet night"])[0], atol=1e-5)
 
 
@@ -178,4 +179,4 @@ def test_another_sentence_encoder_than_the_training_used_is_refused() -> None:
     model = small_model()
     model.config["label_model"]["weights_sha256"] = "0" * 64
     with pytest.raises(InputError, match="label model auto: other weights"):
-        model.embed({"calm": ("calm",)})
+        model.embed([Word.of("calm")])

@@ -5,8 +5,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from mer_ray.learning.learner import Workers
 from mer_ray.learning.sampling import epoch_batches, steps_per_epoch, stream_seed
+from mer_ray.learning.workers import Workers
 
 Batches = list[list[NDArray[np.int64]]]
 

@@ -11,7 +11,7 @@ from mer_ray.learning.corpus import Corpus
 from mer_ray.learning.learner import Learner, ValidationSet
 from mer_ray.learning.projector import Projector, ProjectorShape, project
 from mer_ray.learning.sampling import TrainingSet
-from tests.learning.test_learner import OPTIONS, label_embeddings, songs
+from tests.learning.test_learner import OPTIONS, label_embeddings, recipe_of, songs
 
 TRACK = ProjectorShape(input_dim=12, output_dim=8, hidden_dim=32, layers=2, heads=4, dropout=0.0, context="track")
 COUNTS = np.array([3, 1, 5, 2])
@@ -95,7 +95,7 @@ def test_songs_can_be_learned_from_their_windows_together() -> None:
         noisy.half().numpy(), truth.numpy().repeat(3, axis=0), label_embeddings().numpy(), 2, counts
     )
     torch.manual_seed(0)
-    options = replace(OPTIONS, batch_size=48, plateau_patience=5)
+    options = recipe_of(OPTIONS, batch_size=48, plateau_patience=5)
     learner = Learner(Projector(TRACK), [training_set(np.full(120, 3))], [validation], options)
     before = learner.validate()
     for _ in range(20):

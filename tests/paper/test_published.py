@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from mer_ray.catalog.annotations import Annotations
 from mer_ray.catalog.datasets import split_songs
-from mer_ray.catalog.sources import read_manifest
 from mer_ray.errors import InputError
 from mer_ray.features import Store, read_windows
 from mer_ray.paper import published
@@ -267,7 +266,7 @@ def test_the_job_makes_a_store_and_a_manifest_to_train_from(tmp_path: Path) -> N
     assert result.returncode == 0, result.stderr
     assert "20 of 20 songs added" in result.stdout
     assert "16 train, 2 validation, 2 test" in result.stdout
-    found = Annotations.from_manifest(read_manifest(str(tmp_path / "m.parquet")), "m", 0)
+    found = Annotations.read(str(tmp_path / "m.parquet"), 0)
     assert (found.dataset, found.vocabulary, len(found.track_ids)) == ("cal500", ("happy", "sad"), 20)
     wrong = run_job(*flags, "--index", one.index)
     assert wrong.returncode == 2

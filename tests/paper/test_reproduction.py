@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mer_ray.catalog.sources import write_manifest
+from mer_ray.catalog.manifest import write_manifest
 from mer_ray.demo.simulated import simulate_manifests, simulate_store
 from mer_ray.paper.tables import DATASETS, paper_tables
 from tests.conftest import Job, done, refused

@@ -16,11 +16,12 @@ from mer_ray.features import features_column, store_schema
 from mer_ray.songs import STATUS_COLUMNS, STATUS_FIELDS
 from mer_ray.tagging.projections import Projections
 from mer_ray.tagging.ranking import Choice, LabelScale, SongTagger, Tagger, TagOptions, best_tags, song_vector
-from mer_ray.words.labels import embed_labels, unit
+from mer_ray.words.embedding import embed_labels, unit
+from mer_ray.words.lists import Word
 from tests.learning.test_model import DIM, ENCODER, small_model
 
 WORDS = ("happy", "sad", "calm", "angry", "tender")
-LABELS = {word: (word,) for word in WORDS}
+LABELS = tuple(Word.of(word) for word in WORDS)
 
 
 def vectors(count: int, seed: int = 0, width: int = 384) -> NDArray[np.float32]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from mer_ray.catalog.datasets import VOCABULARIES
+from mer_ray.catalog.datasets import vocabularies
 from mer_ray.words.thesaurus import TEMPLATES, load_thesaurus, template_phrases
 
 
-@pytest.mark.parametrize("name", sorted(VOCABULARIES))
+@pytest.mark.parametrize("name", sorted(vocabularies()))
 def test_every_word_of_the_datasets_has_phrases(name: str) -> None:
-    lacking = [word for word in VOCABULARIES[name] if load_thesaurus().phrases(word) is None]
+    lacking = [word for word in vocabularies()[name] if load_thesaurus().phrases(word) is None]
     assert not lacking
 
 
@@ -18,13 +18,13 @@ def test_it_holds_hundreds_of_words_each_first_among_its_phrases_and_none_alone(
     thesaurus = load_thesaurus()
     assert len(thesaurus.entries) > 400
     assert all(phrases[0] == word and len(phrases) >= 3 for word, phrases in thesaurus.entries.items())
-    assert all(len(place) == 3 and max(map(abs, place)) <= 1 for place in thesaurus.places.values())
+    assert all(len(affect) == 3 and max(map(abs, affect)) <= 1 for affect in thesaurus.affects.values())
 
 
 @pytest.mark.parametrize(("low", "high", "axis"), [("gloomy", "cheerful", 0), ("sleepy", "energetic", 1)])
 def test_opposites_lie_apart_in_affect(low: str, high: str, axis: int) -> None:
-    places = load_thesaurus().places
-    assert places[high][axis] - places[low][axis] > 1
+    affects = load_thesaurus().affects
+    assert affects[high][axis] - affects[low][axis] > 1
 
 
 def test_a_word_is_found_as_an_entry_a_synonym_a_list_or_not_at_all() -> None:
@@ -45,9 +45,9 @@ def test_without_some_words_nothing_of_them_is_left() -> None:
     less = load_thesaurus().without(["happy", "joyful_activation"])
     assert "happy" not in less.entries
     assert "happy" not in less.lexicon
-    assert "happy" not in less.phrase_places
+    assert "happy" not in less.phrase_affects
     assert less.phrases("happy") is None
-    assert "joyful activation" not in less.places
+    assert "joyful activation" not in less.affects
     assert "happy" in load_thesaurus().lexicon
 
 

@@ -1,4 +1,4 @@
-"""Words become vectors by phrases, a centre and axes of affect, and a saved way of reading comes back the same."""
+"""Words become vectors by phrases, a centre and axes of affect, and a saved space comes back the same."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from mer_ray.words.labels import embed_labels
+from mer_ray.words.embedding import embed_labels
+from mer_ray.words.lists import Word
 from mer_ray.words.thesaurus import load_thesaurus
 from mer_ray.words.wordspace import WordSpace
 
@@ -26,22 +27,22 @@ def built(**options: object) -> WordSpace:
 
 
 def cosines(space: WordSpace, pairs: tuple[tuple[str, str], ...]) -> list[float]:
-    vectors = {word: space.embed({word: space.phrases(word)[0]})[0] for pair in pairs for word in pair}
+    vectors = {word: space.embed([space.read(Word.of(word))])[0] for pair in pairs for word in pair}
     return [float(vectors[left] @ vectors[right]) for left, right in pairs]
 
 
 def test_words_as_they_stand_are_the_sentence_encoders_bit_for_bit() -> None:
-    words = {"calm": ("calm",), "joyful_activation": ("joyful_activation",)}
-    np.testing.assert_array_equal(WordSpace().embed(words), embed_labels(list(words)))
+    words = ["calm", "joyful_activation"]
+    np.testing.assert_array_equal(WordSpace().embed([Word.of(word) for word in words]), embed_labels(words))
 
 
 def test_phrases_come_from_the_user_then_the_thesaurus_then_templates() -> None:
     space = WordSpace(given={"zesty": ("lively", "sharp")}, thesaurus=load_thesaurus())
-    assert space.phrases("zesty") == (("lively", "sharp"), "yours")
-    assert space.phrases("calm", ("still",)) == (("still",), "yours")
-    assert space.phrases("calm", ("calm",))[1] == "thesaurus"
-    assert space.phrases("late night drive")[1] == "templates"
-    assert WordSpace().phrases("late night drive") == (("late night drive",), "the word itself")
+    assert space.read(Word.of("zesty")) == Word("zesty", ("lively", "sharp"), "yours")
+    assert space.read(Word.of("calm", "still")) == Word("calm", ("still",), "yours")
+    assert space.read(Word.of("calm")).source == "thesaurus"
+    assert space.read(Word.of("late night drive")).source == "templates"
+    assert WordSpace().read(Word.of("late night drive")) == Word.of("late night drive")
 
 
 def test_each_mending_parts_the_opposites_further() -> None:
@@ -66,10 +67,10 @@ def test_synonyms_stay_together() -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"center": True}, {"center": True, "affect": 0.5}, {"affect": 0.5}])
-def test_a_saved_reading_comes_back_the_same(options: dict[str, object]) -> None:
+def test_a_saved_space_comes_back_the_same(options: dict[str, object]) -> None:
     space = built(**options)
     again = WordSpace.restore("auto", space.describe(), space.tensors())
-    labels = {word: space.phrases(word)[0] for word in ("calm", "tense", "late night drive")}
-    assert labels == {word: again.phrases(word)[0] for word in labels}
-    np.testing.assert_array_equal(space.embed(labels), again.embed(labels))
-    np.testing.assert_allclose(np.linalg.norm(space.embed(labels), axis=1), 1, atol=1e-5)
+    words = [space.read(Word.of(label)) for label in ("calm", "tense", "late night drive")]
+    assert words == [again.read(Word.of(word.label)) for word in words]
+    np.testing.assert_array_equal(space.embed(words), again.embed(words))
+    np.testing.assert_allclose(np.linalg.norm(space.embed(words), axis=1), 1, atol=1e-5)

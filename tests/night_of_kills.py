@@ -1,6 +1,6 @@
 """A night of kills: extract and tag of real audio against an undisturbed run (`make chaos`).
 
-python -m benchmarks.chaos [--music DIR] [--songs 60] [--kills 30] [--seed 0]
+python -m tests.night_of_kills [--music DIR] [--songs 60] [--kills 30] [--seed 0]
 
 Starts a Ray of its own with two nodes. Kills of random kind come at random moments; whenever a run ends
 otherwise than well, the same command is run again; when the directory is done, the next one is begun,
@@ -19,9 +19,10 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from mer_ray.catalog.sources import load_catalog, write_manifest
+from mer_ray.catalog.manifest import write_manifest
+from mer_ray.catalog.sources import load_catalog
 from mer_ray.demo.composer import write_world
-from mer_ray.evaluation.report import table
+from mer_ray.pages import table
 from tests.support.chaos import DAMAGE, DRIVERS, Night, assert_same, lost_and_doubled, rows_of
 
 KINDS = {

@@ -1,0 +1,108 @@
+"""The manifest: one row a song, with ``track_id``, unique, and ``uri``.
+
+What is not known of ``dataset``, ``split``, ``labels`` and ``size_bytes`` is null. The same source gives the
+same bytes. Its schema metadata ``mer_ray.catalog`` says which readings of the paper chose labels and splits.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mer_ray import storage
+from mer_ray.catalog.datasets import SPLITS
+from mer_ray.errors import InputError, without_credentials
+
+MANIFEST_SCHEMA = pa.schema(
+    [
+        ("track_id", pa.string()),
+        ("uri", pa.string()),
+        ("dataset", pa.string()),
+        ("split", pa.string()),
+        ("labels", pa.list_(pa.string())),
+        ("size_bytes", pa.int64()),
+    ]
+)
+_READINGS = b"mer_ray.catalog"
+
+
+def make_manifest(columns: dict[str, Any], source: str, readings: dict[str, str] | None = None) -> pa.Table:
+    """Cast columns to the manifest's schema, absent ones as nulls, and hold them to its contract.
+
+    Raises:
+        InputError: there are no songs, or values that the contract does not allow; ``source`` is named.
+    """
+    rows = len(columns["track_id"])
+    if not rows:
+        raise InputError(f"{source}: no songs found; check the path and the file extensions.")
+    arrays = []
+    try:
+        for field in MANIFEST_SCHEMA:
+            values = columns.get(field.name, pa.nulls(rows, field.type))
+            given = isinstance(values, (pa.Array, pa.ChunkedArray))
+            arrays.append(values.cast(field.type) if given else pa.array(values, field.type))
+    except UnicodeEncodeError as error:
+        raise InputError(f"{source}: the name {error.object!a} is not UTF-8; rename the file.") from error
+    except pa.ArrowException as error:
+        raise InputError(f"{source}: column {field.name} is malformed ({error}); mend it.") from error
+    schema = MANIFEST_SCHEMA.with_metadata({_READINGS: json.dumps(readings)} if readings else None)
+    table = pa.Table.from_arrays(arrays, schema=schema)
+    _check(table, source)
+    return table
+
+
+def _check(table: pa.Table, source: str) -> None:
+    for name in ("track_id", "uri"):
+        if table[name].null_count:
+            raise InputError(f"{source}: a row has no {name}; fill it in or drop the row.")
+    uris, ids = table["uri"], table["track_id"]
+    for uri in uris.filter(pc.match_substring(uris, "@")).to_pylist():
+        without_credentials(uri)
+    if pc.count_distinct(ids).as_py() < len(ids):
+        counts = pc.value_counts(ids)
+        repeated = counts.field("values").filter(pc.greater(counts.field("counts"), 1))[0].as_py()
+        raise InputError(f"{source}: track_id {repeated!r} stands more than once; give each song its own.")
+    unknown = sorted(set(pc.unique(table["split"]).to_pylist()) - {None, *SPLITS})
+    if unknown:
+        raise InputError(f"{source}: split {unknown[0]!r} is none of {', '.join(SPLITS)}; rename it.")
+
+
+def read_manifest(uri: str) -> pa.Table:
+    """Read a manifest as it was written; absent optional columns are added as nulls, others dropped.
+
+    Raises:
+        InputError: it is missing, empty, no Parquet, or its ids are not unique.
+    """
+    table = read_parquet(uri)
+    for name in ("track_id", "uri"):
+        if name not in table.column_names:
+            raise InputError(f"{uri}: no column {name!r}; make a manifest of it with jobs/catalog.py.")
+    columns = {name: table[name] for name in MANIFEST_SCHEMA.names if name in table.column_names}
+    return make_manifest(columns, uri, catalog_readings(table))
+
+
+def read_parquet(uri: str) -> pa.Table:
+    """A user's Parquet file, whatever its columns.
+
+    Raises:
+        InputError: it is missing or no Parquet.
+    """
+    try:
+        with storage.readable(uri):
+            return storage.read_table(uri)
+    except pa.ArrowException as error:
+        raise InputError(f"{uri}: not a Parquet file; write it again.") from error
+
+
+def catalog_readings(manifest: pa.Table) -> dict[str, str]:
+    """Which readings of the paper chose a manifest's labels and splits, as it states them."""
+    stated = (manifest.schema.metadata or {}).get(_READINGS)
+    return dict(json.loads(stated)) if stated else {}
+
+
+def write_manifest(uri: str, table: pa.Table) -> None:
+    """Write a manifest as Parquet to a local or ``s3://`` URI, whole or not at all."""
+    storage.write_table(uri, table)

@@ -1,0 +1,1 @@
+"""The composed catalogue and the simulated world."""

