@@ -75,6 +75,9 @@ RECEIPT_SCHEMA = pa.schema(
 
 COMMIT_CPUS = 0.2
 
+BEYOND_FLOAT16 = 65_520
+"""What is as large as this becomes infinite in a store."""
+
 PARTS_PER_TASK = 16
 """At most so many parts of a store are read by one task: a task costs as much as a part's tags."""
 
@@ -242,7 +245,7 @@ class EncodeSongs:
 
     def _without_broken(self, status: pa.Table, features: list[NDArray[np.float32]]) -> list[pa.Array]:
         """The status columns, with songs failed whose features a store cannot hold: NaN, or beyond float16."""
-        broken = np.array([not np.isfinite(track.astype(np.float16)).all() for track in features], bool)
+        broken = np.array([not (np.abs(track) < BEYOND_FLOAT16).all() for track in features], bool)
         message = f"Encoder {self._encoder.name} gives no finite numbers for this song; leave it out."
         said = {"status": "failed", "error_class": "not_finite", "error": message}
         for at in np.flatnonzero(broken):
