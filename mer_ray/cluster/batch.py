@@ -64,16 +64,16 @@ def extract(settings: ExtractSettings | TagSettings, manifest: pa.Table) -> Summ
         print(f"extract: {len(pending):,} of {len(manifest):,} songs to do with {made_by}")
         # Cut for what is left. Which songs these are hung on the encoder's dtype, hence on a plan for the whole.
         plan = resolve_plan(settings, resources, len(pending))
-        if len(pending):
-            print(f"extract: {plan.describe(encoder.dtype)}", flush=True)
         graph = None
         if len(pending):
+            print(f"extract: {plan.describe(encoder.dtype)}", flush=True)
             output.write_pending(pending)
             decoding |= {"sample_rate": encoder.sample_rate, "min_seconds": encoder.min_seconds}
             limits = _limits(settings, encoder.sample_rate)
             graph = pipelines.extraction(
                 pending, settings.features, output.token, plan, {**decoding, "limits": limits}, asked, cut
             )
+        del encoder  # of its weights the driver has no more use
         return _drive(output, graph, len(manifest), len(pending), plan)
 
 
