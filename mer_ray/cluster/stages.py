@@ -42,6 +42,9 @@ and over-full windows lose nothing. ``trouble`` is what ends the run: no fault o
 BESIDE = (*COSTS, "ready", "trouble")
 """All that an encoded song carries to its commit beside its row: its costs, when its worker was ready, trouble."""
 
+BEYOND_FLOAT16 = 65_520
+"""What is as large as this becomes infinite in a store."""
+
 PART_BYTES = 256_000_000
 """Features in one part: 256 songs of usual length have 30 MB, as many of two hours a gigabyte."""
 
@@ -165,7 +168,7 @@ class EncodeSongs:
 
     def _without_broken(self, status: pa.Table, features: list[NDArray[np.float32]]) -> list[pa.Array]:
         """The status columns, with songs failed whose features a store cannot hold: NaN, or beyond float16."""
-        broken = np.array([not np.isfinite(track.astype(np.float16)).all() for track in features], bool)
+        broken = np.array([not (np.abs(track) < BEYOND_FLOAT16).all() for track in features], bool)
         message = f"Encoder {self._encoder.name} gives no finite numbers for this song; leave it out."
         said = {"status": "failed", "error_class": "not_finite", "error": message}
         for at in np.flatnonzero(broken):
