@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import re
 
+from pydantic import BaseModel
+
 from mer_ray.catalog.settings import CatalogSettings
 from mer_ray.cluster.settings import ExtractSettings
+from mer_ray.encoders import mert
 from mer_ray.evaluation.settings import EvaluateSettings
 from mer_ray.learning.recipe import READINGS
 from mer_ray.learning.settings import TrainSettings
-from mer_ray.settings import JobSettings
 from tests.support import ROOT
 
 README = (ROOT / "README.md").read_text()
 FIDELITY = README.split("<!-- fidelity -->")[1].split("<!-- /fidelity -->")[0]
 
 
-def flags_of(*classes: type[JobSettings]) -> set[str]:
+def flags_of(*classes: type[BaseModel]) -> set[str]:
     """All flags of some jobs, as a user types them."""
     names = {name.rstrip("_").replace("_", "-") for cls in classes for name in cls.model_fields}
     return {f"-{name}" if len(name) == 1 else f"--{name}" for name in names}
@@ -24,7 +26,7 @@ def flags_of(*classes: type[JobSettings]) -> set[str]:
 
 def test_every_setting_of_the_fidelity_table_exists() -> None:
     named = set(re.findall(r"`(-{1,2}[a-z][a-z0-9-]*)", FIDELITY))
-    jobs = (CatalogSettings, ExtractSettings, TrainSettings, EvaluateSettings)
+    jobs = (CatalogSettings, ExtractSettings, mert.Settings, TrainSettings, EvaluateSettings)
     known = flags_of(*jobs) | {"--no-standardize"}
     assert named
     assert named <= known
@@ -39,7 +41,7 @@ def test_every_reading_that_a_model_records_stands_in_the_fidelity_table() -> No
 def test_every_choice_of_a_reading_in_the_table_is_one_the_setting_takes() -> None:
     cases = re.findall(r"`--([a-z0-9-]+) ([a-z0-9]+(?:\\\|[a-z0-9:]+)+)`", FIDELITY)
     assert len(cases) >= 5
-    classes = (CatalogSettings, ExtractSettings, TrainSettings, EvaluateSettings)
+    classes = (CatalogSettings, ExtractSettings, mert.Settings, TrainSettings, EvaluateSettings)
     for flag, choices in cases:
         name = flag.replace("-", "_")
         taken = " ".join(str(cls.model_fields[name].annotation) for cls in classes if name in cls.model_fields)
