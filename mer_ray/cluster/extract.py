@@ -120,10 +120,7 @@ def know(encoding: Encoding) -> Encoder | str:
 
 
 def _ask(encoding: Encoding) -> Callable[[], Encoder]:
-    """Begin to ask the cluster what an encoder is; what is returned waits for the answer.
-
-    The worker that answers has torch in it by then, and is the next encoder's process.
-    """
+    """Begin to ask the cluster what an encoder is; what is returned waits for the answer."""
     import ray
 
     told = ray.remote(know).options(num_cpus=0.5).remote(encoding)
