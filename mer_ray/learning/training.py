@@ -19,7 +19,7 @@ from mer_ray.features import Windows, open_stores
 from mer_ray.learning.card import model_card
 from mer_ray.learning.corpus import Corpus
 from mer_ray.learning.learner import Learner, read_checkpoint
-from mer_ray.learning.model import Model, as_json
+from mer_ray.learning.model import Model
 from mer_ray.learning.projector import Projector, ProjectorShape, project
 from mer_ray.learning.settings import TrainSettings
 from mer_ray.words.labelspace import LabelSpace
@@ -85,7 +85,7 @@ def write_model(
     metrics = {"best": state["best"], "epochs": len(state["history"]), **notes, "history": state["history"]}
     last = {name[5:]: value for name, value in tensors.items() if name.startswith("last.")}
     storage.write_bytes(storage.join(uri, "last.safetensors"), save(last))
-    storage.write_bytes(storage.join(uri, "metrics.json"), as_json(metrics, sort_keys=False))
+    storage.write_bytes(storage.join(uri, "metrics.json"), storage.as_json(metrics))
     storage.write_bytes(storage.join(uri, "README.md"), model_card(config, labels, metrics).encode())
     Model(projector.eval(), config, labels, background, space.space).save(uri)
     return metrics
