@@ -102,7 +102,7 @@ def extraction(songs: pa.Table, output: SongsDirectory, plan: Plan, decoding: De
         stages.commit_features,
         batch_size=plan.songs_per_part(len(songs)),
         batch_format="pyarrow",
-        fn_args=(output.uri, output.token),
+        fn_args=(output.uri, output.lock.token),
         num_cpus=COMMIT_CPUS,
     )
 

@@ -107,7 +107,7 @@ def tag(settings: TagSettings) -> Summary:
             workers = settings.encoders or min(len(work), cpus)
             # In the object store once, for all processes.
             scale = ray.put(Tagger(model, yardstick).scale(words, options.ranking))
-            graph = _over_parts(work, workers, TagSongs, projecting, options, scale, output.uri, output.token)
+            graph = _over_parts(work, workers, TagSongs, projecting, options, scale, output.uri, output.lock.token)
         return drive(output, graph, len(asked), len(pending))
 
 
