@@ -76,16 +76,13 @@ def extraction(songs: pa.Table, output: SongsDirectory, plan: Plan, decoding: De
     # The songs lie in the object store once; a task gets two numbers. (from_arrow would start a task for each block,
     # to ask for its schema.)
     ranges = [pa.table({"start": [start], "stop": [start + size]}) for start in range(0, len(songs), size)]
-    decoded = (
-        quiet_data()
-        .from_blocks(ranges)
-        .map_batches(
-            stages.decode_ranges,
-            batch_format="pyarrow",
-            fn_kwargs={"songs": ray.put(songs), "decode": partial(stages.decode_songs, decoding=decoding)},
-            compute=TaskPoolStrategy(size=None if plan.decoders_grow else plan.decoders),
-            num_cpus=plan.decoder_cpus,
-        )
+    blocks = quiet_data().from_blocks(ranges)
+    decoded = blocks.map_batches(
+        stages.decode_ranges,
+        batch_format="pyarrow",
+        fn_kwargs={"songs": ray.put(songs), "decode": partial(stages.decode_songs, decoding=decoding)},
+        compute=TaskPoolStrategy(size=None if plan.decoders_grow else plan.decoders),
+        num_cpus=plan.decoder_cpus,
     )
     encoded = map_as_they_come(
         decoded,

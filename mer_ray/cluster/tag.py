@@ -163,18 +163,15 @@ def _over_parts(work: pa.Table, workers: int, stage: type, *arguments: Any) -> D
     from ray.data import ActorPoolStrategy
 
     size = max(1, min(PARTS_PER_TASK, len(work) // (8 * workers)))
-    blocks = [work.slice(start, size) for start in range(0, len(work), size)]
-    return (
-        quiet_data()
-        .from_blocks(blocks)
-        .map_batches(
-            stage,
-            batch_size=None,
-            batch_format="pyarrow",
-            fn_constructor_args=arguments,
-            compute=ActorPoolStrategy(size=workers),
-            num_cpus=0.9,
-        )
+    pieces = [work.slice(start, size) for start in range(0, len(work), size)]
+    blocks = quiet_data().from_blocks(pieces)
+    return blocks.map_batches(
+        stage,
+        batch_size=None,
+        batch_format="pyarrow",
+        fn_constructor_args=arguments,
+        compute=ActorPoolStrategy(size=workers),
+        num_cpus=0.9,
     )
 
 
