@@ -12,7 +12,7 @@ from tests.conftest import Job, done
 from tests.support import ROOT
 from tests.support.chaos import assert_same, rows_of
 
-BEFORE = ROOT / "tests" / "support" / "before"
+BEFORE = ROOT / "tests" / "fixtures" / "before"
 TAGGING = ("--labels", "gems", "--min-percentile", "0.6", "--ranking", "cosine", "--yardstick", "model")
 
 
