@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,10 +12,6 @@ from mer_ray.songs import Breach, Content, lengths, songs_at, stored_json
 
 TAGS_TYPE = pa.list_(pa.struct([("label", pa.string()), ("score", pa.float32()), ("percentile", pa.float32())]))
 TIMELINE_TYPE = pa.list_(pa.struct([("start_s", pa.float32()), ("tags", pa.list_(pa.string()))]))
-
-
-def _no_breaches(_schema: pa.Schema, _fingerprint: dict[str, Any]) -> Iterator[str]:
-    yield from ()
 
 
 def _breaches(rows: pa.Table, ok: pa.Array) -> Iterator[Breach]:
@@ -53,7 +48,6 @@ TAGS = Content(
     fits=lambda kind: kind == TAGS_TYPE,
     check="tags",
     shown=lambda _: "best first, within their limits, percentiles within 0 to 1",
-    schema_breaches=_no_breaches,
     row_breaches=_breaches,
 )
 """What the parts of a tags directory promise."""
