@@ -82,11 +82,16 @@ def _decoder(paths: list[str]) -> str:
     with seen:
         seconds = sum(decode_windows(path).duration_s for path in paths)
     functions = pstats.Stats(seen).get_stats_profile().func_profiles.items()
-    own = sorted(((one.tottime, f"{Path(one.file_name).stem} `{name}`") for name, one in functions), reverse=True)
+    named = ((one.tottime, f"{_module(Path(one.file_name))} `{name}`") for name, one in functions)
+    own = sorted(named, reverse=True)
     rest = sum(spent for spent, _ in own[FUNCTIONS:])
     whole = sum(spent for spent, _ in own)
     rows = [[where, f"{spent:.2f}", f"{spent / whole:.0%}"] for spent, where in [*own[:FUNCTIONS], (rest, OTHERS)]]
     return table([f"the decoder, {seconds / 60:.0f} min of audio, one core", "s", "of its time"], rows)
+
+
+def _module(file: Path) -> str:
+    return file.parent.name if file.stem == "__init__" else file.stem.strip("~")
 
 
 def _encoder(encoder: Encoder, windows: Tensor) -> str:
@@ -134,7 +139,7 @@ def _gflop_a_window(encoder: Encoder, window: Tensor) -> dict[str, float]:
     model: Any = encoder.encode.model  # type: ignore[attr-defined]
     asked = model.config._attn_implementation
     model.set_attn_implementation("eager")  # one that the counter knows
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(window.to(model.dtype))
     model.set_attn_implementation(asked)
     counts = {str(name): flop / 1e9 for name, flop in counter.get_flop_counts()["Global"].items()}
