@@ -148,7 +148,7 @@ def _measure(trial: Trial, row: Sequence[str], asked: Namespace) -> dict[str, fl
     settings = parse(TrainSettings, [*needed, f"--seed={trial.seed}", *row])
     words = word_space(settings, load_thesaurus().without(trial.unknown))
     space = LabelSpace.build([train.vocabulary], space=words, bandwidth=None)
-    corpus = Corpus.load(trial.stores, [train], space, targets=settings.targets, context=settings.context)
+    corpus = Corpus.load(trial.stores, [train], space, settings)
     shape = ProjectorShape(trial.stores[0].dim, space.embeddings.shape[1], hidden_dim=asked.hidden)
     learner = build_learner(settings, corpus, shape)
     for _ in range(settings.epochs):
