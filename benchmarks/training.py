@@ -32,7 +32,7 @@ from benchmarks.measure import Line, as_table, take_turns
 from benchmarks.stores import write_store
 from mer_ray.catalog.datasets import vocabularies
 from mer_ray.commandline import parse
-from mer_ray.learning.draws import draw_clusters, negative_targets
+from mer_ray.learning.draws import draw_label, negative_targets
 from mer_ray.learning.learner import Learner, ValidationSet
 from mer_ray.learning.losses.triplet import triplet_loss
 from mer_ray.learning.projector import Projector, ProjectorShape
@@ -132,7 +132,7 @@ def fed(one: TrainingSet) -> Iterator[dict[str, Tensor]]:
             "source": one.features_of(picked),
             "positive": one.positive_means.index_select(0, songs),
             "negative": negative_targets(truth, one.targets_LE, generator=generator)[0],
-            "cluster": draw_clusters(truth, one.clusters_L, generator),
+            "cluster": one.clusters_L[draw_label(truth, generator)],
         }
 
 

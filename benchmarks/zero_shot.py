@@ -126,7 +126,7 @@ class Bench:
             space=word_space(settings, load_thesaurus().without(unknown)),
             bandwidth=None,
         )
-        corpus = Corpus.load(stores, [train], space, targets=settings.targets, context=settings.context)
+        corpus = Corpus.load(stores, [train], space, settings)
         shape = ProjectorShape(stores[0].dim, space.embeddings.shape[1], hidden_dim=self.arguments.hidden)
         learner = build_learner(settings, corpus, shape)
         for _ in range(settings.epochs):

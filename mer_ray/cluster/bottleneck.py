@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from mer_ray.cluster.plan import Plan
+
 FULL = 0.5
 """A stage that works less than this share of its time does not bind."""
 
@@ -18,32 +20,28 @@ class Stages:
     """What an extract had, and how long it was busy.
 
     Attributes:
+        plan: its pools.
         work_seconds: of the graph, from its start to the last commit.
         startup_seconds: until the first encoder was loaded.
-        decoders: songs decoded at a time.
-        decoder_cpus: CPUs of each.
         decode_seconds: busy, summed over songs, fetching included.
-        encoders: encoder processes.
         encode_seconds: busy, summed over songs.
     """
 
+    plan: Plan
     work_seconds: float
     startup_seconds: float
-    decoders: int
-    decoder_cpus: float
     decode_seconds: float
-    encoders: int
     encode_seconds: float
 
     @property
     def decode_load(self) -> float:
         """0 to 1."""
-        return _share(self.decode_seconds, self.decoders * self.work_seconds)
+        return _share(self.decode_seconds, self.plan.decoders * self.work_seconds)
 
     @property
     def encode_load(self) -> float:
         """0 to 1."""
-        return _share(self.encode_seconds, self.encoders * (self.work_seconds - self.startup_seconds))
+        return _share(self.encode_seconds, self.plan.encoders * (self.work_seconds - self.startup_seconds))
 
     @property
     def binding(self) -> str:
@@ -54,9 +52,13 @@ class Stages:
 
     def sentence(self) -> str:
         """What binds and what would change it."""
-        idle_encoders, idle_decoders = (f"idle {1 - load:.0%} of the time" for load in self._loads())
+        idle_encoders, idle_decoders = (
+            f"idle {1 - load:.0%} of the time" for load in (self.encode_load, self.decode_load)
+        )
         if self.binding == "decode":
-            more = self.decoders * self.decode_load * (1 / max(self.encode_load, 0.01) - 1) * self.decoder_cpus
+            more = (
+                self.plan.decoders * self.decode_load * (1 / max(self.encode_load, 0.01) - 1) * self.plan.decoder_cpus
+            )
             return (
                 f"decode-bound: the encoders were {idle_encoders}; "
                 f"{more:,.1f} CPUs more for decoding would keep them busy"
@@ -79,9 +81,6 @@ class Stages:
             "bound_by": self.binding,
             "bottleneck": self.sentence(),
         }
-
-    def _loads(self) -> tuple[float, float]:
-        return self.encode_load, self.decode_load
 
 
 def _share(busy: float, of: float) -> float:

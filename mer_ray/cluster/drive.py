@@ -55,7 +55,7 @@ def drive(output: SongsDirectory, graph: Dataset | None, total: int, pending: in
                 raise progress.trouble
     startup = min(max(0.0, ready - begun), progress.seconds) if graph is not None else 0.0
     rate = progress.audio_s / max(progress.seconds, 1e-9)
-    retries = int(costs.pop("fetch_retries"))
+    retries, busy = int(costs.pop("fetch_retries")), (costs["decode_s"], costs["encode_s"])
     return output.finish(
         songs=pending,
         failed=progress.failed,
@@ -64,7 +64,7 @@ def drive(output: SongsDirectory, graph: Dataset | None, total: int, pending: in
         fetch_retries=retries,
         **{name: round(seconds, 2) for name, seconds in costs.items()},
         startup_s=round(startup, 2),
-        **(_stages(plan, progress.seconds, startup, costs).facts() if plan and graph else {}),
+        **(Stages(plan, progress.seconds, startup, *busy).facts() if plan and graph else {}),
     )
 
 
@@ -87,8 +87,3 @@ def exit_code(summary: Summary, settings: RunSettings) -> int:
     """0, or 3 when more songs failed than the settings allow."""
     too_many = summary["failed"] > settings.max_failure_rate * max(1, summary["songs"])
     return TOO_MANY_FAILURES if too_many else ALL_DONE
-
-
-def _stages(plan: Plan, seconds: float, startup: float, busy: dict[str, float]) -> Stages:
-    decoding = plan.decoders, plan.decoder_cpus, busy["decode_s"]
-    return Stages(seconds, startup, *decoding, plan.encoders, busy["encode_s"])

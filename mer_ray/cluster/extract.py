@@ -9,9 +9,9 @@ what it must know of the encoder, a task of the cluster finds out while the mani
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -24,7 +24,7 @@ from mer_ray.cluster.session import connect, quiet_data
 from mer_ray.cluster.settings import ExtractSettings, TagSettings
 from mer_ray.cluster.stages import Decoding, Encoding
 from mer_ray.cluster.unpromised import map_as_they_come
-from mer_ray.encoders import load_encoder
+from mer_ray.encoders import Encoder, load_encoder
 from mer_ray.errors import InputError
 from mer_ray.runs.songs_directory import SongsDirectory
 
@@ -32,18 +32,6 @@ if TYPE_CHECKING:
     from ray.data import Dataset
 
 COMMIT_CPUS = 0.2
-
-
-@dataclass(frozen=True)
-class Known:
-    """What a run must know of its encoder before it begins."""
-
-    name: str
-    dim: int
-    dtype: str
-    sample_rate: int
-    min_seconds: float
-    fingerprint: dict[str, Any]
 
 
 def extract(settings: ExtractSettings | TagSettings, read: Callable[[], pa.Table]) -> Summary:
@@ -63,7 +51,7 @@ def extract(settings: ExtractSettings | TagSettings, read: Callable[[], pa.Table
     with SongsDirectory(settings.features, "extract") as output:
         encoder = asking()
         decoding = _decoding(settings, encoder)
-        output.begin({**encoder.fingerprint, **decoding.fingerprint()}, settings.resolved(), manifest)
+        output.begin({**encoder.fingerprint(), **decoding.fingerprint()}, settings.resolved(), manifest)
         pending = output.pending(manifest.select(["track_id", "uri"]), retry_failed=settings.retry_failed)
         made_by = f"{encoder.name} (D = {encoder.dim})"
         print(f"extract: {len(pending):,} of {len(manifest):,} songs to do with {made_by}")
@@ -119,21 +107,19 @@ def extraction(songs: pa.Table, output: SongsDirectory, plan: Plan, decoding: De
     )
 
 
-def know(encoding: Encoding) -> Known | str:
-    """Load an encoder to tell what it is, or the sentence why it cannot be loaded.
+def know(encoding: Encoding) -> Encoder | str:
+    """What an encoder says of itself, or the sentence why it cannot be loaded.
 
-    On a CPU, whatever it will run on: only the arithmetic depends on that, and the settings say which it is. So the
-    machine that happens to be asked needs no GPU.
+    Loaded on a CPU, whatever it will run on: only the arithmetic depends on that, and the settings say which it is.
+    So the machine that happens to be asked needs no GPU.
     """
     try:
-        encoder = load_encoder(encoding.name, "cpu", encoding.settings)
+        return replace(load_encoder(encoding.name, "cpu", encoding.settings), encode=str)
     except InputError as error:
         return str(error)
-    facts = encoder.name, encoder.dim, encoder.dtype, encoder.sample_rate, encoder.min_seconds
-    return Known(*facts, encoder.fingerprint())
 
 
-def _ask(encoding: Encoding) -> Callable[[], Known]:
+def _ask(encoding: Encoding) -> Callable[[], Encoder]:
     """Begin to ask the cluster what an encoder is; what is returned waits for the answer.
 
     The worker that answers has torch in it by then, and is the next encoder's process.
@@ -142,8 +128,8 @@ def _ask(encoding: Encoding) -> Callable[[], Known]:
 
     told = ray.remote(know).options(num_cpus=0.5).remote(encoding)
 
-    def answer() -> Known:
-        known: Known | str = ray.get(told)
+    def answer() -> Encoder:
+        known: Encoder | str = ray.get(told)
         if isinstance(known, str):
             raise InputError(known)
         return known
@@ -164,7 +150,7 @@ def _encoding(settings: ExtractSettings | TagSettings, plan: Plan) -> Encoding:
     )
 
 
-def _decoding(settings: ExtractSettings | TagSettings, encoder: Known) -> Decoding:
+def _decoding(settings: ExtractSettings | TagSettings, encoder: Encoder) -> Decoding:
     longest = settings.max_minutes * 60
     if min(settings.window_seconds, longest) < encoder.min_seconds:
         raise InputError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from importlib import import_module
 from threading import Thread
 from typing import Any, TypeVar
@@ -34,8 +34,11 @@ def connect(*needed: str) -> dict[str, float]:
         own = not unpromised.is_running()
         if own:
             unpromised.keep_to_loopback()
-        with _imported_meanwhile(*needed), unpromised.bare_node() if own else nullcontext():
+        imports = Thread(target=_import, args=needed, name="imports", daemon=True)
+        imports.start()
+        with unpromised.bare_node() if own else nullcontext():
             ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False, configure_logging=True)
+        imports.join()
         atexit.register(ray.shutdown)  # Ray's own, later at exit, would sleep half a second for its workers' last lines
     resources: dict[str, float] = ray.cluster_resources()
     return resources
@@ -49,21 +52,10 @@ def prepare_environment() -> None:
     os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "600000")
 
 
-@contextmanager
-def _imported_meanwhile(*names: str) -> Iterator[None]:
-    """Import modules in a thread; what fails is raised where it is imported again."""
-
-    def load() -> None:
+def _import(*names: str) -> None:
+    with suppress(Exception):  # raised where it is imported again
         for name in names:
-            with suppress(Exception):
-                import_module(name)
-
-    thread = Thread(target=load, name="imports", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        thread.join()
+            import_module(name)
 
 
 def quiet_data() -> Any:

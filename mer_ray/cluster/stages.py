@@ -18,7 +18,7 @@ from mer_ray.audio.process import Limits, shared_decoder
 from mer_ray.encoders import load_encoder
 from mer_ray.errors import StorageError
 from mer_ray.features import features_column, store_schema
-from mer_ray.runs.receipts import COSTS, committed, in_trouble
+from mer_ray.runs.receipts import COSTS, Receipt, committed
 from mer_ray.settings import Part
 from mer_ray.songs import STATUS_COLUMNS, STATUS_FIELDS, lengths
 
@@ -42,6 +42,9 @@ and over-full windows lose nothing. ``trouble`` is what ends the run: no fault o
 BESIDE = (*COSTS, "ready", "trouble")
 """All that an encoded song carries to its commit beside its row: its costs, when its worker was ready, trouble."""
 
+BEYOND_FLOAT16 = 65_520
+"""What is as large as this becomes infinite in a store."""
+
 PART_BYTES = 256_000_000
 """Features in one part: 256 songs of usual length have 30 MB, as many of two hours a gigabyte."""
 
@@ -59,8 +62,7 @@ class Decoding:
     limits: Limits
 
     def decode(self, uri: str) -> dict[str, Any]:
-        """One song's decoded columns; whatever goes wrong with it, and whatever it does to its decoder, becomes its
-        status."""
+        """One song's decoded columns; whatever goes wrong with it, or it does to its decoder, becomes its status."""
         options = asdict(self)
         del options["limits"]
         return shared_decoder(self.limits).decode(uri, **options)
@@ -166,7 +168,7 @@ class EncodeSongs:
 
     def _without_broken(self, status: pa.Table, features: list[NDArray[np.float32]]) -> list[pa.Array]:
         """The status columns, with songs failed whose features a store cannot hold: NaN, or beyond float16."""
-        broken = np.array([not np.isfinite(track.astype(np.float16)).all() for track in features], bool)
+        broken = np.array([not (np.abs(track) < BEYOND_FLOAT16).all() for track in features], bool)
         message = f"Encoder {self._encoder.name} gives no finite numbers for this song; leave it out."
         said = {"status": "failed", "error_class": "not_finite", "error": message}
         for at in np.flatnonzero(broken):
@@ -182,7 +184,8 @@ def commit_features(songs: pa.Table, output: str, token: str) -> Iterator[pa.Tab
     for part in _parts(songs.filter(pc.is_null(songs["trouble"]))):
         costs = {name: pc.sum(part[name]).as_py() or 0 for name in COSTS}
         yield committed(output, part.drop_columns([*BESIDE]), token, ready=pc.min(part["ready"]).as_py(), **costs)
-    yield from map(in_trouble, pc.unique(songs["trouble"].drop_null()).to_pylist())
+    for trouble in pc.unique(songs["trouble"].drop_null()).to_pylist():
+        yield Receipt(trouble=trouble).table()
 
 
 def _parts(songs: pa.Table) -> Iterator[pa.Table]:

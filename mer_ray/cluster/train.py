@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +13,14 @@ from mer_ray.cluster.session import connect
 from mer_ray.cluster.unpromised import quiet_training
 from mer_ray.errors import InputError
 from mer_ray.features import open_stores
-from mer_ray.fingerprints import differences
 from mer_ray.learning.corpus import Corpus
 from mer_ray.learning.learner import Learner
 from mer_ray.learning.projector import ProjectorShape
 from mer_ray.learning.recipe import describe, word_space
 from mer_ray.learning.settings import TrainSettings
 from mer_ray.learning.training import STATE, prepare, read_annotations, run_epochs, save_final, write_model
-from mer_ray.runs.lock import RunLock
+from mer_ray.runs.directory import PROGRESS, SETTINGS, RunDirectory, run_file
 from mer_ray.runs.progress import EpochLines
-from mer_ray.storage import as_json, read_json
 from mer_ray.words.labelspace import LabelSpace
 
 RETRIES = 3
@@ -50,11 +46,12 @@ def train(settings: TrainSettings) -> dict[str, Any]:
         bandwidth=settings.bandwidth if clustered else None,
     )
     config = describe(settings, datasets, stores, space)
-    with _exclusive(settings.model), tempfile.TemporaryDirectory(prefix="mer-ray-") as folder:
-        finished = _begin(settings.model, config["fingerprint"])
+    run = RunDirectory(settings.model, "train", "model")
+    with run, tempfile.TemporaryDirectory(prefix="mer-ray-") as folder:
+        finished = _begin(run, config["fingerprint"])
         if finished is not None:
             print(f"train: {settings.model} is trained already; nothing to do")
-            storage.remove_folder(_run(settings, "train"))  # killed just before it did
+            storage.remove_folder(run.file("train"))  # killed just before it did
             return finished
         print(
             f"train: {', '.join(one.dataset for one in datasets)}; {len(space.words)} words in "
@@ -64,9 +61,9 @@ def train(settings: TrainSettings) -> dict[str, Any]:
         )
         fit = _fit if settings.workers else _fit_here
         task = {"settings": settings, "space": space, "shape": ProjectorShape(**config["projector"])}
-        fit(settings, task, Path(folder))
+        fit(run, task, Path(folder))
         metrics = write_model(settings.model, config, space, datasets, Path(folder))
-        storage.remove_folder(_run(settings, "train"))
+        storage.remove_folder(run.file("train"))
         return metrics
 
 
@@ -81,7 +78,12 @@ def fit_worker(task: dict[str, Any]) -> None:
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
             learner.restore(Path(folder) / STATE)
-    run_epochs(settings, learner, lambda line: _note(settings, line), lambda: _report(learner))
+    noted = run_file(settings.model, PROGRESS)
+
+    def note(line: dict[str, Any]) -> None:
+        storage.write_bytes(noted, storage.as_json(line))
+
+    run_epochs(settings, learner, note, lambda: _report(learner))
     _report(learner, corpus)
 
 
@@ -111,14 +113,13 @@ def _report(learner: Learner, corpus: Corpus | None = None) -> None:
         ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
 
-def _fit(settings: TrainSettings, task: dict[str, Any], folder: Path) -> None:
+def _fit(run: RunDirectory, task: dict[str, Any], folder: Path) -> None:
     """Run Ray Train workers to the end and leave the final checkpoint in a local folder."""
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
     from ray.train.torch import TorchTrainer
-    from ray.train.v2.api.exceptions import TrainingFailedError
 
+    settings, store = task["settings"], storage.join(run.uri, "_run")
     _check_resources(settings, connect())
-    store = storage.join(settings.model, "_run")
     trainer = TorchTrainer(
         fit_worker,
         train_loop_config=task,
@@ -137,18 +138,17 @@ def _fit(settings: TrainSettings, task: dict[str, Any], folder: Path) -> None:
         ),
     )
     try:
-        with EpochLines(settings.epochs, lambda: read_json(_run(settings, "progress.json"))):
+        with EpochLines(settings.epochs, lambda: run.read_json(PROGRESS)):
             trainer.fit().checkpoint.to_directory(str(folder))
-    except TrainingFailedError as error:
-        for cause in getattr(error, "worker_failures", {}).values():
-            print(repr(cause), type(cause), vars(cause))
-        raise
+    except WorkerGroupError as error:
+        refused = [cause for cause in error.worker_failures.values() if isinstance(cause, InputError)]
+        raise refused[0] if refused else error from None
 
 
-def _fit_here(settings: TrainSettings, task: dict[str, Any], folder: Path) -> None:
+def _fit_here(run: RunDirectory, task: dict[str, Any], folder: Path) -> None:
     """The same inside this process, going on from its own checkpoints."""
     learner, corpus = prepare(**task)
-    kept = storage.join(_run(settings, "train"), STATE)
+    kept = storage.join(run.file("train"), STATE)
     if storage.exists(kept):
         (folder / STATE).write_bytes(storage.read_bytes(kept))
         learner.restore(folder / STATE)
@@ -157,7 +157,7 @@ def _fit_here(settings: TrainSettings, task: dict[str, Any], folder: Path) -> No
         learner.save(folder / STATE)
         storage.write_bytes(kept, (folder / STATE).read_bytes())
 
-    run_epochs(settings, learner, lambda line: _note(settings, line), save)
+    run_epochs(task["settings"], learner, lambda line: run.write_json(PROGRESS, line), save)
     save_final(folder, learner, corpus)
 
 
@@ -171,40 +171,16 @@ def _check_resources(settings: TrainSettings, resources: dict[str, float]) -> No
         raise InputError(f"--gpus {settings.gpus}: training takes none or one a worker; ask for {settings.workers}.")
 
 
-def _run(settings: TrainSettings, name: str) -> str:
-    return storage.join(settings.model, "_run", name)
-
-
-def _note(settings: TrainSettings, line: dict[str, Any]) -> None:
-    storage.write_bytes(_run(settings, "progress.json"), as_json(line))
-
-
-@contextmanager
-def _exclusive(model: str) -> Iterator[None]:
-    lock = RunLock(storage.join(model, "_run"), "train")
-    lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _begin(model: str, fingerprint: dict[str, Any]) -> dict[str, Any] | None:
+def _begin(run: RunDirectory, fingerprint: dict[str, Any]) -> dict[str, Any] | None:
     """The metrics of a finished model of the same settings; None if there is training to do.
 
     Raises:
         InputError: the directory belongs to other settings.
     """
-    before, asked = read_json(storage.join(model, "_run", "settings.json")), fingerprint
-    if before is not None:
-        found = before["fingerprint"]
-        asked = {**{name: found[name] for name in EVERY_LOSS if name in found}, **fingerprint}
-        unlike = differences(asked, found)
-        if unlike:
-            raise InputError(f"model {model}: begun with other settings: {'; '.join(unlike)}; use another directory.")
-        if storage.exists(storage.join(model, "config.json")):
-            return read_json(storage.join(model, "metrics.json"))
-    elif storage.exists(storage.join(model, "config.json")):
-        raise InputError(f"model {model}: holds a model already; use another directory.")
-    storage.write_bytes(storage.join(model, "_run", "settings.json"), as_json({"fingerprint": asked}))
+    found = (run.read_json(SETTINGS) or {}).get("fingerprint", {})
+    asked = {**{name: found[name] for name in EVERY_LOSS if name in found}, **fingerprint}
+    finished = storage.exists(storage.join(run.uri, "config.json"))
+    if run.earlier(asked, holds=lambda: "a model already" if finished else "") and finished:
+        return storage.read_json(storage.join(run.uri, "metrics.json"))
+    run.write_json(SETTINGS, {"fingerprint": asked})
     return None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ray.data import Dataset
 
-CLUSTERS_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTERS"
+CLUSTERS_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Ray's switch for desktop systems. It keeps a Ray to the loopback, which none of its arguments does: it listens on
 all of a Linux machine's addresses, and turns a 127.0.0.1 it is told into the machine's own."""
 

@@ -91,7 +91,8 @@ class PooledStates:
 
             return hook
 
-        # State l is the output of layer l; of a pre-norm model's last layer too, before the closing LayerNorm.
+        # State l is the output of layer l; of a pre-norm model's last layer too, before the closing LayerNorm (which
+        # transformers 4 had gone through in the last of its hidden_states).
         modules = self.model.encoder.layers
         handles = [modules[layer - 1].register_forward_hook(pool(layer)) for layer in self._layers]
         try:

@@ -15,9 +15,9 @@ from mer_ray.catalog.annotations import TRAIN, VALIDATION, Annotations
 from mer_ray.errors import InputError
 from mer_ray.features import Store, Windows, read_windows
 from mer_ray.learning.learner import ValidationSet
-from mer_ray.learning.projector import Context
 from mer_ray.learning.sampling import TrainingSet
-from mer_ray.words.labelspace import LabelSpace, Targets
+from mer_ray.learning.settings import TrainSettings
+from mer_ray.words.labelspace import LabelSpace
 
 _CHUNK = 1024  # windows, 25 MB in double precision
 
@@ -42,17 +42,9 @@ class Corpus:
 
     @classmethod
     def load(
-        cls,
-        stores: Sequence[Store],
-        datasets: Sequence[Annotations],
-        space: LabelSpace,
-        *,
-        targets: Targets,
-        context: Context,
+        cls, stores: Sequence[Store], datasets: Sequence[Annotations], space: LabelSpace, recipe: TrainSettings
     ) -> Corpus:
         """Read the features of all training and validation songs.
-
-        ``targets`` are what songs are drawn to, ``context`` whether whole songs are.
 
         Raises:
             InputError: a dataset has no training or no validation song with features.
@@ -67,9 +59,9 @@ class Corpus:
                     features_ND=torch.from_numpy(windows.features),
                     songs_N=torch.from_numpy(windows.songs),
                     truth_SL=torch.from_numpy(truth),
-                    targets_LE=torch.from_numpy(space.targets(targets, dataset.vocabulary)),
+                    targets_LE=torch.from_numpy(space.targets(recipe.targets, dataset.vocabulary)),
                     clusters_L=torch.from_numpy(space.cluster_of(dataset.vocabulary)),
-                    counts_S=torch.from_numpy(windows.counts) if context == "track" else None,
+                    counts_S=torch.from_numpy(windows.counts) if recipe.context == "track" else None,
                 )
             )
             windows, truth = corpus._split(stores, dataset, VALIDATION)

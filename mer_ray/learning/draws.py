@@ -1,4 +1,4 @@
-"""What is drawn for a segment in each step: true labels, wrong labels, a cluster."""
+"""What is drawn for a segment in each step: true labels and wrong ones."""
 
 from __future__ import annotations
 
@@ -7,22 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def positive_targets(
-    truth_BL: Tensor, targets_LE: Tensor, *, sample: bool = False, generator: torch.Generator | None = None
-) -> Tensor:
-    """The point each segment is drawn to.
-
-    Args:
-        truth_BL: [b, L] bool, the labels of each segment's song; at least one each.
-        targets_LE: [L, E] embedding (or cluster centre) of each label.
-        sample: draw one true label instead of the mean of all.
-        generator: source of the draw.
-
-    Returns:
-        [b, E].
-    """
-    if sample:
-        return targets_LE[_draw_label(truth_BL, generator)]
+def mean_targets(truth_BL: Tensor, targets_LE: Tensor) -> Tensor:
+    """[b, E] the mean target of each segment's labels."""
     weights_BL = truth_BL.float()
     return weights_BL @ targets_LE / weights_BL.sum(1, keepdim=True).clamp(min=1)
 
@@ -35,8 +21,7 @@ def negative_targets(
     Args:
         truth_BL: [b, L] bool.
         targets_LE: [L, E].
-        count: wrong labels a segment (1 in the paper, 5 in the published code); fewer where a
-            song leaves fewer.
+        count: wrong labels a segment; fewer where a song leaves fewer.
         generator: source of the draw.
 
     Returns:
@@ -52,11 +37,6 @@ def negative_targets(
     return sums_BE / weights_BN.sum(1, keepdim=True).clamp(min=1), keys_BN[:, 0] >= 0
 
 
-def draw_clusters(truth_BL: Tensor, assignments_L: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """The cluster of each segment: that of one of its labels, drawn at random. [b] int64."""
-    return assignments_L[_draw_label(truth_BL, generator)]
-
-
-def _draw_label(truth_BL: Tensor, generator: torch.Generator | None) -> Tensor:
+def draw_label(truth_BL: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """One true label of each row, all equally likely: [b] int64 (torch.multinomial takes three times as long)."""
     return torch.rand(truth_BL.shape, generator=generator).masked_fill(~truth_BL, -1.0).max(dim=1)[1]

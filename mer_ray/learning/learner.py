@@ -177,11 +177,7 @@ class Learner:
 
     def restore(self, path: Path) -> None:
         """Go on from a checkpoint that :meth:`save` wrote."""
-        tensors, plain = read_checkpoint(path)
-        groups: dict[str, dict[str, Any]] = {"last": {}, "best": {}, "optimizer": {}}
-        for name, value in tensors.items():
-            group, rest = name.split(".", 1)
-            groups[group][rest] = value
+        groups, plain = read_checkpoint(path)
         self.projector.load_state_dict(groups["last"])
         self._best_weights = groups["best"]
         state: dict[int, dict[str, Tensor]] = {}
@@ -193,7 +189,7 @@ class Learner:
         self.history, self.best = plain["history"], plain["best"]
 
     def _project_own(self, one: TrainingSet, picked: NDArray[np.int64]) -> Tensor:
-        share = self.workers.share(picked)
+        share = self.workers.shares(picked)[self.workers.rank]
         # A worker without rows, at the end of an epoch, projects others' and leaves them out: its pass is the others'.
         rows = share if len(share) else picked[:1]
         counts = None if one.counts_S is None else one.counts_S[rows]
@@ -208,10 +204,14 @@ class Learner:
         return value
 
 
-def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors of a checkpoint (``last.*``, ``best.*``, ``optimizer.*``) and its plain state."""
+def read_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """The tensors of a checkpoint by group (``last``, ``best``, ``optimizer``), and its plain state."""
+    groups: dict[str, dict[str, Tensor]] = {"last": {}, "best": {}, "optimizer": {}}
     with safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["state"])  # noqa: SIM118
+        for name in file.keys():  # noqa: SIM118
+            group, rest = name.split(".", 1)
+            groups[group][rest] = file.get_tensor(name)
+        return groups, json.loads(file.metadata()["state"])
 
 
 def _copy(projector: Projector) -> dict[str, Tensor]:

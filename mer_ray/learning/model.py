@@ -83,8 +83,8 @@ class Model:
         if arrays := self.space.tensors():
             tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
             write(storage.join(uri, SPACE), save_tensors(tensors))
-        write(storage.join(uri, "labels.json"), as_json(self.labels))
-        write(storage.join(uri, "config.json"), as_json(self.config))
+        write(storage.join(uri, "labels.json"), _json(self.labels))
+        write(storage.join(uri, "config.json"), _json(self.config))
 
     @property
     def digest(self) -> str:
@@ -145,6 +145,5 @@ def _load_space(uri: str, config: dict[str, Any], labels: dict[str, Any]) -> Wor
     return WordSpace.restore(name, plain, arrays)
 
 
-def as_json(value: Any, *, sort_keys: bool = True) -> bytes:
-    """Readable JSON."""
-    return (json.dumps(value, indent=2, ensure_ascii=False, sort_keys=sort_keys) + "\n").encode()
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n").encode()

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mer_ray.learning.draws import positive_targets
+from mer_ray.learning.draws import mean_targets
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class TrainingSet:
     @cached_property
     def positive_means(self) -> Tensor:
         """The mean target of each song's labels, [S, E]."""
-        return positive_targets(self.truth_SL, self.targets_LE)
+        return mean_targets(self.truth_SL, self.targets_LE)
 
     def windows_of(self, drawn: NDArray[np.int64]) -> NDArray[np.int64]:
         """The windows of what was drawn, in its order."""

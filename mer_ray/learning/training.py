@@ -19,7 +19,7 @@ from mer_ray.features import Windows, open_stores
 from mer_ray.learning.card import model_card
 from mer_ray.learning.corpus import Corpus
 from mer_ray.learning.learner import Learner, read_checkpoint
-from mer_ray.learning.model import Model, as_json
+from mer_ray.learning.model import Model
 from mer_ray.learning.projector import Projector, ProjectorShape, project
 from mer_ray.learning.settings import TrainSettings
 from mer_ray.words.labelspace import LabelSpace
@@ -37,7 +37,7 @@ def read_annotations(settings: TrainSettings) -> list[Annotations]:
 def prepare(settings: TrainSettings, space: LabelSpace, shape: ProjectorShape) -> tuple[Learner, Corpus]:
     """Read the data and build the learner; the same on every worker."""
     stores, datasets = open_stores(settings.features), read_annotations(settings)
-    corpus = Corpus.load(stores, datasets, space, targets=settings.targets, context=settings.context)
+    corpus = Corpus.load(stores, datasets, space, settings)
     return build_learner(settings, corpus, shape), corpus
 
 
@@ -79,13 +79,12 @@ def write_model(
     tensors, state = read_checkpoint(final / STATE)
     notes = json.loads((final / "notes.json").read_text())
     projector = Projector(ProjectorShape(**config["projector"]))
-    projector.load_state_dict({name[5:]: value for name, value in tensors.items() if name.startswith("best.")})
+    projector.load_state_dict(tensors["best"])
     background = load_file(final / "background.safetensors")["songs"].numpy()
     labels = {**space.describe(), "datasets": {one.dataset: list(one.vocabulary) for one in datasets}}
     metrics = {"best": state["best"], "epochs": len(state["history"]), **notes, "history": state["history"]}
-    last = {name[5:]: value for name, value in tensors.items() if name.startswith("last.")}
-    storage.write_bytes(storage.join(uri, "last.safetensors"), save(last))
-    storage.write_bytes(storage.join(uri, "metrics.json"), as_json(metrics, sort_keys=False))
+    storage.write_bytes(storage.join(uri, "last.safetensors"), save(tensors["last"]))
+    storage.write_bytes(storage.join(uri, "metrics.json"), storage.as_json(metrics))
     storage.write_bytes(storage.join(uri, "README.md"), model_card(config, labels, metrics).encode())
     Model(projector.eval(), config, labels, background, space.space).save(uri)
     return metrics

@@ -26,10 +26,6 @@ class Workers:
         self.size = dist.get_world_size() if together else 1
         self._sums: list[Any] = []
 
-    def share(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        """This worker's part of a batch."""
-        return self.shares(indices)[self.rank]
-
     def shares(self, indices: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         """Every worker's part of a batch."""
         return np.array_split(indices, self.size)

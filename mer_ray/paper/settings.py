@@ -15,6 +15,8 @@ Wanted = Literal["table2", "table3", "table4", "table5", "table6", "sweep", "fig
 class ReproduceSettings(RecipeSettings):
     """Train and test what the paper's tables need, and lay ours beside the paper's."""
 
+    opening = "reproduce: the paper's tables into {output}"
+
     features: Annotated[list[Uri], Field(min_length=1)]
     """Feature store with the songs' features; repeat the flag for several."""
     output: Uri

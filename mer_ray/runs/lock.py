@@ -62,7 +62,7 @@ class RunLock:
 
     def check(self) -> None:
         """Raise RuntimeError if another run has taken the lock."""
-        holder = self._lost or self._read()
+        holder = self._lost or storage.read_json(self._uri)
         if holder is None or holder.get("token") != self._token:
             raise RuntimeError(f"{self._uri}: taken over by another run; this one stops so that no song is done twice.")
 
@@ -70,12 +70,12 @@ class RunLock:
         """Give the lock back."""
         self._heartbeat.stop()
         with contextlib.suppress(StorageError):  # a lock that is left expires; why the run ends matters more
-            holder = self._read()
+            holder = storage.read_json(self._uri)
             if holder is not None and holder.get("token") == self._token:
                 storage.remove(self._uri)
 
     def _refuse_if_held(self) -> None:
-        holder = self._read()
+        holder = storage.read_json(self._uri)
         if holder is not None and holder.get("token") != self._token and _alive(holder):
             raise InputError(
                 f"output {self._uri.removesuffix('/_run/lock')}: in use by the {holder.get('job')} run with "
@@ -85,7 +85,7 @@ class RunLock:
     def _beat(self) -> None:
         # A storage that does not answer for a moment costs one heartbeat, not the run.
         with contextlib.suppress(OSError):
-            holder = self._read()
+            holder = storage.read_json(self._uri)
             if holder is None or holder.get("token") != self._token:
                 self._lost = holder or {}
             if self._lost is None:  # once lost, it must not be written over the new holder's
@@ -93,9 +93,6 @@ class RunLock:
 
     def _content(self) -> bytes:
         return json.dumps({**self._holder, "heartbeat": time.time()}).encode()
-
-    def _read(self) -> dict[str, Any] | None:
-        return storage.read_json(self._uri)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -27,31 +28,29 @@ class Receipt:
         failures: FAILURE_COLUMNS of the songs that are not ok, so that an operator can read of them.
     """
 
-    part: str | None
-    songs: int
-    audio_s: float
-    decode_s: float
-    fetch_retries: float
-    fetch_retry_s: float
-    encode_s: float
-    ready: float
-    failures: Sequence[Mapping[str, str]]
-    trouble: str | None
+    part: str | None = None
+    songs: int = 0
+    audio_s: float = 0.0
+    decode_s: float = 0.0
+    fetch_retries: float = 0.0
+    fetch_retry_s: float = 0.0
+    encode_s: float = 0.0
+    ready: float = 0.0
+    failures: Sequence[Mapping[str, str]] = ()
+    trouble: str | None = None
+
+    def table(self) -> pa.Table:
+        """As one row, for Ray."""
+        return pa.Table.from_pylist([vars(self)], schema=_SCHEMA)
 
 
-RECEIPTS = pa.schema(
-    [
-        pa.field("part", pa.string()),
-        pa.field("songs", pa.int64()),
-        *(pa.field(name, pa.float64()) for name in ("audio_s", *COSTS, "ready")),
-        pa.field("failures", pa.list_(pa.struct(dict.fromkeys(FAILURE_COLUMNS, pa.string()).items()))),
-        pa.field("trouble", pa.string()),
-    ]
-)
+_FAILURE = pa.struct(dict.fromkeys(FAILURE_COLUMNS, pa.string()).items())
+_TYPES = {"part": pa.string(), "songs": pa.int64(), "failures": pa.list_(_FAILURE), "trouble": pa.string()}
+_SCHEMA = pa.schema([pa.field(each.name, _TYPES.get(each.name, pa.float64())) for each in fields(Receipt)])
 
 
-def committed(uri: str, rows: pa.Table, token: str, **beside: float) -> pa.Table:
-    """Commit a part; returns its receipt as a table of RECEIPTS.
+def committed(uri: str, rows: pa.Table, token: str, **beside: Any) -> pa.Table:
+    """Commit a part; returns its receipt as a table.
 
     Args:
         uri: the output directory.
@@ -59,17 +58,10 @@ def committed(uri: str, rows: pa.Table, token: str, **beside: float) -> pa.Table
         token: of the run, see :func:`mer_ray.runs.songs_directory.commit`.
         beside: COSTS and ``ready``, as far as there are any.
     """
-    failed = rows.filter(pc.not_equal(rows["status"], "ok")).select(FAILURE_COLUMNS)
+    failed = rows.filter(pc.not_equal(rows["status"], "ok")).select(FAILURE_COLUMNS).to_pylist()
     audio_s = pc.sum(rows["duration_s"].cast(pa.float64())).as_py() or 0.0
-    facts = {"songs": len(rows), "audio_s": audio_s, **dict.fromkeys((*COSTS, "ready"), 0.0), **beside}
     try:
-        done = {"part": commit(uri, rows, token)}
+        name = commit(uri, rows, token)
     except StorageError as error:
-        done = {"trouble": str(error)}
-    return pa.Table.from_pylist([{**facts, **done, "failures": failed.to_pylist()}], schema=RECEIPTS)
-
-
-def in_trouble(trouble: str) -> pa.Table:
-    """The receipt of no part, but of what ends the run."""
-    nothing = dict.fromkeys(("songs", "audio_s", *COSTS, "ready"), 0)
-    return pa.Table.from_pylist([{**nothing, "failures": [], "trouble": trouble}], schema=RECEIPTS)
+        return Receipt(trouble=str(error)).table()
+    return Receipt(name, len(rows), audio_s, failures=failed, **beside).table()

@@ -15,7 +15,6 @@ def __getattr__(name: str) -> Any:
     """Import what a notebook asks for as it asks: a list of words takes no numpy."""
     from importlib import import_module
 
-    home = {"cluster_labels": "clusters", "embed_labels": "embedding"}.get(name)
-    if home is None:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{home}"), name)
+    return getattr(import_module(f"{__name__}.{'clusters' if name == 'cluster_labels' else 'embedding'}"), name)

@@ -368,6 +368,20 @@ def test_a_song_under_a_tenth_of_a_second_is_too_short():
     assert decode_windows(wav(tone(440, SAMPLE_RATE, 0.11))).windows.shape == (1, 2_640)
 
 
+def test_another_encoder_hears_its_own_rate_and_needs_its_own_length():
+    song = wav(tone(440, SAMPLE_RATE, 21.5))
+    track = decode_windows(song, sample_rate=48_000, keep_tail=True)
+    assert track.windows.shape == (2, 480_000)
+    assert track.tail.shape == (72_000,)
+    assert track.duration_s == pytest.approx(21.5)
+    assert abs(level_at(track.windows[1], 440 / 2) - 0.5) < 1e-3, "half the pitch at twice the rate"
+    assert decode_windows(song, min_seconds=2.0, keep_tail=True).tail is None
+    assert failure(wav(tone(440, SAMPLE_RATE, 1.9)), min_seconds=2.0).error_class == "too_short"
+    assert decode_windows(wav(tone(440, SAMPLE_RATE, 2.1)), min_seconds=2.0).windows.shape == (1, 50_400)
+    with pytest.raises(ValueError, match="at least 12"):
+        decode_windows(song, min_seconds=12)
+
+
 def test_silence_is_named_and_a_quiet_song_is_not_silence():
     assert failure(wav(tone(440, SAMPLE_RATE, 3.0, level=5e-5))).error_class == "silent"
     assert decode_windows(wav(tone(440, SAMPLE_RATE, 3.0, level=2e-4))).windows.shape == (1, 72_000)

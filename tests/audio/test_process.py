@@ -314,10 +314,11 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def test_the_memory_limit_fits_the_longest_song_unless_it_is_set() -> None:
-    from mer_ray.cluster.extract import Known, _decoding
+    from mer_ray.cluster.extract import _decoding
+    from mer_ray.encoders import Encoder
 
     def limits(settings: ExtractSettings, rate: int = 24_000) -> Limits:
-        return _decoding(settings, Known("tiny", 4, "float32", rate, 0.1, {})).limits
+        return _decoding(settings, Encoder(str, "tiny", 4, rate, "none", "none")).limits
 
     flags = ["--catalog", "/c", "--features", "/f"]
     assert limits(parse(ExtractSettings, flags)) == Limits(600.0, room_for(2 * 3_600, 24_000))

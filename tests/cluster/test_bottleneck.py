@@ -1,24 +1,21 @@
 """A run says which of its stages binds, and what would relieve it."""
 
-from typing import Any
+from dataclasses import replace
 
 import pytest
 
 from mer_ray.cluster.bottleneck import Stages
+from mer_ray.cluster.plan import resolve_plan
+from mer_ray.cluster.settings import ExtractSettings
+from mer_ray.commandline import parse
 
 
-def stages(**changes: Any) -> Stages:
+def stages(decoder_cpus: float = 1.0, **changes: float) -> Stages:
     """100 s of work after 20 s of start-up, on 4 decoders and 2 encoders."""
-    facts: dict[str, Any] = {
-        "work_seconds": 120.0,
-        "startup_seconds": 20.0,
-        "decoders": 4,
-        "decoder_cpus": 1.0,
-        "decode_seconds": 0.0,
-        "encoders": 2,
-        "encode_seconds": 0.0,
-    }
-    return Stages(**{**facts, **changes})
+    flags = ["--catalog", "c", "--features", "f", "--decoders", "4", "--encoders", "2"]
+    plan = resolve_plan(parse(ExtractSettings, flags), {"CPU": 8.0})
+    facts = {"work_seconds": 120.0, "startup_seconds": 20.0, "decode_seconds": 0.0, "encode_seconds": 0.0}
+    return Stages(replace(plan, decoder_cpus=decoder_cpus), **{**facts, **changes})
 
 
 def test_encoders_that_wait_for_songs_are_said_to_be_idle_and_how_many_cpus_would_feed_them() -> None:

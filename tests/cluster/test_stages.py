@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from mer_ray.audio.process import Limits
 from mer_ray.cluster import stages
@@ -84,6 +85,26 @@ def test_features_are_the_same_however_many_songs_come_together(together: int) -
     (found, counts), (expected, _) = (window_arrays(table["features"]) for table in (pieces, whole))
     assert counts.tolist() == [3, 0, 5, 1]
     np.testing.assert_allclose(found.astype(np.float32), expected.astype(np.float32), atol=1e-3)
+
+
+def test_a_song_whose_features_are_no_finite_numbers_fails_and_its_neighbours_do_not() -> None:
+    songs, stage = decoded(2, 0, 1, 1), EncodeSongs(ENCODING)
+    whole = stage(songs)
+    encode = stage._encoder.encode
+    broken = {2: float("nan"), 3: 1e5}  # the latter is beyond what float16 holds
+    songs_of_windows = iter([0, 0, 2, 3])
+
+    def spoilt(windows: torch.Tensor) -> torch.Tensor:
+        values = torch.tensor([broken.get(next(songs_of_windows), 0.0) for _ in windows])
+        return encode(windows) + values[:, None]
+
+    stage._encoder.encode = spoilt
+    found = stage(songs)
+    assert found["status"].to_pylist() == ["ok", "failed", "failed", "failed"]
+    assert found["error_class"].to_pylist() == [None, "empty", "not_finite", "not_finite"]
+    assert "tiny gives no finite numbers" in found["error"][2].as_py()
+    assert window_arrays(found["features"])[1].tolist() == [2, 0, 0, 0]
+    assert found["features"][0] == whole["features"][0]
 
 
 def test_a_commit_writes_the_rows_without_timings_and_its_receipt_holds_them(tmp_path: Path) -> None:

@@ -219,6 +219,24 @@ def test_the_identity_is_what_stores_have_always_said(tiny: Encoder) -> None:
     assert tiny.identity(5.0, True) == {**tiny.identity(), "window_seconds": 5.0, "keep_tail": True}
 
 
+@pytest.mark.parametrize(
+    ("folder", "card", "licence"),
+    [
+        ("hubert", "---\nlanguage: en\nlicense: 'apache-2.0'\n---\nlicense: of the text", "apache-2.0"),
+        ("hubert", "# No head\n\nlicense: none", "unknown (local directory)"),
+        ("hubert", None, "unknown (local directory)"),
+        ("my-MERT", "---\nlicense: mit\n---", "CC-BY-NC-4.0"),
+    ],
+)
+def test_a_directory_has_the_licence_of_its_card_and_a_mert_its_own(
+    tmp_path_factory: pytest.TempPathFactory, tiny: Encoder, folder: str, card: str | None, licence: str
+) -> None:
+    place = publish(tmp_path_factory.mktemp("card", numbered=True) / folder, tiny.encode.model)
+    if card is not None:
+        (place / "README.md").write_text(card)
+    assert load_encoder(place).licence == licence
+
+
 def test_a_run_knows_a_twin_by_its_name_and_others_by_their_weights(tmp_path: Path, tiny: Encoder) -> None:
     facts = {"layers": (3, 6, 9, 12), "pooling": "mean", "sample_rate": 24_000, "dtype": "float32", "dim": 192}
     assert tiny.fingerprint() == {"encoder": "tiny", **facts}

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mer_ray.learning.draws import draw_clusters, negative_targets, positive_targets
+from mer_ray.learning.draws import draw_label, mean_targets, negative_targets
 from mer_ray.learning.losses.contrastive import contrastive_loss
 from mer_ray.learning.losses.triplet import triplet_loss
 from mer_ray.learning.regularization import Regularizer, alignment_regularization
@@ -181,14 +181,14 @@ def test_a_song_with_every_label_has_no_wrong_one_and_does_not_count() -> None:
     assert usable.tolist() == [False, True]
     assert negative.isfinite().all()
     x = torch.tensor([[1.0, 2.0, 3.0], [0.3, 0.2, 0.1]], requires_grad=True)
-    loss = triplet_loss(x, positive_targets(truth, targets), negative, usable)
-    alone = triplet_loss(x[1:], positive_targets(truth[1:], targets), negative[1:], usable[1:])
+    loss = triplet_loss(x, mean_targets(truth, targets), negative, usable)
+    alone = triplet_loss(x[1:], mean_targets(truth[1:], targets), negative[1:], usable[1:])
     assert loss.item() == pytest.approx(alone.item())
     loss.backward()
     assert x.grad is not None
     assert (x.grad[0] == 0).all()
     assert (x.grad[1] != 0).any()
-    everything = triplet_loss(x[:1], positive_targets(truth[:1], targets), negative[:1], usable[:1])
+    everything = triplet_loss(x[:1], mean_targets(truth[:1], targets), negative[:1], usable[:1])
     assert everything.item() == 0
 
 
@@ -220,19 +220,19 @@ def test_each_wrong_label_is_drawn_as_often_as_any_other(count: int) -> None:
 def test_the_positive_is_the_mean_of_all_true_labels() -> None:
     truth = torch.tensor([[True, False, True], [False, True, False]])
     targets = torch.tensor([[1.0, 2.0], [10.0, 20.0], [3.0, 6.0]])
-    assert positive_targets(truth, targets).tolist() == [[2.0, 4.0], [10.0, 20.0]]
+    assert mean_targets(truth, targets).tolist() == [[2.0, 4.0], [10.0, 20.0]]
 
 
 def test_a_sampled_positive_is_one_true_label_each_as_often_as_the_others() -> None:
     truth = torch.tensor([[True, False, True, True]]).repeat(30_000, 1)
-    drawn = positive_targets(truth, torch.eye(4), sample=True, generator=seeded())
+    drawn = torch.eye(4)[draw_label(truth, seeded())]
     assert set(map(tuple, drawn.tolist())) == {(1, 0, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1)}
     assert torch.allclose(drawn.mean(0), torch.tensor([1.0, 0, 1, 1]) / 3, atol=0.012)
 
 
 def test_a_segments_cluster_is_that_of_one_of_its_labels_each_as_often_as_the_others() -> None:
     truth = torch.tensor([[True, False, True, False], [False, True, False, False]]).repeat(15_000, 1)
-    drawn = draw_clusters(truth, torch.tensor([7, 8, 9, 7]), seeded())
+    drawn = torch.tensor([7, 8, 9, 7])[draw_label(truth, seeded())]
     assert set(drawn[::2].tolist()) == {7, 9}
     assert set(drawn[1::2].tolist()) == {8}
     assert (drawn[::2] == 7).float().mean().item() == pytest.approx(0.5, abs=0.02)
@@ -246,9 +246,9 @@ def test_draws_depend_on_the_generator_alone() -> None:
         generator = seeded(seed)
         torch.rand(1)
         return [
-            positive_targets(truth, torch.eye(6), sample=True, generator=generator),
+            torch.eye(6)[draw_label(truth, generator)],
             negative_targets(truth, torch.eye(6), generator=generator)[0],
-            draw_clusters(truth, torch.arange(6), generator),
+            draw_label(truth, generator),
         ]
 
     for one, again, other in zip(draws(1), draws(1), draws(2), strict=True):

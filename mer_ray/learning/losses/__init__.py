@@ -57,27 +57,24 @@ class Batch:
 
     def draw_right(self) -> Tensor:
         """[b, E] the target of one of each window's labels, drawn at random."""
-        from mer_ray.learning.draws import positive_targets
-
-        drawn_BE = positive_targets(self._truth_BL, self.dataset.targets_LE, sample=True, generator=self.generator)
-        return drawn_BE.to(self.projected_BE.device)
+        return self._drawn(self.dataset.targets_LE)
 
     def draw_wrong(self, count: int) -> tuple[Tensor, Tensor]:
         """[b, E] the mean target of so many wrong labels, and [b] bool: False where a song has no wrong label."""
         from mer_ray.learning.draws import negative_targets
 
-        device = self.projected_BE.device
-        negative_BE, usable_B = negative_targets(
-            self._truth_BL, self.dataset.targets_LE, count=count, generator=self.generator
-        )
+        targets_LE, device = self.dataset.targets_LE, self.projected_BE.device
+        negative_BE, usable_B = negative_targets(self._truth_BL, targets_LE, count=count, generator=self.generator)
         return negative_BE.to(device), usable_B.to(device)
 
     def draw_clusters(self) -> Tensor:
         """[b] the cluster of one of each window's labels, drawn at random."""
-        from mer_ray.learning.draws import draw_clusters
+        return self._drawn(self.dataset.clusters_L)
 
-        drawn_B = draw_clusters(self._truth_BL, self.dataset.clusters_L, self.generator)
-        return drawn_B.to(self.projected_BE.device)
+    def _drawn(self, of_labels: Tensor) -> Tensor:
+        from mer_ray.learning.draws import draw_label
+
+        return of_labels[draw_label(self._truth_BL, self.generator)].to(self.projected_BE.device)
 
     @cached_property
     def _truth_BL(self) -> Tensor:

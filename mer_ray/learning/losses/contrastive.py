@@ -31,16 +31,7 @@ def contrastive_loss(projected_BE: Tensor, truth_BL: Tensor, targets_LE: Tensor,
     """Mean cross-entropy of a softmax over all labels, with a song's true labels sharing the truth evenly.
 
     Unlike a triplet it weighs every wrong label of a segment at once, and never stops drawing the truth
-    above the nearest of them.
-
-    Args:
-        projected_BE: [b, E] projected segments.
-        truth_BL: [b, L] bool, at least one true label each.
-        targets_LE: [L, E] the point each label draws to.
-        temperature: divides the cosines.
-
-    Returns:
-        Scalar; 0 for an empty batch.
+    above the nearest of them. 0 for an empty batch.
     """
     logits_BL = unit(projected_BE) @ unit(targets_LE).T / temperature
     weights_BL = truth_BL.float() / truth_BL.sum(1, keepdim=True).clamp(min=1)

@@ -36,20 +36,10 @@ def loss(batch: Batch, settings: Settings) -> Tensor:
 def triplet_loss(
     projected_BE: Tensor, positive_BE: Tensor, negative_BE: Tensor, usable_B: Tensor, margin: float = 1.0
 ) -> Tensor:
-    """Mean of max(0, cos(x, negative) - cos(x, positive) + margin).
+    """Mean of max(0, cos(x, negative) - cos(x, positive) + margin) over the usable; 0 when none is.
 
     The paper prints the two cosines the other way round, which would push the truth away; this
     is the sign of the published code. Segments without a wrong label do not count.
-
-    Args:
-        projected_BE: [b, E] projected segments.
-        positive_BE: [b, E] their true targets.
-        negative_BE: [b, E] their wrong targets.
-        usable_B: [b] bool.
-        margin: the margin (1.0 in the published code).
-
-    Returns:
-        Scalar; 0 when no segment counts.
     """
     losses_B = (cosine(projected_BE, negative_BE) - cosine(projected_BE, positive_BE) + margin).relu()
     return (losses_B * usable_B).sum() / usable_B.sum().clamp(min=1)

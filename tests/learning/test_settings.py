@@ -1,0 +1,58 @@
+"""The settings of a training: each loss brings its own, a mark says what counts, and asking for help loads no torch."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+
+import pytest
+
+from mer_ray.commandline import parse
+from mer_ray.learning.losses import DOOR
+from mer_ray.learning.losses.contrastive import Settings as Contrastive
+from mer_ray.learning.losses.triplet import Settings as Triplet
+from mer_ray.learning.settings import RecipeSettings, TrainSettings
+from mer_ray.settings import OPERATIONAL, READING, marked
+
+TRAIN = ["--train", "/a.parquet", "--features", "/f", "--model", "/m"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "part"),
+    [
+        (["--preset", "paper"], Triplet()),
+        (["--preset", "reference"], Triplet(negatives=5)),
+        (["--preset", "reference", "--negatives", "2"], Triplet(negatives=2)),
+        (["--preset", "best"], Contrastive(temperature=0.2)),
+        (["--preset", "paper", "--loss", "contrastive"], Contrastive(temperature=0.1)),
+        (["--preset", "best", "--loss", "triplet"], Triplet()),
+    ],
+)
+def test_a_loss_brings_its_settings_and_what_a_preset_says_of_them(flags: list[str], part: object) -> None:
+    found = parse(TrainSettings, [*TRAIN, *flags])
+    assert found.part("loss") == part
+    assert pickle.loads(pickle.dumps(found)).part("loss") == part
+    assert found.training(lambda_=3.0).part("loss") == part
+    assert found.training(lambda_=3.0).lambda_ == 3.0
+
+
+def test_the_help_names_every_loss() -> None:
+    text = RecipeSettings.model_fields["loss"].description or ""
+    assert all(name in text for name in DOOR.names())
+
+
+def test_where_the_work_is_done_does_not_count_and_how_the_paper_is_read_is_told() -> None:
+    found = parse(TrainSettings, [*TRAIN, "--preset", "paper"])
+    where = {"settings", "train", "features", "model", "workers", "gpus", "checkpoint_seconds"}
+    assert set(marked(found, OPERATIONAL)) == where
+    assert {"preset", "loss", "margin", "targets", "lambda_"} <= set(marked(found, READING))
+    assert not {"temperature", "epochs", "seed"} & set(marked(found, READING))
+
+
+def test_settings_losses_and_lists_of_words_are_there_without_torch() -> None:
+    modules = "mer_ray.learning.settings, mer_ray.words.lists, mer_ray.learning.losses.triplet"
+    heavy = "{'torch', 'transformers', 'sentence_transformers', 'sklearn'}"
+    code = f"import sys, mer_ray.learning.losses.contrastive, {modules}; print({heavy} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()"
