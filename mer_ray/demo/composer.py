@@ -398,7 +398,7 @@ def write_audio(path: Path, samples: Signal, sample_rate: int) -> None:
     """Writes mono samples [n] in the format of the suffix: mp3, flac, wav, ogg, opus or m4a."""
     if path.suffix == ".m4a":
         frame = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
-        frame.sample_rate = sample_rate
+        frame.sample_rate, frame.pts = sample_rate, 0
         with av.open(str(path), "w", format="mp4") as container:
             stream = container.add_stream("aac", rate=sample_rate, layout="mono")
             container.mux([*stream.encode(frame), *stream.encode(None)])
