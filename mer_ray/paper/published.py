@@ -97,7 +97,7 @@ def import_published(
         output.begin(fingerprint, asked, manifest)
         pending = set(output.pending(manifest, retry_failed=False)["track_id"].to_pylist())
         for group in _parts([song for song in songs if song.track_id in pending]):
-            output.check_lock()
+            output.lock.check()
             commit(features, _store_table(group, layers))
         return manifest, output.finish(songs_done=len(pending))
 

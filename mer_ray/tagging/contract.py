@@ -47,7 +47,6 @@ TAGS = Content(
     fits=lambda kind: kind == TAGS_TYPE,
     check="tags",
     shown=lambda _: "best first, within their limits, percentiles within 0 to 1",
-    schema_breaches=lambda _schema, _fingerprint: iter(()),
     row_breaches=_breaches,
 )
 """What the parts of a tags directory promise."""
