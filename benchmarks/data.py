@@ -6,16 +6,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from mer_ray.audio.decoding import decode_windows
 from mer_ray.catalog.sources import load_catalog
 from mer_ray.demo.composer import write_world
 from mer_ray.demo.simulated import simulated_identity
-from mer_ray.features import features_column, store_schema
+from mer_ray.features import store_table
 from mer_ray.runs.songs_directory import commit
-from mer_ray.songs import STATUS_FIELDS
 
 SONGS_PER_PART = 256
 
@@ -42,13 +40,11 @@ def windows_of(music: Path | None, count: int) -> NDArray[np.float32]:
 def write_store(folder: Path, songs: int, windows: int, dim: int) -> None:
     """Write a feature store of so many songs of so many windows each, [windows, dim] float16 normal noise."""
     folder.mkdir(parents=True)
-    schema = store_schema(simulated_identity(dim, 0), dim)
     drawn = np.random.default_rng(0).standard_normal((SONGS_PER_PART, windows, dim), np.float32).astype(np.float16)
     for part, start in enumerate(range(0, songs, SONGS_PER_PART)):
         rows = [
             {"track_id": f"simulated/{at}", "uri": f"simulated/{at}", "status": "ok", "duration_s": 10.0 * windows}
             for at in range(start, min(start + SONGS_PER_PART, songs))
         ]
-        status = pa.Table.from_pylist(rows, schema=pa.schema(STATUS_FIELDS))
-        features = features_column([*np.roll(drawn[: len(rows)], part, axis=2)], dim)
-        commit(str(folder), pa.table([*status.columns, features], schema=schema))
+        rolled = np.roll(drawn[: len(rows)], part, axis=2)
+        commit(str(folder), store_table(rows, [*rolled], simulated_identity(dim, 0)))

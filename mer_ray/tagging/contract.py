@@ -33,10 +33,9 @@ def _breaches(rows: pa.Table, ok: pa.Array) -> Iterator[Breach]:
         yield "tags", f"songs with fewer than {most} tags", ids.filter(pc.and_(ok, pc.less(counts, most)))
     if "embedding" in rows.column_names:
         vectors = rows["embedding"]
-        there = vectors.is_valid()
         values = pc.list_flatten(vectors.drop_null()).to_numpy().reshape(-1, vectors.type.list_size)
         finite = np.zeros(len(rows), bool)
-        finite[there.to_numpy()] = np.isfinite(values).all(axis=1)
+        finite[vectors.is_valid().to_numpy()] = np.isfinite(values).all(axis=1)
         broken = pc.and_(ok, pa.array(~finite))
         yield "ok rows", "songs whose embedding is missing or no finite numbers", ids.filter(broken)
 
