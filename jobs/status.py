@@ -10,14 +10,11 @@ from mer_ray.runs.settings import StatusSettings
 
 def main(settings: StatusSettings) -> int:
     """Look, and print what was seen."""
-    from dataclasses import asdict
-
-    from mer_ray.runs.status import look
-    from mer_ray.runs.status_text import in_words
+    from mer_ray.runs.status import in_words, look
     from mer_ray.storage import as_json
 
     status = look(settings.run)
-    print(as_json(asdict(status)).decode() if settings.json_ else in_words(status), end="")
+    print(as_json(vars(status)).decode() if settings.json_ else in_words(status), end="")
     return ALL_DONE
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,36 +25,29 @@ EXAMPLES = 5
 
 
 class Findings:
-    """Places where a check does not hold: all counted, the first few named."""
+    """What breaks each check; of its songs or parts all are counted, and the first few named."""
 
     def __init__(self) -> None:
-        self._counts: dict[str, Counter[str]] = defaultdict(Counter)
-        self._examples: dict[str, list[str]] = defaultdict(list)
+        self._found: dict[str, dict[str, tuple[int, list[str]]]] = defaultdict(dict)
+
+    def say(self, check: str, problem: str) -> None:
+        """Note a whole sentence."""
+        self._found[check][problem] = (0, [])
 
     def add(self, check: str, what: str, places: pa.Array | pa.ChunkedArray | list[str]) -> None:
         """Note songs or parts where ``check`` is broken; ``what`` follows their number in the report."""
-        first = places[:EXAMPLES]
-        named = first if isinstance(first, list) else [shown(place) for place in first.to_pylist()]
-        self._note(check, what, len(places), named)
-
-    def add_all(self, other: Findings) -> None:
-        """Note what another has found."""
-        for check, counts in other._counts.items():
-            for what, count in counts.items():
-                self._note(check, what, count, other._examples[check + what])
+        if len(places):
+            first = places[:EXAMPLES]
+            named = first if isinstance(first, list) else [shown(place) for place in first.to_pylist()]
+            count, examples = self._found[check].get(what, (0, []))
+            self._found[check][what] = count + len(places), [*examples, *named][:EXAMPLES]
 
     def problem(self, check: str) -> str:
         """How a check is broken; empty if it holds."""
         return "; ".join(
-            f"{count:,} {what} ({', '.join(self._examples[check + what])}{', ...' if count > EXAMPLES else ''})"
-            for what, count in self._counts[check].items()
+            f"{count:,} {what} ({', '.join(examples)}{', ...' if count > EXAMPLES else ''})" if count else what
+            for what, (count, examples) in self._found[check].items()
         )
-
-    def _note(self, check: str, what: str, count: int, named: list[str]) -> None:
-        if count:
-            self._counts[check][what] += count
-            examples = self._examples[check + what]
-            examples += named[: EXAMPLES - len(examples)]
 
 
 def shown(name: Any) -> str:

@@ -8,7 +8,6 @@ import os
 import socket
 import time
 import uuid
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +19,9 @@ HEARTBEAT_SECONDS = 10.0
 EXPIRES_SECONDS = 60.0
 SETTLE_SECONDS = 0.5
 """Of several runs that take over one dead lock at once, the last to write it by then has it."""
+
+Holder = dict[str, Any]
+"""Who holds a lock, as ``--json`` prints it; ``alive`` is false for a run that died: the next one takes it over."""
 
 
 class RunLock:
@@ -86,26 +88,19 @@ class RunLock:
         return json.dumps({**self._holder, "heartbeat": time.time()}).encode()
 
 
-@dataclass(frozen=True)
-class Holder:
-    """Who holds a lock; ``alive`` is false for a run that died, whose lock the next run takes over."""
-
-    job: str
-    process: int
-    host: str
-    since: str
-    heartbeat_age_s: float
-    alive: bool
-
-
 def read_holder(folder: str) -> Holder | None:
     """Who holds the lock of a run directory; None if nobody does."""
     found = storage.read_json(storage.join(folder, "lock"))
     if found is None:
         return None
-    age = max(0.0, time.time() - float(found.get("heartbeat", 0)))
-    who = str(found.get("job")), int(found.get("pid", 0)), str(found.get("host"))
-    return Holder(*who, timestamp(float(found.get("since", 0))), round(age, 1), _alive(found))
+    return {
+        "job": str(found.get("job")),
+        "process": int(found.get("pid", 0)),
+        "host": str(found.get("host")),
+        "since": timestamp(float(found.get("since", 0))),
+        "heartbeat_age_s": round(max(0.0, time.time() - float(found.get("heartbeat", 0))), 1),
+        "alive": _alive(found),
+    }
 
 
 def check_held(folder: str, token: str) -> None:

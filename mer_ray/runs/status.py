@@ -7,7 +7,9 @@ is gone is passed over, one that is no readable Parquet file is counted as torn.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from datetime import datetime
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -17,66 +19,17 @@ from mer_ray import storage
 from mer_ray.errors import InputError
 from mer_ray.runs.directory import MANIFEST, PENDING, PROGRESS, SETTINGS, SUMMARY, run_file
 from mer_ray.runs.lock import Holder, read_holder, timestamp
+from mer_ray.runs.progress import clock
 from mer_ray.runs.tally import Tally
 from mer_ray.songs import Damage, damaged, part_uris, read_parts
 
 TRAINING = "train"
+LABEL_WIDTH = 11
+
+Status = SimpleNamespace
+"""All that ``--json`` prints; None stands for what cannot be known (yet)."""
 
 _COLUMNS = ["track_id", "status", "error_class", "duration_s"]
-
-
-@dataclass(frozen=True)
-class SongsStatus:
-    """An output directory of songs. ``None`` stands for what cannot be known (yet).
-
-    Attributes:
-        state: ``running``, ``finished`` or ``interrupted``.
-        done: songs of the manifest that stand in the parts, failed ones too.
-        doubled: rows too many; the next run mends them.
-        unasked: songs in the parts that the manifest does not list.
-        started: when each run on the directory began, first to last.
-        rate: songs per hour, and ``rate_of`` whose: this run's, or the last finished run's.
-        seconds_left: of work at that rate.
-    """
-
-    uri: str
-    job: str
-    state: str
-    asked: int | None
-    done: int
-    left: int | None
-    ok: int
-    failed: int
-    error_classes: dict[str, int]
-    doubled: int
-    unasked: int
-    audio_hours: float
-    parts: int
-    torn_parts: int
-    started: list[str]
-    rate: float | None
-    rate_of: str | None
-    last_part_age_s: float | None
-    seconds_left: float | None
-    lock: Holder | None
-    success: bool
-
-
-@dataclass(frozen=True)
-class TrainingStatus:
-    """A model directory; epochs count from 1."""
-
-    uri: str
-    job: str
-    state: str
-    epochs_done: int
-    epochs_asked: int | None
-    best_macro_f1: float | None
-    best_epoch: int | None
-    last_start: str | None
-    last_epoch_age_s: float | None
-    lock: Holder | None
-    finished: bool
 
 
 class RunFiles(NamedTuple):
@@ -87,14 +40,7 @@ class RunFiles(NamedTuple):
     lock: Holder | None
 
 
-class Commit(NamedTuple):
-    """When a part was written, by the storage's clock, and its songs."""
-
-    modified: float
-    songs: int
-
-
-def look(uri: str) -> SongsStatus | TrainingStatus:
+def look(uri: str) -> Status:
     """Look at a run directory.
 
     Raises:
@@ -118,7 +64,7 @@ def open_run(uri: str) -> RunFiles:
         )
     settings = settings or {}
     # A training keeps its fingerprint alone; settings that are torn or not yet there leave the lock to say.
-    job = settings.get("job") or (TRAINING if "fingerprint" in settings else lock.job if lock else "unknown job")
+    job = settings.get("job") or (TRAINING if "fingerprint" in settings else lock["job"] if lock else "unknown job")
     return RunFiles(settings, str(job), lock)
 
 
@@ -134,7 +80,8 @@ def read_asked(uri: str) -> pa.ChunkedArray | None:
         raise
 
 
-def _songs(uri: str, found: RunFiles) -> SongsStatus:
+def _songs(uri: str, found: RunFiles) -> Status:
+    """``done`` are songs of the manifest that stand in the parts, failed ones too; ``rate`` is songs per hour."""
     # The lock was read first: a run that ends meanwhile shows as running, never as interrupted with all songs done.
     success = storage.exists(storage.join(uri, "_SUCCESS"))
     tally, commits, torn = _count(uri)
@@ -142,7 +89,7 @@ def _songs(uri: str, found: RunFiles) -> SongsStatus:
     done = len(distinct) if asked is None else pc.sum(pc.is_in(asked, value_set=distinct)).as_py() or 0
     left = None if asked is None else len(asked) - done
     rate, rate_of = _rate(uri, commits, finished=success)
-    return SongsStatus(
+    return Status(
         uri=uri,
         job=found.job,
         state=_state(found.lock, success),
@@ -160,7 +107,7 @@ def _songs(uri: str, found: RunFiles) -> SongsStatus:
         started=[str(start) for start in found.settings.get("started", [])],
         rate=rate,
         rate_of=rate_of,
-        last_part_age_s=_age(max(commits).modified if commits else None),
+        last_part_age_s=_age(max(commits)[0] if commits else None),
         seconds_left=round(left / rate * 3600, 1) if left and rate else None,
         lock=found.lock,
         success=success,
@@ -168,13 +115,13 @@ def _songs(uri: str, found: RunFiles) -> SongsStatus:
 
 
 def _state(lock: Holder | None, finished: bool) -> str:
-    if lock is not None and lock.alive:
+    if lock is not None and lock["alive"]:
         return "running"
     return "finished" if finished else "interrupted"
 
 
-def _count(uri: str) -> tuple[Tally, list[Commit], int]:
-    """What the parts hold, when each was committed, and how many are torn."""
+def _count(uri: str) -> tuple[Tally, list[tuple[float, int]], int]:
+    """What the parts hold, when each was written and how many songs it has, and how many are torn."""
     tally, commits, torn = Tally(), [], 0
     parts = read_parts(part_uris(uri), lambda part: (_written(part), storage.read_table(part, _COLUMNS)))
     for _, found in parts:
@@ -183,7 +130,7 @@ def _count(uri: str) -> tuple[Tally, list[Commit], int]:
             continue
         written, rows = found
         tally.add(rows)
-        commits.append(Commit(written, len(rows)))
+        commits.append((written, len(rows)))
     return tally, commits, torn
 
 
@@ -205,26 +152,27 @@ def _age(moment: float | None) -> float | None:
     return None if moment is None else round(max(0.0, time.time() - moment), 1)
 
 
-def _rate(uri: str, commits: list[Commit], *, finished: bool) -> tuple[float | None, str | None]:
+def _rate(uri: str, commits: list[tuple[float, int]], *, finished: bool) -> tuple[float | None, str | None]:
     """Songs per hour and of which run: by the parts of the run at work, or by the last summary."""
     done = (storage.read_json(run_file(uri, SUMMARY)) or {}).get("this_run", {})
     songs, seconds = done.get("songs") or 0, done.get("work_seconds") or 0
     summed = (round(songs / seconds * 3600, 1), "the last finished run") if songs and seconds else (None, None)
     # Both are written as a run begins, after it has mended what an earlier one left, and never again.
     begun = max(_noted(uri, name) or 0.0 for name in (SETTINGS, PENDING))
-    fresh = [commit for commit in commits if commit.modified >= begun]
-    seconds = max(fresh).modified - begun if fresh and begun else 0.0
+    fresh = [commit for commit in commits if commit[0] >= begun]
+    seconds = max(fresh)[0] - begun if fresh and begun else 0.0
     if seconds < 1 or (finished and summed[0]):
         return summed
-    return round(sum(commit.songs for commit in fresh) / seconds * 3600, 1), "this run"
+    return round(sum(songs for _, songs in fresh) / seconds * 3600, 1), "this run"
 
 
-def _training(uri: str, found: RunFiles) -> TrainingStatus:
+def _training(uri: str, found: RunFiles) -> Status:
+    """Of a model directory; epochs count from 1."""
     noted = storage.read_json(run_file(uri, PROGRESS))
     metrics = storage.read_json(storage.join(uri, "metrics.json")) or {}
     best = (noted or metrics).get("best", {})
     finished, begun = storage.exists(storage.join(uri, "config.json")), _noted(uri, SETTINGS)
-    return TrainingStatus(
+    return Status(
         uri=uri,
         job=TRAINING,
         state=_state(found.lock, finished),
@@ -237,3 +185,66 @@ def _training(uri: str, found: RunFiles) -> TrainingStatus:
         lock=found.lock,
         finished=finished,
     )
+
+
+def in_words(status: Status) -> str:
+    """For a console: what is known, a line each, aligned."""
+    lines = _training_lines(status) if status.job == TRAINING else _song_lines(status)
+    head = f"{status.uri}: {status.job}, {status.state}\n"
+    return head + "".join(f"  {label.ljust(LABEL_WIDTH)}{text}\n" for label, text in lines)
+
+
+def _song_lines(status: Status) -> Iterator[tuple[str, str]]:
+    if status.asked is None:
+        yield "songs", f"{status.done:,} done; how many were asked is not known (no readable _run/{MANIFEST})"
+    else:
+        yield "songs", f"{status.asked:,} asked, {status.done:,} done, {status.left:,} left"
+    yield "ok", f"{status.ok:,}, {status.audio_hours:,.2f} h of audio"
+    classes = ", ".join(f"{count:,} {name}" for name, count in status.error_classes.items())
+    yield "failed", f"{status.failed:,}" + (f": {classes}" if classes else "")
+    if status.unasked:
+        yield "unasked", f"{status.unasked:,} songs in the parts that the manifest does not list"
+    if status.doubled:
+        yield "doubled", f"{status.doubled:,} rows too many; the next run mends them"
+    torn = f"; {status.torn_parts:,} torn, the next run does their songs again" if status.torn_parts else ""
+    age = f", the last {clock(status.last_part_age_s)} ago" if status.last_part_age_s is not None else ""
+    yield "parts", f"{status.parts:,}{age}{torn}"
+    yield "started", _starts(status.started)
+    yield "rate", f"{status.rate:,.0f} songs per hour ({status.rate_of})" if status.rate else "not known yet"
+    if status.seconds_left is not None:
+        once = "" if status.state == "running" else " of work once it is started again"
+        yield "time left", f"about {clock(status.seconds_left)}{once}"
+    yield "lock", _lock_line(status.lock)
+    yield "_SUCCESS", "there: every song is accounted for" if status.success else "not there"
+
+
+def _training_lines(status: Status) -> Iterator[tuple[str, str]]:
+    asked = f" of {status.epochs_asked:,}" if status.epochs_asked else ""
+    age = f", the last {clock(status.last_epoch_age_s)} ago" if status.last_epoch_age_s is not None else ""
+    yield "epochs", f"{status.epochs_done:,}{asked} done{age}"
+    if status.best_macro_f1 is not None:
+        yield "best", f"validation macro F1 {status.best_macro_f1:.3f} in epoch {status.best_epoch}"
+    yield "started", f"last {status.last_start}" if status.last_start else "not known"
+    yield "lock", _lock_line(status.lock)
+    yield "model", "there: the training is finished" if status.finished else "not written yet"
+
+
+def _starts(started: list[str]) -> str:
+    if not started:
+        return "not known"
+    first, last = (_ago(started[at]) for at in (0, -1))
+    return first if len(started) == 1 else f"{first}; {len(started):,} starts, the last {last}"
+
+
+def _ago(stamp: str) -> str:
+    return f"{stamp} ({clock(max(0.0, time.time() - datetime.fromisoformat(stamp).timestamp()))} ago)"
+
+
+def _lock_line(lock: Holder | None) -> str:
+    if lock is None:
+        return "held by nobody"
+    who = f"the {lock['job']} run with process {lock['process']} on {lock['host']} since {lock['since']}"
+    beat = f"last heartbeat {clock(lock['heartbeat_age_s'])} ago"
+    if lock["alive"]:
+        return f"held by {who}; {beat}: alive"
+    return f"left by {who}; {beat}: expired, the next run takes over"
