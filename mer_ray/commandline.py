@@ -9,6 +9,7 @@ from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -138,13 +139,8 @@ def _refuse_others(cls: type[JobSettings], chosen: Mapping[str, str], arguments:
 
 def _said(cls: type[JobSettings], name: str, arguments: Sequence[str], filed: Mapping[str, Any]) -> str:
     """The value of a setting before the others are known, from where it is said first."""
-    flag = "--" + name.replace("_", "-")
-    for at, argument in enumerate(arguments):
-        if argument == flag and at + 1 < len(arguments):
-            return arguments[at + 1]
-        if argument.startswith(f"{flag}="):
-            return argument.removeprefix(f"{flag}=")
-    if (value := os.environ.get(f"MER_{name.upper()}", filed.get(name))) is not None:
+    otherwise = os.environ.get(f"MER_{name.upper()}", filed.get(name))
+    if (value := _flag("--" + name.replace("_", "-"), arguments, otherwise)) is not None:
         return str(value)
     preset = _said(cls, "preset", arguments, filed) if name != "preset" and "preset" in cls.model_fields else ""
     return str(cls.presets.get(preset, {}).get(name, cls.model_fields[name].default))
@@ -158,12 +154,7 @@ def _with_preset(settings: JobSettings) -> JobSettings:
 
 
 def _from_file(arguments: Sequence[str]) -> dict[str, object]:
-    path = os.environ.get("MER_SETTINGS")
-    for position, argument in enumerate(arguments):
-        if argument == "--settings" and position + 1 < len(arguments):
-            path = arguments[position + 1]
-        elif argument.startswith("--settings="):
-            path = argument.removeprefix("--settings=")
+    path = _flag("--settings", arguments, os.environ.get("MER_SETTINGS"))
     if path is None:
         return {}
     if not Path(path).is_file():
@@ -175,6 +166,13 @@ def _from_file(arguments: Sequence[str]) -> dict[str, object]:
     if not isinstance(content, dict):
         raise InputError(f"--settings {path}: expected lines like 'epochs: 20'.")
     return {str(key).replace("-", "_"): value for key, value in content.items()}
+
+
+def _flag(flag: str, arguments: Sequence[str], otherwise: Any) -> Any:
+    """What a command line gives a flag last, as its parser will find."""
+    said = [f"{flag}={value}" if argument == flag else argument for argument, value in pairwise(arguments)]
+    given = [each.removeprefix(f"{flag}=") for each in [*said, *arguments[-1:]] if each.startswith(f"{flag}=")]
+    return given[-1] if given else otherwise
 
 
 def _names(cls: type[JobSettings]) -> list[str]:

@@ -6,7 +6,6 @@ the moment the first of them is loaded, so that a slow start is no idleness; dec
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from mer_ray.cluster.plan import Plan
@@ -15,70 +14,42 @@ FULL = 0.5
 """A stage that works less than this share of its time does not bind."""
 
 
-@dataclass(frozen=True)
-class Stages:
-    """What an extract had, and how long it was busy.
+def bottleneck(plan: Plan, work_s: float, startup_s: float, decode_s: float, encode_s: float) -> dict[str, Any]:
+    """What binds and what would change it, for a summary.
 
-    Attributes:
-        plan: its pools.
-        work_seconds: of the graph, from its start to the last commit.
-        startup_seconds: until the first encoder was loaded.
-        decode_seconds: busy, summed over songs, fetching included.
-        encode_seconds: busy, summed over songs.
+    Args:
+        plan: the pools of the extract.
+        work_s: from the start of the graph to its last commit.
+        startup_s: until the first encoder was loaded.
+        decode_s: busy, summed over songs, fetching included.
+        encode_s: busy, summed over songs.
     """
-
-    plan: Plan
-    work_seconds: float
-    startup_seconds: float
-    decode_seconds: float
-    encode_seconds: float
-
-    @property
-    def decode_load(self) -> float:
-        """0 to 1."""
-        return _share(self.decode_seconds, self.plan.decoders * self.work_seconds)
-
-    @property
-    def encode_load(self) -> float:
-        """0 to 1."""
-        return _share(self.encode_seconds, self.plan.encoders * (self.work_seconds - self.startup_seconds))
-
-    @property
-    def binding(self) -> str:
-        """``decode``, ``encode`` or ``neither``."""
-        if max(self.decode_load, self.encode_load) < FULL:
-            return "neither"
-        return "decode" if self.decode_load > self.encode_load else "encode"
-
-    def sentence(self) -> str:
-        """What binds and what would change it."""
-        loads = self.encode_load, self.decode_load
-        idle_encoders, idle_decoders = (f"idle {1 - load:.0%} of the time" for load in loads)
-        if self.binding == "decode":
-            busy_cpus = self.plan.decoders * self.plan.decoder_cpus * self.decode_load
-            more = busy_cpus * (1 / max(self.encode_load, 0.01) - 1)
-            return (
-                f"decode-bound: the encoders were {idle_encoders}; "
-                f"{more:,.1f} CPUs more for decoding would keep them busy"
-            )
-        if self.binding == "encode":
-            times = self.encode_load / max(self.decode_load, 0.01)
-            return (
-                f"encode-bound: the decoders were {idle_decoders}; {times:,.1f} times the encoders would keep them busy"
-            )
-        return (
+    decode, encode = _share(decode_s, plan.decoders * work_s), _share(encode_s, plan.encoders * (work_s - startup_s))
+    idle_decoders, idle_encoders = (f"idle {1 - load:.0%} of the time" for load in (decode, encode))
+    if max(decode, encode) < FULL:
+        binding = "neither"
+        sentence = (
             f"neither stage was full: decoders {idle_decoders}, encoders {idle_encoders}; "
             "the run was short, or waited for Ray, storage or commits"
         )
-
-    def facts(self) -> dict[str, Any]:
-        """For a summary."""
-        return {
-            "decoders_idle": round(1 - self.decode_load, 3),
-            "encoders_idle": round(1 - self.encode_load, 3),
-            "bound_by": self.binding,
-            "bottleneck": self.sentence(),
-        }
+    elif decode > encode:
+        binding = "decode"
+        more = plan.decoders * plan.decoder_cpus * decode * (1 / max(encode, 0.01) - 1)
+        sentence = (
+            f"decode-bound: the encoders were {idle_encoders}; {more:,.1f} CPUs more for decoding would keep them busy"
+        )
+    else:
+        binding = "encode"
+        times = encode / max(decode, 0.01)
+        sentence = (
+            f"encode-bound: the decoders were {idle_decoders}; {times:,.1f} times the encoders would keep them busy"
+        )
+    return {
+        "decoders_idle": round(1 - decode, 3),
+        "encoders_idle": round(1 - encode, 3),
+        "bound_by": binding,
+        "bottleneck": sentence,
+    }
 
 
 def _share(busy: float, of: float) -> float:

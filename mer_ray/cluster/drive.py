@@ -6,7 +6,7 @@ import math
 import time
 from typing import TYPE_CHECKING, Any
 
-from mer_ray.cluster.bottleneck import Stages
+from mer_ray.cluster.bottleneck import bottleneck
 from mer_ray.cluster.plan import Plan
 from mer_ray.cluster.settings import RunSettings
 from mer_ray.commandline import ALL_DONE, TOO_MANY_FAILURES
@@ -29,8 +29,7 @@ def drive(output: SongsDirectory, graph: Dataset | None, total: int, pending: in
     Args:
         output: where its parts go.
         graph: to receipts, a row for each committed part; None if there is nothing to do.
-        total: songs asked for.
-        pending: songs to do.
+        total: songs asked for, of which ``pending`` are to do.
         plan: of an extract, whose bottleneck is told.
 
     Raises:
@@ -65,7 +64,7 @@ def drive(output: SongsDirectory, graph: Dataset | None, total: int, pending: in
         fetch_retries=retries,
         **{name: round(seconds, 2) for name, seconds in costs.items()},
         startup_s=round(startup, 2),
-        **(Stages(plan, progress.seconds, startup, *busy).facts() if plan and graph else {}),
+        **(bottleneck(plan, progress.seconds, startup, *busy) if plan and graph else {}),
     )
 
 

@@ -26,6 +26,7 @@ from mer_ray.cluster.stages import Decoding, Encoding
 from mer_ray.cluster.unpromised import map_as_they_come
 from mer_ray.encoders import Encoder, load_encoder
 from mer_ray.errors import InputError
+from mer_ray.runs.directory import PENDING
 from mer_ray.runs.songs_directory import SongsDirectory
 
 if TYPE_CHECKING:
@@ -45,11 +46,16 @@ def extract(settings: ExtractSettings | TagSettings, read: Callable[[], pa.Table
         InputError: settings that do not fit the cluster, the encoder or what the store holds.
     """
     plan = resolve_plan(settings, connect("ray.data", "mer_ray.catalog.sources"))
+    import ray
+
     encoding = _encoding(settings, plan)
-    asking = _ask(encoding)
+    # Asked while the manifest is read. (The process that answers serves tasks alone: Ray starts each encoder its own.)
+    told = ray.remote(know).options(num_cpus=0.5).remote(encoding)
     manifest = read()
     with SongsDirectory(settings.features, "extract") as output:
-        encoder = asking()
+        encoder: Encoder | str = ray.get(told)
+        if isinstance(encoder, str):
+            raise InputError(encoder)
         decoding = _decoding(settings, encoder)
         output.begin({**encoder.fingerprint(), **decoding.fingerprint()}, settings.resolved(), manifest)
         pending = output.pending(manifest.select(["track_id", "uri"]), retry_failed=settings.retry_failed)
@@ -58,7 +64,7 @@ def extract(settings: ExtractSettings | TagSettings, read: Callable[[], pa.Table
         graph = None
         if len(pending):
             print(f"extract: {plan.describe(encoder.dtype, len(pending))}", flush=True)
-            output.write_pending(pending)
+            storage.write_table(output.file(PENDING), pending)  # for who looks on
             graph = extraction(pending, output, plan, decoding, encoding)
         return drive(output, graph, len(manifest), len(pending), plan)
 
@@ -114,21 +120,6 @@ def know(encoding: Encoding) -> Encoder | str:
         return replace(load_encoder(encoding.name, "cpu", encoding.settings), encode=str)
     except InputError as error:
         return str(error)
-
-
-def _ask(encoding: Encoding) -> Callable[[], Encoder]:
-    """Begin to ask the cluster what an encoder is; what is returned waits for the answer."""
-    import ray
-
-    told = ray.remote(know).options(num_cpus=0.5).remote(encoding)
-
-    def answer() -> Encoder:
-        known: Encoder | str = ray.get(told)
-        if isinstance(known, str):
-            raise InputError(known)
-        return known
-
-    return answer
 
 
 def _encoding(settings: ExtractSettings | TagSettings, plan: Plan) -> Encoding:

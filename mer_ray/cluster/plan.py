@@ -15,12 +15,10 @@ class Plan:
 
     Attributes:
         gpus: GPUs in the encoder pool, one an encoder; 0 encodes on CPUs.
-        encoders: encoder processes.
-        encoder_cpus: CPUs reserved for each.
-        decoders: songs decoded at a time, as the run begins.
+        encoders: encoder processes, with ``encoder_cpus`` reserved for each.
+        decoders: songs decoded at a time as the run begins, with ``decoder_cpus`` reserved for each.
         decoders_grow: whether nodes that join later decode too; so where GPUs encode, unless a number was asked
             for. CPU encoders are placed once, and more decoders would only wait for them.
-        decoder_cpus: CPUs reserved for each.
         threads: torch threads of an encoder on the CPU, where its machine has as many cores.
         batch_windows: windows in one forward pass.
         part_songs: songs in a committed file, if that was asked for.
@@ -60,14 +58,9 @@ class Plan:
 
 
 def resolve_plan(settings: ExtractSettings | TagSettings, resources: Mapping[str, float]) -> Plan:
-    """Fit the pools to the cluster.
+    """Fit the pools to the cluster's resources, as Ray states them.
 
-    Decoding and committing always keep a share of the CPUs, so that encoders never starve what
-    feeds them.
-
-    Args:
-        settings: an extract or tag job's settings.
-        resources: the cluster's, as Ray states them.
+    Decoding and committing always keep a share of the CPUs, so that encoders never starve what feeds them.
 
     Raises:
         InputError: more GPUs or CPUs are asked for than the cluster has.

@@ -69,12 +69,9 @@ def quiet_data() -> Any:
 
 
 def side_by_side(function: Callable[[Task], Outcome], tasks: Sequence[Task], at_once: int | None) -> Iterator[Outcome]:
-    """Call a function on each task, several at a time on the cluster; outcomes come as they are done.
+    """Call an importable function on each task, ``at_once`` of them (None: one a CPU) at a time on the cluster.
 
-    Args:
-        function: importable; what it prints goes to Ray's logs.
-        tasks: its arguments.
-        at_once: how many at a time; one a CPU if None.
+    Outcomes come as they are done; what is printed goes to Ray's logs.
     """
     import ray
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
+from mer_ray import storage
 from mer_ray.catalog.sources import load_catalog
 from mer_ray.cluster.drive import Summary, drive, report
 from mer_ray.cluster.extract import extract
@@ -31,7 +31,6 @@ from mer_ray.learning.model import Model
 from mer_ray.runs.receipts import committed
 from mer_ray.runs.songs_directory import SongsDirectory
 from mer_ray.songs import Identity, read_columns
-from mer_ray.storage import as_json
 from mer_ray.tagging.calibration import measured_by_catalog, percentile_of
 from mer_ray.tagging.projections import Projections, song_vectors
 from mer_ray.tagging.ranking import Choice, SongTagger, Tagger, TagOptions
@@ -43,6 +42,8 @@ if TYPE_CHECKING:
 YARDSTICK_SONGS = 10_000
 """At most this many songs measure the words; their mean and deviation are known to one percent."""
 
+Load = Callable[[], Projections]
+
 PARTS_PER_TASK = 16
 """At most so many parts of a store are read by one task: a task costs as much as a part's tags."""
 
@@ -50,21 +51,12 @@ WORK = pa.schema([pa.field("part", pa.string()), pa.field("wanted", pa.list_(pa.
 """Parts of a store to read: their URIs, and the ids that are wanted of each; null for all."""
 
 
-@dataclass(frozen=True)
-class Projecting:
-    """A store and the model that projects it, by their URIs, as a process of the cluster needs them."""
+def projections(features: str, encoder: Identity, model: str, keep: bool) -> Projections:
+    """Of a store by a model, both by their URIs: loaded for one core of a process of the cluster."""
+    import torch
 
-    features: str
-    encoder: Identity
-    model: str
-    keep: bool
-
-    def begin(self) -> Projections:
-        """Load the model, for one core."""
-        import torch
-
-        torch.set_num_threads(1)
-        return Projections(self.features, self.encoder, Model.load(self.model), self.keep)
+    torch.set_num_threads(1)
+    return Projections(features, encoder, Model.load(model), keep)
 
 
 def tag(settings: TagSettings) -> Summary:
@@ -91,11 +83,11 @@ def tag(settings: TagSettings) -> Summary:
         output.begin(_fingerprint(settings, options, model), settings.resolved(), asked)
         pending = output.pending(asked, retry_failed=settings.retry_failed)
         cpus = int(connect("ray.data").get("CPU", 1))
-        projecting = Projecting(store.uri, store.encoder, settings.model, settings.keep_projections)
+        load = partial(projections, store.uri, store.encoder, settings.model, settings.keep_projections)
 
         def vectors(ids: pa.Array) -> NDArray[np.float32]:
             work = by_part(rows, ids)
-            return song_means(work, projecting, min(len(work), cpus))
+            return song_means(work, load, min(len(work), cpus))
 
         source, yardstick = _yardstick(output, settings, model, wanted, vectors)
         print(f"tag: {len(pending):,} of {len(asked):,} songs to do, {len(words):,} words, measured against {source}")
@@ -107,18 +99,18 @@ def tag(settings: TagSettings) -> Summary:
             workers = settings.encoders or min(len(work), cpus)
             # In the object store once, for all processes.
             scale = ray.put(Tagger(model, yardstick).scale(words, options.ranking))
-            graph = _over_parts(work, workers, TagSongs, projecting, options, scale, output.uri, output.lock.token)
+            graph = _over_parts(work, workers, TagSongs, load, options, scale, output.uri, output.lock.token)
         return drive(output, graph, len(asked), len(pending))
 
 
 class TagSongs:
     """A tagging process: parts of a feature store in, receipts of committed tag parts out."""
 
-    def __init__(self, projecting: Projecting, options: TagOptions, scale: Any, output: str, token: str) -> None:
+    def __init__(self, load: Load, options: TagOptions, scale: Any, output: str, token: str) -> None:
         import ray
 
-        self._projections = projecting.begin()
-        self._tagger = SongTagger(ray.get(scale), options, projecting.encoder, self._projections.model)
+        self._projections = load()
+        self._tagger = SongTagger(ray.get(scale), options, self._projections.encoder, self._projections.model)
         self._windows = options.timeline
         self._output, self._token = output, token
         self._ready = time.time()
@@ -132,17 +124,17 @@ class TagSongs:
 class ProjectSongs:
     """A projecting process: parts of a feature store in, one mean vector a chosen song out."""
 
-    def __init__(self, projecting: Projecting) -> None:
-        self._projections = projecting.begin()
+    def __init__(self, load: Load) -> None:
+        self._projections = load()
 
     def __call__(self, work: pa.Table) -> Iterator[pa.Table]:
         for songs in _projected(self._projections, work):
             yield songs.select(["track_id", "vector"]).replace_schema_metadata(None)
 
 
-def song_means(work: pa.Table, projecting: Projecting, workers: int) -> NDArray[np.float32]:
+def song_means(work: pa.Table, load: Load, workers: int) -> NDArray[np.float32]:
     """The mean unit vectors of the wanted songs of a store: [songs, E] in the order of their ids."""
-    graph = _over_parts(work, workers, ProjectSongs, projecting)
+    graph = _over_parts(work, workers, ProjectSongs, load)
     tables = [batch for batch in graph.iter_batches(batch_size=None, batch_format="pyarrow") if len(batch)]
     return song_vectors(pa.concat_tables(tables).sort_by("track_id"))[0]
 
@@ -192,7 +184,7 @@ def _options(settings: TagSettings, words: tuple[Word, ...], model: Model) -> Ta
 
 def _fingerprint(settings: TagSettings, options: TagOptions, model: Model) -> dict[str, Any]:
     asked = [(word.label, word.phrases) for word in options.words]
-    words = text_sha256(as_json({"labels": asked}).decode())[:16]
+    words = text_sha256(storage.as_json({"labels": asked}).decode())[:16]
     chosen = {name: getattr(options, name) for name in ("ranking", "timeline", "embedding")}
     chosen |= {"k": options.choice.k, "threshold": options.choice.threshold}
     if options.choice.min_percentile is not None:
@@ -221,9 +213,9 @@ def _yardstick(
 
     ``vectors`` projects songs by their ids.
     """
-    frozen = output.read_file("yardstick.safetensors")
-    if frozen is not None:
-        songs = load_arrays(frozen)["songs"].astype(np.float32)
+    frozen = output.file("yardstick.safetensors")
+    if storage.exists(frozen):
+        songs = load_arrays(storage.read_bytes(frozen))["songs"].astype(np.float32)
         return f"the {len(songs):,} songs of the first run", songs
     ids = rows.filter(pc.equal(rows["status"], "ok"))["track_id"].to_pylist()
     source, songs = f"the model's {len(model.background):,} training songs", model.background
@@ -232,7 +224,7 @@ def _yardstick(
     if measured_by_catalog(settings.yardstick, len(ids)):
         songs = vectors(pa.array(sorted(ids, key=_by_hash)[:YARDSTICK_SONGS]))
         source = f"{len(songs):,} songs of the catalogue"
-    output.write_file("yardstick.safetensors", save_arrays({"songs": songs.astype(np.float16)}))
+    storage.write_bytes(frozen, save_arrays({"songs": songs.astype(np.float16)}))
     return source, songs.astype(np.float16).astype(np.float32)
 
 

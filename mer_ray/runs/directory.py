@@ -72,21 +72,10 @@ class RunDirectory:
         """The URI of a file in ``_run``."""
         return run_file(self.uri, name)
 
-    def read_file(self, name: str) -> bytes | None:
-        """A file in ``_run``, None if it is not there."""
-        try:
-            return storage.read_bytes(self.file(name))
-        except FileNotFoundError:
-            return None
-
     def read_json(self, name: str) -> dict[str, Any] | None:
         """A JSON object in ``_run``, None where there is none or a torn one."""
         return storage.read_json(self.file(name))
 
-    def write_file(self, name: str, content: bytes) -> None:
-        """Keep a file in ``_run``."""
-        storage.write_bytes(self.file(name), content)
-
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Keep a JSON object in ``_run``."""
-        self.write_file(name, storage.as_json(value))
+        storage.write_bytes(self.file(name), storage.as_json(value))

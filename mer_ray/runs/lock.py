@@ -55,21 +55,19 @@ class RunLock:
 
     def check(self) -> None:
         """Raise RuntimeError if another run has taken the lock, as it may while a machine stalls."""
-        holder = self._lost or storage.read_json(self._uri)
-        if holder is None or holder.get("token") != self.token:
+        if not _has(self._lost or storage.read_json(self._uri), self.token):
             raise RuntimeError(f"{self._uri}: taken over by another run; this one stops so that no song is done twice.")
 
     def release(self) -> None:
         """Give the lock back."""
         self._heartbeat.stop()
         with contextlib.suppress(StorageError):  # a lock that is left expires; why the run ends matters more
-            holder = storage.read_json(self._uri)
-            if holder is not None and holder.get("token") == self.token:
+            if _has(storage.read_json(self._uri), self.token):
                 storage.remove(self._uri)
 
     def _refuse_if_held(self) -> None:
         holder = storage.read_json(self._uri)
-        if holder is not None and holder.get("token") != self.token and _alive(holder):
+        if holder is not None and not _has(holder, self.token) and _alive(holder):
             raise InputError(
                 f"output {self._uri.removesuffix('/_run/lock')}: in use by the {holder.get('job')} run with "
                 f"process {holder.get('pid')} on {holder.get('host')}; wait for it or stop it."
@@ -79,7 +77,7 @@ class RunLock:
         # A storage that does not answer for a moment costs one heartbeat, not the run.
         with contextlib.suppress(OSError):
             holder = storage.read_json(self._uri)
-            if holder is None or holder.get("token") != self.token:
+            if not _has(holder, self.token):
                 self._lost = holder or {}
             if self._lost is None:  # once lost, it must not be written over the new holder's
                 storage.write_bytes(self._uri, self._content())
@@ -105,14 +103,17 @@ def read_holder(folder: str) -> Holder | None:
 
 def check_held(folder: str, token: str) -> None:
     """Raise RuntimeError unless the lock of a run directory is held with this token."""
-    holder = storage.read_json(storage.join(folder, "lock"))
-    if holder is None or holder.get("token") != token:
+    if not _has(storage.read_json(storage.join(folder, "lock")), token):
         raise RuntimeError(f"{folder}: the run that began this work has lost its lock; it writes nothing more.")
 
 
 def timestamp(seconds: float) -> str:
     """A moment in seconds since 1970 as the run files state it."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def _has(holder: dict[str, Any] | None, token: str) -> bool:
+    return holder is not None and holder.get("token") == token
 
 
 def _alive(holder: dict[str, Any]) -> bool:

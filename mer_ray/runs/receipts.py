@@ -50,13 +50,9 @@ _SCHEMA = pa.schema([pa.field(each.name, _TYPES.get(each.name, pa.float64())) fo
 
 
 def committed(uri: str, rows: pa.Table, token: str, **beside: Any) -> pa.Table:
-    """Commit a part; returns its receipt as a table.
+    """Commit a part (:func:`mer_ray.runs.songs_directory.commit`); returns its receipt as a table.
 
-    Args:
-        uri: the output directory.
-        rows: whole songs.
-        token: of the run, see :func:`mer_ray.runs.songs_directory.commit`.
-        beside: COSTS and ``ready``, as far as there are any.
+    ``beside`` are COSTS and ``ready``, as far as there are any.
     """
     failed = rows.filter(pc.not_equal(rows["status"], "ok")).select(FAILURE_COLUMNS).to_pylist()
     audio_s = pc.sum(rows["duration_s"].cast(pa.float64())).as_py() or 0.0

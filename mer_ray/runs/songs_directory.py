@@ -17,8 +17,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +25,7 @@ import pyarrow.compute as pc
 
 from mer_ray import __version__, storage
 from mer_ray.fingerprints import canonical
-from mer_ray.runs.directory import FAILURES, MANIFEST, PENDING, SETTINGS, SUMMARY, RunDirectory
+from mer_ray.runs.directory import FAILURES, MANIFEST, SETTINGS, SUMMARY, RunDirectory
 from mer_ray.runs.lock import check_held, timestamp
 from mer_ray.runs.tally import Tally
 from mer_ray.songs import STATUS_COLUMNS, Damage, part_name, part_uris, read_parts
@@ -34,19 +33,12 @@ from mer_ray.songs import STATUS_COLUMNS, Damage, part_name, part_uris, read_par
 _HELD = pa.schema([pa.field("track_id", pa.string()), pa.field("failed", pa.bool_()), pa.field("part", pa.int32())])
 
 
-@dataclass
-class Held:
-    """What the parts of a directory hold.
-
-    Attributes:
-        parts: their URIs.
-        rows: a row a song: ``track_id``, ``failed`` and ``part``, an index into ``parts``.
-        tally: what the columns that were read add up to.
-    """
+class Held(NamedTuple):
+    """What the parts hold: their URIs, ``track_id``, ``failed`` and ``part`` (an index) of each song, and its sum."""
 
     parts: list[str]
-    rows: pa.Table = field(default_factory=_HELD.empty_table)
-    tally: Tally = field(default_factory=Tally)
+    rows: pa.Table
+    tally: Tally
 
 
 class SongsDirectory(RunDirectory):
@@ -78,18 +70,10 @@ class SongsDirectory(RunDirectory):
         done = rows["track_id"].combine_chunks()
         return manifest.filter(pc.invert(pc.is_in(manifest["track_id"], value_set=done)))
 
-    def write_pending(self, songs: pa.Table) -> None:
-        """Put down the songs of this run, for who looks on. Written as its work begins."""
-        storage.write_table(self.file(PENDING), songs)
-
     def finish(self, **run: Any) -> dict[str, Any]:
-        """Account for every song from the parts themselves, and write the summary and _SUCCESS.
+        """Account for every song from the parts themselves, and write _SUCCESS and the summary, which is returned.
 
-        Args:
-            run: facts of this run to keep in the summary (songs done, seconds, rates).
-
-        Returns:
-            The summary.
+        ``run`` are facts of this run to keep in it (songs done, seconds, rates).
 
         Raises:
             RuntimeError: a song of the manifest is missing from the parts, or another run has the lock.
@@ -113,24 +97,21 @@ class SongsDirectory(RunDirectory):
 
         A million songs pass through here: what is kept of each is its id, a bit and a number.
         """
-        held = Held(part_uris(self.uri))
-        rows = [held.rows]
-        found = read_parts(held.parts, lambda part: storage.read_table(part, columns))
+        parts, rows, tally = part_uris(self.uri), [_HELD.empty_table()], Tally()
+        found = read_parts(parts, lambda part: storage.read_table(part, columns))
         for number, (part, table) in enumerate(found):
             if isinstance(table, Damage):
                 storage.remove(part)
                 continue
             place = pa.array(np.full(len(table), number, np.int32))
             rows.append(pa.table([table["track_id"], pc.not_equal(table["status"], "ok"), place], schema=_HELD))
-            held.tally.add(table)
-        held.rows = pa.concat_tables(rows)
-        return held
+            tally.add(table)
+        return Held(parts, pa.concat_tables(rows), tally)
 
     def _mend(self, columns: list[str]) -> Held:
         """Undo what a killed run may have left: half-written files, and songs that stand in two parts.
 
-        Returns:
-            What the parts hold of these columns, each song once; a song that was read keeps that row.
+        Returns what the parts hold of these columns, each song once; a song that was read keeps that row.
         """
         for folder in (self.uri, storage.join(self.uri, "_run")):
             storage.remove_temporaries(folder)
@@ -164,12 +145,9 @@ class SongsDirectory(RunDirectory):
 
 
 def commit(uri: str, rows: pa.Table, token: str | None = None) -> str:
-    """Write one part, whole or not at all; returns its name.
+    """Write whole songs as one part of an output directory, or nothing; returns the part's name.
 
-    Args:
-        uri: the output directory.
-        rows: whole songs.
-        token: of the run that asked for the work, where it is done by another process than the lock's.
+    ``token`` is of the run that asked for the work, where it is done by another process than the lock's.
 
     Raises:
         RuntimeError: that run no longer holds the lock.

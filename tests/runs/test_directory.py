@@ -33,6 +33,4 @@ def test_other_settings_and_works_of_unknown_origin_are_refused_by_the_kind_of_d
 
 def test_its_files_lie_in_run_and_one_that_is_not_there_reads_as_none(tmp_path: Path) -> None:
     run = model(tmp_path)
-    assert (run.read_file("notes"), run.read_json("notes")) == (None, None)
-    run.write_file("notes", b"kept")
-    assert (tmp_path / "_run" / "notes").read_bytes() == run.read_file("notes") == b"kept"
+    assert run.read_json("notes") is None
