@@ -7,7 +7,6 @@ import os
 import sys
 from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +16,7 @@ import yaml
 from pydantic import ValidationError, create_model
 from pydantic_settings import SettingsError
 
-from mer_ray.errors import InputError
+from mer_ray.errors import InputError, did_you_mean
 from mer_ray.settings import JobSettings, Part, Presets, part_of
 
 ALL_DONE, WRONG_INPUT, TOO_MANY_FAILURES, STOPPED = 0, 2, 3, 130
@@ -32,10 +31,8 @@ def main() -> int:
     jobs = {path.stem: path for path in sorted(folder.glob("[!_]*.py"))}
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     if name not in jobs:
-        asked_for_help = name in ("", "-h", "--help")
-        near = get_close_matches(name, jobs, n=1)
-        hint = f" (did you mean '{near[0]}'?)" if near else ""
-        if not asked_for_help:
+        if name not in ("", "-h", "--help"):
+            hint = did_you_mean(name, jobs)
             print(f"error: {name}: no such command{hint}; mer-ray --help lists them.", file=sys.stderr)
             return WRONG_INPUT
         print("usage: mer-ray COMMAND [--help] …\n")
@@ -83,7 +80,7 @@ def parse(cls: type[Settings], arguments: Sequence[str]) -> Settings:
     whole = _whole(cls, tuple(parts.values()))
     unknown = next((key for key in filed if key not in _names(whole)), None)
     if unknown is not None:
-        raise InputError(f"--settings: unknown setting '{unknown}'{_did_you_mean(unknown, whole)}; see --help.")
+        raise InputError(f"--settings: unknown setting '{unknown}'{_hint(unknown, whole)}; see --help.")
     try:
         _refuse_others(cls, chosen, arguments)
         flags = [argument[1:] if argument.split("=")[0] == "--k" else argument for argument in arguments]
@@ -179,9 +176,8 @@ def _names(cls: type[JobSettings]) -> list[str]:
     return [name.rstrip("_") for name in cls.model_fields]
 
 
-def _did_you_mean(name: str, cls: type[JobSettings]) -> str:
-    near = get_close_matches(name.replace("-", "_"), _names(cls), n=1)
-    return f" (did you mean '{near[0].replace('_', '-')}'?)" if near else ""
+def _hint(name: str, cls: type[JobSettings]) -> str:
+    return did_you_mean(name.replace("-", "_"), _names(cls)).replace("_", "-")
 
 
 def _explain(problem: object, cls: type[JobSettings]) -> str:
@@ -193,7 +189,7 @@ def _explain(problem: object, cls: type[JobSettings]) -> str:
     if problem["type"] == "missing":
         return f"{flag}: required"
     if problem["type"] == "extra_forbidden":
-        return f"{flag}: unknown setting{_did_you_mean(where, cls)}"
+        return f"{flag}: unknown setting{_hint(where, cls)}"
     return f"{flag} {problem.get('input')!s:.60}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
 
 
@@ -201,5 +197,5 @@ def _explain_flag(message: str, cls: type[JobSettings]) -> str:
     reason = message.removeprefix("error parsing CLI: ")
     if reason.startswith("unrecognized arguments: "):
         flag = reason.removeprefix("unrecognized arguments: ").split()[0]
-        return f"{flag}: unknown setting{_did_you_mean(flag.lstrip('-').split('=')[0], cls)}; see --help."
+        return f"{flag}: unknown setting{_hint(flag.lstrip('-').split('=')[0], cls)}; see --help."
     return f"{reason}; see --help."

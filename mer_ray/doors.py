@@ -11,11 +11,10 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib.util import find_spec
 from types import ModuleType
 
-from mer_ray.errors import InputError
+from mer_ray.errors import InputError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -55,10 +54,8 @@ class Door:
         is_uri = word.startswith("//")
         if self.otherwise is not None and (is_uri or not word or not name.replace(".", "").isidentifier()):
             return importlib.import_module(f"{self.package}.{self.otherwise}"), value
-        near = get_close_matches(name, self.names(), n=1)
-        hint = f" (did you mean '{near[0]}'?)" if near else ""
         raise InputError(
-            f"--{self.setting} {value}: no such {self.setting}{hint}; "
+            f"--{self.setting} {value}: no such {self.setting}{did_you_mean(name, self.names())}; "
             f"give one of {', '.join(self.names())}, or a module that Python can import."
         )
 

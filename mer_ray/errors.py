@@ -1,5 +1,8 @@
 """The errors a user can mend, and the one mistake that every room refuses."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class InputError(Exception):
     """Wrong settings or input.
@@ -14,6 +17,12 @@ class StorageError(InputError, OSError):
 
     An OSError to what can do without (a heartbeat), and a sentence and exit code 2 to a job.
     """
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """A hint at the one of the names that is like it, if there is one."""
+    near = get_close_matches(name, list(names), n=1)
+    return f" (did you mean '{near[0]}'?)" if near else ""
 
 
 def without_credentials(uri: str) -> str:

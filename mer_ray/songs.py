@@ -56,10 +56,9 @@ class Content:
     """What a job writes beside the status of a song, and what it promises of it; said where it is written.
 
     Attributes:
-        column: its first column.
+        column: its first column, whose type ``fits``.
         jobs: that write it.
         identities: keys of the metadata that hold a JSON object.
-        fits: whether a type is the column's.
         check: the name of a check of its own.
         shown: what was looked at where that holds, by a part's schema; None where there is no part.
         row_breaches: by some rows whose schema is right, and which of them are ok.

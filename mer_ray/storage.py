@@ -44,18 +44,16 @@ def is_s3(uri: str) -> bool:
     return uri.startswith("s3://")
 
 
-def filesystem(uri: str, *, attempts: int | None = None) -> tuple[AbstractFileSystem, str]:
+def filesystem(uri: str, *, attempts: int = CLIENT_ATTEMPTS) -> tuple[AbstractFileSystem, str]:
     """Resolve a local path or ``s3://`` URI to a filesystem and the path on it (no trailing slash).
 
-    Listings are never cached: another run may be writing beside this one. ``attempts`` are CLIENT_ATTEMPTS
-    if not given.
+    Listings are never cached: another run may be writing beside this one.
 
     Raises:
         InputError: the URI carries credentials.
     """
     without_credentials(uri)
     if is_s3(uri):
-        attempts = attempts or CLIENT_ATTEMPTS
         config = {
             "retries": {"mode": "standard", "total_max_attempts": attempts},
             "max_pool_connections": 32,
@@ -240,12 +238,12 @@ def create_bytes(uri: str, data: bytes) -> bool:
             return _create_local(path, data)
         try:
             _put(uri, data, mode="create")
+            return True
         except OSError:
             # S3 answers with a failed precondition, which is no FileExistsError.
-            if not fs.exists(path):
-                raise
-            return False
-        return True
+            if fs.exists(path):
+                return False
+            raise
 
 
 def _create_local(path: str, data: bytes) -> bool:

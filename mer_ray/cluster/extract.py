@@ -26,7 +26,6 @@ from mer_ray.cluster.stages import Decoding, Encoding
 from mer_ray.cluster.unpromised import map_as_they_come
 from mer_ray.encoders import Encoder, load_encoder
 from mer_ray.errors import InputError
-from mer_ray.runs.directory import PENDING
 from mer_ray.runs.songs_directory import SongsDirectory
 
 if TYPE_CHECKING:
@@ -36,11 +35,7 @@ COMMIT_CPUS = 0.2
 
 
 def extract(settings: ExtractSettings | TagSettings, read: Callable[[], pa.Table]) -> Summary:
-    """Bring a feature store up to date with a manifest: every song of it gets its one row.
-
-    Args:
-        settings: where, how, and how much of the cluster.
-        read: gives the manifest.
+    """Bring a feature store up to date with the manifest that ``read`` gives: every song of it gets its one row.
 
     Raises:
         InputError: settings that do not fit the cluster, the encoder or what the store holds.
@@ -64,7 +59,7 @@ def extract(settings: ExtractSettings | TagSettings, read: Callable[[], pa.Table
         graph = None
         if len(pending):
             print(f"extract: {plan.describe(encoder.dtype, len(pending))}", flush=True)
-            storage.write_table(output.file(PENDING), pending)  # for who looks on
+            output.write_pending(pending)
             graph = extraction(pending, output, plan, decoding, encoding)
         return drive(output, graph, len(manifest), len(pending), plan)
 

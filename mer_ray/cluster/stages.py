@@ -51,8 +51,7 @@ PART_BYTES = 256_000_000
 
 @dataclass(frozen=True)
 class Decoding:
-    """How songs become windows; ``limits`` are a song's time and its decoder's memory, the others as in
-    :func:`mer_ray.audio.decode_windows`."""
+    """How songs become windows (:func:`mer_ray.audio.decode_windows`), within a song's time and a decoder's memory."""
 
     window_seconds: float
     keep_tail: bool

@@ -5,7 +5,6 @@ store parts -> project, rank, commit (CPU actors) -> receipts
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator
 from functools import cache, partial
@@ -222,12 +221,9 @@ def _yardstick(
     if settings.yardstick == "catalog" and not ids:
         raise InputError(f"--yardstick catalog: no song of {settings.features} could be read; use model.")
     if measured_by_catalog(settings.yardstick, len(ids)):
-        songs = vectors(pa.array(sorted(ids, key=_by_hash)[:YARDSTICK_SONGS]))
+        # In an order that has nothing to do with how a catalogue is sorted, and is the same everywhere.
+        chosen = sorted(ids, key=text_sha256)[:YARDSTICK_SONGS]
+        songs = vectors(pa.array(chosen))
         source = f"{len(songs):,} songs of the catalogue"
     storage.write_bytes(frozen, save_arrays({"songs": songs.astype(np.float16)}))
     return source, songs.astype(np.float16).astype(np.float32)
-
-
-def _by_hash(track_id: str) -> bytes:
-    """An order that has nothing to do with how a catalogue is sorted, and is the same everywhere."""
-    return hashlib.sha256(track_id.encode()).digest()

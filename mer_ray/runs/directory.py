@@ -27,13 +27,7 @@ def run_file(uri: str, name: str) -> str:
 
 @dataclass
 class RunDirectory:
-    """The directory of one job. Use it as a context: inside, the lock is held.
-
-    Attributes:
-        uri: local or ``s3://``.
-        job: who works there.
-        kind: what a refusal calls it.
-    """
+    """The directory of one job, which a refusal calls by its ``kind``. Inside its context the lock is held."""
 
     uri: str
     job: str

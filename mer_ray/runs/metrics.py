@@ -40,19 +40,16 @@ class RunMetrics:
 
     def add(self, receipt: Receipt) -> None:
         """Count a committed part."""
-        classes = Counter(song["error_class"] for song in receipt.failures)
-        self._count(receipt.songs - classes.total(), "ok", "")
-        for error_class, songs in classes.items():
-            self._count(songs, "failed", error_class)
+        counts = Counter(("failed", song["error_class"]) for song in receipt.failures)
+        counts["ok", ""] = receipt.songs - counts.total()
+        for (status, error_class), songs in counts.items():
+            if songs:
+                self._songs.inc(songs, {**self._tags, "status": status, "error_class": error_class})
         for name, counter in self._seconds.items():
             if (seconds := getattr(receipt, name)) > 0:
                 counter.inc(seconds, self._tags)
         self._left -= receipt.songs
         self._gauge.set(self._left, self._tags)
-
-    def _count(self, songs: int, status: str, error_class: str) -> None:
-        if songs:
-            self._songs.inc(songs, {**self._tags, "status": status, "error_class": error_class})
 
 
 class FailureLines:

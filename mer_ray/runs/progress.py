@@ -17,11 +17,7 @@ EVERY_SECONDS = 5.0
 class Progress:
     """Counts a run's songs and prints a line every few seconds while used as a context.
 
-    Attributes:
-        job: first word of each line.
-        total: songs of the catalogue.
-        done: songs done, earlier runs included.
-        watch: called at each tick; an exception it raises is kept for the caller in ``trouble``.
+    ``done`` counts those of earlier runs too; a RuntimeError of ``watch``, called at each tick, is kept in ``trouble``.
     """
 
     job: str

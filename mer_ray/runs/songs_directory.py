@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 
 from mer_ray import __version__, storage
 from mer_ray.fingerprints import canonical
-from mer_ray.runs.directory import FAILURES, MANIFEST, SETTINGS, SUMMARY, RunDirectory
+from mer_ray.runs.directory import FAILURES, MANIFEST, PENDING, SETTINGS, SUMMARY, RunDirectory
 from mer_ray.runs.lock import check_held, timestamp
 from mer_ray.runs.tally import Tally
 from mer_ray.songs import STATUS_COLUMNS, Damage, part_name, part_uris, read_parts
@@ -69,6 +69,10 @@ class SongsDirectory(RunDirectory):
             return manifest  # as it is: a filter would copy it
         done = rows["track_id"].combine_chunks()
         return manifest.filter(pc.invert(pc.is_in(manifest["track_id"], value_set=done)))
+
+    def write_pending(self, songs: pa.Table) -> None:
+        """Put down the songs of this run, for who looks on. Written as its work begins."""
+        storage.write_table(self.file(PENDING), songs)
 
     def finish(self, **run: Any) -> dict[str, Any]:
         """Account for every song from the parts themselves, and write _SUCCESS and the summary, which is returned.

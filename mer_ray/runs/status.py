@@ -85,7 +85,7 @@ def _songs(uri: str, found: RunFiles) -> Status:
     # The lock was read first: a run that ends meanwhile shows as running, never as interrupted with all songs done.
     success = storage.exists(storage.join(uri, "_SUCCESS"))
     tally, commits, torn = _count(uri)
-    asked, counts, distinct = read_asked(uri), tally.counts(), pc.unique(tally.track_ids)
+    asked, counts, distinct = read_asked(uri), tally.counts(), pc.unique(pa.chunked_array(tally.ids, pa.string()))
     done = len(distinct) if asked is None else pc.sum(pc.is_in(asked, value_set=distinct)).as_py() or 0
     left = None if asked is None else len(asked) - done
     rate, rate_of = _rate(uri, commits, finished=success)

@@ -46,11 +46,6 @@ class Tally:
         self.failures += other.failures
 
     @property
-    def track_ids(self) -> pa.ChunkedArray:
-        """Of all rows."""
-        return pa.chunked_array(self.ids, pa.string())
-
-    @property
     def failed(self) -> pa.Table:
         """The rows that are not ok."""
         return pa.concat_tables(self.failures or [pa.schema(STATUS_FIELDS).empty_table()])

@@ -305,6 +305,6 @@ def test_a_part_is_named_by_its_ids_alone_in_any_order(tmp_path: Path) -> None:
 
 def test_pending_songs_are_put_where_every_worker_can_read_them(tmp_path: Path) -> None:
     with SongsDirectory(str(tmp_path), "extract") as output:
-        storage.write_table(output.file("pending.parquet"), manifest("a", "b"))
+        output.write_pending(manifest("a", "b"))
         assert storage.read_table(output.file("pending.parquet")).equals(manifest("a", "b"))
     assert part_uris(str(tmp_path)) == []

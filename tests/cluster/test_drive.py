@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mer_ray.cluster.bottleneck import bottleneck
+from mer_ray.cluster.drive import bottleneck
 from mer_ray.cluster.plan import resolve_plan
 from mer_ray.cluster.settings import ExtractSettings
 from mer_ray.commandline import parse
