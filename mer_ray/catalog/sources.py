@@ -33,18 +33,39 @@ def build_manifest(
 ) -> pa.Table:
     """The manifest of a dataset's label files, or for ``none`` of a table, folder or prefix.
 
-    ``audio`` is where a dataset's audio lies, or what a table's relative uris start from, else beside the source.
+    ``audio`` is where a dataset's audio lies, or what a table's relative uris start from, else beside the source. A
+    dataset's audio is found anywhere below by what names the song; a song without has no size, and the uri where it
+    should be.
 
     Raises:
         InputError: the source is missing, malformed or empty.
     """
-    if dataset != DOOR.nothing:
-        return _dataset_manifest(dataset, source, audio, settings, split, seed)
-    if source.lower().endswith(TABLE_EXTENSIONS) and not _is_folder(source):
+    if dataset == DOOR.nothing and source.lower().endswith(TABLE_EXTENSIONS) and not _is_folder(source):
         return read_catalog_table(source, audio)
-    if audio is not None:
-        raise InputError(f"{source}: a folder's songs are its own audio; leave out --audio {audio}.")
-    return scan_folder(source)
+    if dataset == DOOR.nothing:
+        if audio is not None:
+            raise InputError(f"{source}: a folder's songs are its own audio; leave out --audio {audio}.")
+        return scan_folder(source)
+    songs, readings, audio_key = _read_dataset(dataset, source, settings or part_of(DOOR, dataset)())
+    splits: Sequence[str | None] = [song.split for song in songs]
+    reading = "official"
+    if not any(splits):
+        splits, reading = draw_splits([song.track_id for song in songs], split, seed)
+    beside = source if audio or _is_folder(source) else posixpath.dirname(storage.absolute(source))
+    root = storage.absolute(audio or beside).rstrip("/")
+    sizes = list_audio(root)
+    if audio is not None and not sizes and not storage.exists(root):
+        raise InputError(f"{audio}: no such audio folder; check --audio.")
+    paths = _audio_paths(songs, audio_key, posixpath.basename(root), sizes)
+    columns = {
+        "track_id": [song.track_id for song in songs],
+        "uri": [f"{root}/{path}" for path in paths],
+        "dataset": [dataset.rpartition(".")[2]] * len(songs),
+        "split": splits,
+        "labels": [list(song.labels) for song in songs],
+        "size_bytes": [sizes.get(path) for path in paths],
+    }
+    return make_manifest(columns, source, {"split": reading, **readings})
 
 
 def load_catalog(uri: str) -> pa.Table:
@@ -177,35 +198,6 @@ def _resolve(uri: str | None, base: str, row: str) -> str:
         return storage.absolute(uri)
     scheme = "s3://" if storage.is_s3(base) else ""
     return scheme + posixpath.normpath(f"{base.removeprefix('s3://')}/{uri}")
-
-
-def _dataset_manifest(
-    value: str, source: str, audio: str | None, settings: Part | None, split: SplitRule, seed: int
-) -> pa.Table:
-    """A dataset's songs, each with its audio; a song without has no size, and the uri where it should be.
-
-    Audio is found anywhere below ``audio`` (default: where the labels are) by what names the song.
-    """
-    songs, readings, audio_key = _read_dataset(value, source, settings or part_of(DOOR, value)())
-    splits: Sequence[str | None] = [song.split for song in songs]
-    reading = "official"
-    if not any(splits):
-        splits, reading = draw_splits([song.track_id for song in songs], split, seed)
-    beside = source if audio or _is_folder(source) else posixpath.dirname(storage.absolute(source))
-    root = storage.absolute(audio or beside).rstrip("/")
-    sizes = list_audio(root)
-    if audio is not None and not sizes and not storage.exists(root):
-        raise InputError(f"{audio}: no such audio folder; check --audio.")
-    paths = _audio_paths(songs, audio_key, posixpath.basename(root), sizes)
-    columns = {
-        "track_id": [song.track_id for song in songs],
-        "uri": [f"{root}/{path}" for path in paths],
-        "dataset": [value.rpartition(".")[2]] * len(songs),
-        "split": splits,
-        "labels": [list(song.labels) for song in songs],
-        "size_bytes": [sizes.get(path) for path in paths],
-    }
-    return make_manifest(columns, source, {"split": reading, **readings})
 
 
 def _read_dataset(value: str, source: str, settings: Part) -> tuple[list[Song], dict[str, str], Callable[[str], str]]:
