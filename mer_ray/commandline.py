@@ -77,12 +77,14 @@ def parse(cls: type[Settings], arguments: Sequence[str]) -> Settings:
         InputError: one sentence naming the setting, what is wrong and where to look.
     """
     filed = _from_file(arguments)
-    parts = {name: part_of(door, _said(cls, name, arguments, filed)) for name, door in cls.doors.items()}
-    whole = _composed(cls, tuple(parts.values()))
+    chosen = {name: _said(cls, name, arguments, filed) for name in cls.doors}
+    parts = {name: part_of(door, chosen[name]) for name, door in cls.doors.items()}
+    whole = _whole(cls, tuple(parts.values()))
     unknown = next((key for key in filed if key not in _names(whole)), None)
     if unknown is not None:
         raise InputError(f"--settings: unknown setting '{unknown}'{_did_you_mean(unknown, whole)}; see --help.")
     try:
+        _refuse_others(cls, chosen, arguments)
         flags = [argument[1:] if argument.split("=")[0] == "--k" else argument for argument in arguments]
         build: Callable[..., JobSettings] = whole
         found = _with_preset(build(_cli_parse_args=flags, **filed))
@@ -96,20 +98,42 @@ def parse(cls: type[Settings], arguments: Sequence[str]) -> Settings:
         found.model_fields_set & cls.model_fields.keys(), **{name: getattr(found, name) for name in cls.model_fields}
     )
     for name, part in parts.items():
-        settings._parts[name] = part.model_construct(**{own: getattr(found, own) for own in part.model_fields})
+        settings._parts[name] = part.model_validate({own: getattr(found, own) for own in part.model_fields})
     return settings
 
 
 @cache
-def _composed(cls: type[JobSettings], parts: tuple[type[Part], ...]) -> type[JobSettings]:
-    """A job's settings with those of the modules it uses, as one command line."""
-    brought = [part for part in parts if part.model_fields]
-    if not brought:
+def _whole(cls: type[JobSettings], chosen: tuple[type[Part], ...]) -> type[JobSettings]:
+    """One command line of a job's settings, of the chosen modules' and of those that might have been chosen."""
+    theirs: dict[type[Part], str] = {}
+    for door in cls.doors.values():
+        for name in door.names():
+            part = part_of(door, name)
+            theirs[part] = f"{theirs[part]}, {name}" if part in theirs else f"With --{door.setting} {name}"
+    parts = [part for part in dict.fromkeys([*chosen, *theirs]) if part.model_fields]
+    if not parts:
         return cls
-    whole: Any = create_model(cls.__name__, __base__=(cls, *brought), __doc__=cls.__doc__)
-    each: list[Presets] = [cls.presets, *(part.presets for part in brought)]
+    whole: Any = create_model(cls.__name__, __base__=(cls, *parts), __doc__=cls.__doc__)
+    for part in parts:
+        for name in part.model_fields if part in theirs else ():
+            whole.model_fields[name].description = f"{theirs[part]}: {part.model_fields[name].description}"
+    each: list[Presets] = [cls.presets, *(part.presets for part in parts)]
     whole.presets = {name: ChainMap(*(own.get(name, {}) for own in each)) for own in each for name in own}
     return cast("type[JobSettings]", whole)
+
+
+def _refuse_others(cls: type[JobSettings], chosen: Mapping[str, str], arguments: Sequence[str]) -> None:
+    """Raise InputError for a flag of a module that was not chosen: it would do nothing."""
+    given = {argument.split("=")[0] for argument in arguments}
+    for setting, door in cls.doors.items():
+        own = part_of(door, chosen[setting]).model_fields
+        for name in door.names():
+            flags = ["--" + field.replace("_", "-") for field in part_of(door, name).model_fields if field not in own]
+            if idle := given.intersection(flags):
+                raise InputError(
+                    f"{sorted(idle)[0]}: a setting of --{setting} {name}, and --{setting} is {chosen[setting]}; "
+                    "leave it out, or choose the other."
+                )
 
 
 def _said(cls: type[JobSettings], name: str, arguments: Sequence[str], filed: Mapping[str, Any]) -> str:

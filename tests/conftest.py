@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from tests.support import ROOT
 from tests.support.faults import FaultyProxy
 from tests.support.s3 import S3Server, seaweed_server
+from tests.support.warm import WarmJobs
 
 
 class Job(Protocol):
@@ -97,14 +97,10 @@ def job_environment(ray_address: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def job(job_environment: dict[str, str]) -> Job:
+def job(job_environment: dict[str, str]) -> Iterator[Job]:
     """Run a job in a process of its own, on the session's Ray."""
-
-    def run(name: str, *flags: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(ROOT / "jobs" / f"{name}.py"), *map(str, flags)]
-        return subprocess.run(command, env=job_environment, capture_output=True, text=True, timeout=280, cwd=ROOT)
-
-    return run
+    with WarmJobs(job_environment) as jobs:
+        yield lambda name, *flags: jobs.run(ROOT / "jobs" / f"{name}.py", *flags)
 
 
 @pytest.fixture(scope="session")

@@ -201,3 +201,21 @@ def test_a_job_run_from_anywhere_refuses_an_unknown_setting_with_exit_code_2(job
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
+
+
+def test_help_shows_the_settings_of_every_loss_and_a_flag_of_another_than_the_chosen_one_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    refused(
+        TrainSettings, [*TRAIN, "--margin", "0.2"], "--margin: a setting of --loss triplet, and --loss is contrastive"
+    )
+    refused(
+        TrainSettings, [*TRAIN, "--loss=triplet", "--temperature=1"], "--temperature: a setting of --loss contrastive"
+    )
+    assert parse(TrainSettings, [*TRAIN, "--loss", "triplet", "--margin", "0.2"]).part("loss").margin == 0.2
+    # A file or an environment may serve several jobs: what it says of other losses is passed over.
+    shared = settings_file(tmp_path, "margin: 0.5\ntemperature: 0.3\n")
+    monkeypatch.setenv("MER_POSITIVE", "sample")
+    assert parse(TrainSettings, [*TRAIN, *shared]).part("loss").model_dump() == {"temperature": 0.3}
+    triplet = parse(TrainSettings, [*TRAIN, *shared, "--preset", "reference"]).part("loss")
+    assert triplet.model_dump() == {"margin": 0.5, "positive": "sample", "negatives": 5}

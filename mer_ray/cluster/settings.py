@@ -59,6 +59,8 @@ class RunSettings(JobSettings):
 class ExtractSettings(AudioSettings, ClusterSettings, RunSettings):
     """Stream songs through decoders and encoders into a feature store."""
 
+    opening = "extract: {catalog} into {features}, encoder {encoder}"
+
     catalog: Uri
     """Manifest (Parquet), table, folder or s3:// prefix of songs."""
     features: Uri
@@ -67,6 +69,8 @@ class ExtractSettings(AudioSettings, ClusterSettings, RunSettings):
 
 class TagSettings(AudioSettings, ClusterSettings, RunSettings):
     """Rank any list of words for every song of a feature store, or of a catalogue."""
+
+    opening = "tag: words of {labels}, model {model}, into {output}"
 
     features: Uri
     """Feature store to tag from; with --catalog, also where new songs' features go."""

@@ -12,6 +12,8 @@ from mer_ray.settings import JobSettings, Uri
 class EvaluateSettings(JobSettings):
     """Score a model on songs whose labels are known."""
 
+    opening = "evaluate: {model} into {output}"
+
     model: Uri
     """Directory of a trained model."""
     test: Annotated[list[Uri], Field(min_length=1)]

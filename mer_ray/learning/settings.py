@@ -91,6 +91,8 @@ class RecipeSettings(PresetSettings):
 class TrainSettings(RecipeSettings):
     """Fit a projector from stored features to the embeddings of emotion words."""
 
+    opening = "train: a model into {model}"
+
     presets: ClassVar[Presets] = {
         **RecipeSettings.presets,
         "best": {

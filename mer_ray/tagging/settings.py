@@ -12,6 +12,8 @@ from mer_ray.settings import JobSettings, Uri
 class LabelsSettings(JobSettings):
     """Say how a model reads each word of a list, before a night is spent on it."""
 
+    opening = "labels: {labels} as {model} reads it"
+
     labels: str
     """Words: a text file (one a line), a YAML file (label: phrase, phrase), or jamendo, cal500, gems."""
     model: Uri
@@ -20,6 +22,8 @@ class LabelsSettings(JobSettings):
 
 class SearchSettings(JobSettings):
     """Find the songs of a feature store that are nearest to a phrase."""
+
+    opening = "search: {features} by {model}"
 
     query: Annotated[str, Field(min_length=1)]
     """A word or any phrase, such as 'tender but tense'."""

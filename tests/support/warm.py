@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from mer_ray.cluster.session import prepare_environment
 from tests.support import ROOT
 
 IMPORTED = ("ray.data", "torch", "transformers.models.hubert.modeling_hubert", "s3fs", "pyarrow.parquet", "pandas")
@@ -53,6 +54,7 @@ class WarmJobs:
 
 def serve() -> None:
     """Fork for each request; the child leaves this loop and is the job."""
+    prepare_environment()
     for name in IMPORTED:
         importlib.import_module(name)
     while line := sys.stdin.readline():
