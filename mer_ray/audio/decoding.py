@@ -20,6 +20,8 @@ from mer_ray.audio.libraries import SOUNDFILE_FIRST, CannotOpen, Opener, Samples
 
 SAMPLE_RATE = 24_000
 """Hz, where no encoder says otherwise: the rate MERT was trained at."""
+MIN_RATE, MAX_RATE = 4_000, 768_000
+"""Hz. A header that claims 1 Hz would have a small file resampled into all of the memory."""
 WINDOW_SECONDS = 10.0
 """Length of a window (METHOD row 1)."""
 MIN_SECONDS = 0.1
@@ -139,6 +141,8 @@ def _decode(file: BinaryIO, facts: FileFacts, max_seconds: float | None, rate: i
 
 def _record(opener: Opener, file: BinaryIO, facts: FileFacts, max_seconds: float | None, rate: int) -> _Recording:
     with opener(file) as stream:
+        if not MIN_RATE <= stream.rate <= MAX_RATE:
+            raise AudioError("unsupported", f"The header claims a sample rate of {stream.rate} Hz; convert the file.")
         limit = sys.maxsize if max_seconds is None else math.ceil(max_seconds * stream.rate)
         resampled = _Resampled(stream.rate, rate)
         frames, capped = 0, False

@@ -27,8 +27,6 @@ Samples = npt.NDArray[np.float32]
 
 BLOCK_SAMPLES = 131_072
 """Samples of one block over all channels: Python costs nothing beside them, and a cache holds them."""
-MIN_RATE, MAX_RATE = 4_000, 768_000
-"""Hz. A header that claims 1 Hz would have a small file resampled into all of the memory."""
 MAX_BAD_FRACTION = 0.5
 """A file with more undecodable packets than this is noise rather than damaged music."""
 MAX_STRAYS = 8
@@ -69,7 +67,7 @@ Opener = Callable[[BinaryIO], AbstractContextManager[MonoStream]]
 def open_soundfile(file: BinaryIO) -> Iterator[MonoStream]:
     """Read with libsndfile.
 
-    Raises CannotOpen, or AudioError ``corrupt``, ``zero_length`` or ``unsupported``.
+    Raises CannotOpen, or AudioError ``corrupt`` or ``zero_length``.
     """
     try:
         sound = _Sequential(file)
@@ -78,7 +76,6 @@ def open_soundfile(file: BinaryIO) -> Iterator[MonoStream]:
     with sound:
         if sound.frames == 0:
             raise AudioError("zero_length", NO_AUDIO)
-        _check_rate(sound.samplerate)
         try:
             yield MonoStream(sound.samplerate, _soundfile_blocks(sound), sound.frames / sound.samplerate)
         except soundfile.LibsndfileError as error:
@@ -128,10 +125,8 @@ def open_pyav(file: BinaryIO) -> Iterator[MonoStream]:
             if tally.bad:
                 raise AudioError("corrupt", "None of the audio can be decoded; replace the file.")
             raise AudioError("zero_length", NO_AUDIO)
-        _check_rate(first.sample_rate)
-        yield MonoStream(
-            first.sample_rate, _pyav_blocks(chain([first], frames), tally), _pyav_duration(container, stream), tally
-        )
+        blocks = _pyav_blocks(chain([first], frames), tally)
+        yield MonoStream(first.sample_rate, blocks, _pyav_duration(container, stream), tally)
 
 
 def _pyav_frames(container: InputContainer, stream: AudioStream, tally: Tally) -> Iterator[AudioFrame]:
@@ -211,8 +206,3 @@ def _pyav_duration(container: InputContainer, stream: AudioStream) -> float | No
     if container.duration and len(container.streams) == 1:
         return container.duration / 1_000_000
     return None
-
-
-def _check_rate(rate: int) -> None:
-    if not MIN_RATE <= rate <= MAX_RATE:
-        raise AudioError("unsupported", f"The header claims a sample rate of {rate} Hz; convert the file.")

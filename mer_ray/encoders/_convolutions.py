@@ -22,7 +22,7 @@ CHUNK = 128
 
 def as_products(extractor: nn.Module) -> Callable[[Tensor], Tensor]:
     """A ``HubertFeatureEncoder`` with its weights as they are now, as a function of [b, samples] to [b, C, frames]."""
-    layers: Any = list(extractor.conv_layers)  # type: ignore[arg-type]
+    layers: Any = extractor.conv_layers
     kernels = [(layer.conv.weight.detach().permute(2, 1, 0).contiguous(), layer.conv.bias) for layer in layers]
     strides = [layer.conv.stride[0] for layer in layers]
     norms = [getattr(layer, "layer_norm", nn.Identity()) for layer in layers]
