@@ -246,7 +246,7 @@ def test_the_reference_preset_reaches_the_settings_of_a_dataset() -> None:
     assert parse(CatalogSettings, [*flags, "--dataset", "cal500", "--cal500-truth", "paper"]).part("dataset") == (
         cal500.Settings()
     )
-    with pytest.raises(InputError, match="--cal500-truth: unknown setting"):
+    with pytest.raises(InputError, match="--cal500-truth: a setting of --dataset cal500"):
         parse(CatalogSettings, [*flags, "--dataset", "emotify", "--cal500-truth", "paper"])
     assert parse(CatalogSettings, flags).part("dataset") == Part()
 
