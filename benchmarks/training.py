@@ -32,11 +32,10 @@ from benchmarks.measure import Line, as_table, take_turns
 from benchmarks.stores import write_store
 from mer_ray.catalog.datasets import vocabularies
 from mer_ray.commandline import parse
-from mer_ray.learning.draws import draw_label, negative_targets
 from mer_ray.learning.learner import Learner, ValidationSet
 from mer_ray.learning.losses.triplet import triplet_loss
 from mer_ray.learning.projector import Projector, ProjectorShape
-from mer_ray.learning.sampling import TrainingSet, epoch_batches
+from mer_ray.learning.sampling import TrainingSet, draw_label, epoch_batches, negative_targets
 from mer_ray.learning.settings import TrainSettings
 
 COMMAND = "python -m benchmarks.training"

@@ -26,9 +26,8 @@ from mer_ray.evaluation.metrics import evaluate_scores
 from mer_ray.features import Store, open_stores
 from mer_ray.learning.corpus import Corpus, labelled_windows
 from mer_ray.learning.projector import ProjectorShape, project
-from mer_ray.learning.recipe import word_space
 from mer_ray.learning.settings import TrainSettings
-from mer_ray.learning.training import build_learner
+from mer_ray.learning.training import build_learner, word_space
 from mer_ray.pages import table
 from mer_ray.tagging.ranking import LabelScale
 from mer_ray.words.labelspace import LabelSpace
@@ -121,11 +120,8 @@ class Bench:
         """FIGURES of songs by mean score."""
         needed = ["--train", "-", "--features", "-", "--model", "-", "--epochs", str(self.arguments.epochs)]
         settings = parse(TrainSettings, [*needed, "--seed", str(seed), "--lr", str(self.arguments.lr), *flags])
-        space = LabelSpace.build(
-            [train.vocabulary],
-            space=word_space(settings, load_thesaurus().without(unknown)),
-            bandwidth=None,
-        )
+        words = word_space(settings, load_thesaurus().without(unknown))
+        space = LabelSpace.build([train.vocabulary], words, "none")
         corpus = Corpus.load(stores, [train], space, settings)
         shape = ProjectorShape(stores[0].dim, space.embeddings.shape[1], hidden_dim=self.arguments.hidden)
         learner = build_learner(settings, corpus, shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,18 @@ from mer_ray.cluster.session import connect
 from mer_ray.cluster.unpromised import quiet_training
 from mer_ray.errors import InputError
 from mer_ray.features import open_stores
-from mer_ray.learning.corpus import Corpus
-from mer_ray.learning.learner import Learner
 from mer_ray.learning.projector import ProjectorShape
-from mer_ray.learning.recipe import describe, word_space
 from mer_ray.learning.settings import TrainSettings
-from mer_ray.learning.training import STATE, prepare, read_annotations, run_epochs, save_final, write_model
+from mer_ray.learning.training import (
+    STATE,
+    describe,
+    prepare,
+    read_annotations,
+    run_epochs,
+    save_final,
+    word_space,
+    write_model,
+)
 from mer_ray.runs.directory import PROGRESS, SETTINGS, RunDirectory, run_file
 from mer_ray.runs.progress import EpochLines
 from mer_ray.words.labelspace import LabelSpace
@@ -40,11 +47,8 @@ def train(settings: TrainSettings) -> dict[str, Any]:
     datasets = read_annotations(settings)
     stores = open_stores(settings.features)
     clustered = settings.targets == "clusters" or settings.lambda_ > 0
-    space = LabelSpace.build(
-        [one.vocabulary for one in datasets],
-        space=word_space(settings),
-        bandwidth=settings.bandwidth if clustered else None,
-    )
+    bandwidth = settings.bandwidth if clustered else "none"
+    space = LabelSpace.build([one.vocabulary for one in datasets], word_space(settings), bandwidth)
     config = describe(settings, datasets, stores, space)
     run = RunDirectory(settings.model, "train", "model")
     with run, tempfile.TemporaryDirectory(prefix="mer-ray-") as folder:
@@ -71,20 +75,29 @@ def fit_worker(task: dict[str, Any]) -> None:
     """What each Ray Train worker runs."""
     import ray.train
 
+    def report(write: Callable[[Path], None]) -> None:
+        """Hand Ray Train the metrics, and from the first worker a checkpoint."""
+        with tempfile.TemporaryDirectory() as folder:
+            kept = None
+            if learner.workers.rank == 0:
+                write(Path(folder))
+                kept = ray.train.Checkpoint.from_directory(folder)
+            ray.train.report(learner.history[-1], checkpoint=kept)
+
     torch.set_num_threads(_threads())
-    settings = task["settings"]
     learner, corpus = prepare(**task)
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
             learner.restore(Path(folder) / STATE)
-    noted = run_file(settings.model, PROGRESS)
-
-    def note(line: dict[str, Any]) -> None:
-        storage.write_bytes(noted, storage.as_json(line))
-
-    run_epochs(settings, learner, note, lambda: _report(learner))
-    _report(learner, corpus)
+    noted = run_file(task["settings"].model, PROGRESS)
+    run_epochs(
+        task["settings"],
+        learner,
+        note=lambda line: storage.write_bytes(noted, storage.as_json(line)),
+        save=lambda: report(lambda place: learner.save(place / STATE)),
+    )
+    report(lambda place: save_final(place, learner, corpus))
 
 
 def _threads() -> int:
@@ -95,22 +108,6 @@ def _threads() -> int:
     here = ray.get_runtime_context().get_node_id()
     cpus = next(node["Resources"].get("CPU", 1) for node in ray.nodes() if node["NodeID"] == here)
     return max(1, int(cpus) // ray.train.get_context().get_local_world_size())
-
-
-def _report(learner: Learner, corpus: Corpus | None = None) -> None:
-    """Hand Ray Train the metrics, and from the first worker a checkpoint; with the corpus, the last."""
-    import ray.train
-
-    metrics = learner.history[-1]
-    if learner.workers.rank:
-        ray.train.report(metrics)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        if corpus is None:
-            learner.save(Path(folder) / STATE)
-        else:
-            save_final(Path(folder), learner, corpus)
-        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
 
 def _fit(run: RunDirectory, task: dict[str, Any], folder: Path) -> None:

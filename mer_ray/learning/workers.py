@@ -31,22 +31,15 @@ class Workers:
         return np.array_split(indices, self.size)
 
     def gather(self, own_BE: Tensor, counts: Sequence[int]) -> Tensor:
-        """All workers' rows in the order of the batch; gradients flow into this worker's own.
-
-        Args:
-            own_BE: [counts[rank], E].
-            counts: rows of each worker.
-        """
+        """All workers' rows, ``counts`` of each, in the order of the batch; gradients flow into this worker's own."""
         if self.size == 1:
             return own_BE
         padded = own_BE.new_zeros(max(counts), own_BE.shape[1])
         padded[: len(own_BE)] = own_BE.detach()
         pieces = [torch.empty_like(padded) for _ in counts]
         dist.all_gather(pieces, padded)
-        rows = [
-            own_BE if at == self.rank else piece[:count]
-            for at, (piece, count) in enumerate(zip(pieces, counts, strict=True))
-        ]
+        rows = [piece[:count] for piece, count in zip(pieces, counts, strict=True)]
+        rows[self.rank] = own_BE
         return torch.cat(rows)
 
     def share_gradients(self, parameters: Iterable[Tensor]) -> None:
@@ -56,15 +49,14 @@ class Workers:
         """
         if self.size > 1:
             for parameter in parameters:
-                parameter.register_post_accumulate_grad_hook(self._begin_sum)
+                parameter.register_post_accumulate_grad_hook(
+                    lambda one: self._sums.append(dist.all_reduce(one.grad, async_op=True))
+                )
 
     def finish_gradients(self) -> None:
         """Wait until the gradients of the last backward pass are those of all workers."""
         while self._sums:
             self._sums.pop().wait()
-
-    def _begin_sum(self, parameter: Tensor) -> None:
-        self._sums.append(dist.all_reduce(parameter.grad, async_op=True))
 
     def from_first(self, value: float) -> float:
         """The first worker's value, on every worker."""

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from mer_ray import storage
 from mer_ray.catalog.annotations import Annotations
-from mer_ray.learning.recipe import word_space
+from mer_ray.learning.training import word_space
 from mer_ray.pages import html_image, html_list, html_table, page, table
 from mer_ray.paper.reproduction import FIGURE, Measured, Results, facts
 from mer_ray.paper.settings import ReproduceSettings
@@ -123,7 +123,7 @@ def label_spaces(settings: ReproduceSettings) -> list[tuple[tuple[str, ...], Lab
     spaces = []
     for group in groups:
         words = [sorted(given[name]) for name in group]
-        labels = LabelSpace.build(words, space=space, bandwidth=settings.bandwidth)
+        labels = LabelSpace.build(words, space, settings.bandwidth)
         spaces.append((tuple(group), labels, {name: given[name] for name in group}))
     return spaces
 

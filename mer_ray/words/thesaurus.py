@@ -9,7 +9,9 @@ from functools import cached_property, lru_cache
 from importlib.resources import files
 from typing import Any
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 Affect = tuple[float, float, float]
 """Valence, arousal and dominance, -1 to 1 each."""
@@ -38,13 +40,13 @@ class Thesaurus:
         return tuple(dict.fromkeys(phrase for phrases in self.entries.values() for phrase in phrases))
 
     @cached_property
-    def phrase_affects(self) -> dict[str, Affect]:
+    def phrase_affects(self) -> dict[str, NDArray[np.float64]]:
         """Each phrase's affect: the mean of those of the words it stands for."""
         found: dict[str, list[Affect]] = {}
         for word, affect in self.affects.items():
             for phrase in self.entries[word]:
                 found.setdefault(phrase, []).append(affect)
-        return {phrase: _mean(affects) for phrase, affects in found.items()}
+        return {phrase: np.mean(affects, axis=0) for phrase, affects in found.items()}
 
     @cached_property
     def _words_of(self) -> dict[str, list[str]]:
@@ -98,9 +100,3 @@ def template_phrases(label: str) -> tuple[str, ...]:
 
 def _union(groups: list[tuple[str, ...]]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(phrase for group in groups for phrase in group))
-
-
-def _mean(affects: list[Affect]) -> Affect:
-    count = len(affects)
-    valence, arousal, dominance = (sum(axis) / count for axis in zip(*affects, strict=True))
-    return valence, arousal, dominance
