@@ -14,18 +14,9 @@ from mer_ray.cluster.session import connect
 from mer_ray.cluster.unpromised import quiet_training
 from mer_ray.errors import InputError
 from mer_ray.features import open_stores
+from mer_ray.learning import training
 from mer_ray.learning.projector import ProjectorShape
 from mer_ray.learning.settings import TrainSettings
-from mer_ray.learning.training import (
-    STATE,
-    describe,
-    prepare,
-    read_annotations,
-    run_epochs,
-    save_final,
-    word_space,
-    write_model,
-)
 from mer_ray.runs.directory import PROGRESS, SETTINGS, RunDirectory, run_file
 from mer_ray.runs.progress import EpochLines
 from mer_ray.words.labelspace import LabelSpace
@@ -44,12 +35,12 @@ def train(settings: TrainSettings) -> dict[str, Any]:
     Raises:
         InputError: manifests, features or settings that do not fit.
     """
-    datasets = read_annotations(settings)
+    datasets = training.read_annotations(settings)
     stores = open_stores(settings.features)
     clustered = settings.targets == "clusters" or settings.lambda_ > 0
     bandwidth = settings.bandwidth if clustered else "none"
-    space = LabelSpace.build([one.vocabulary for one in datasets], word_space(settings), bandwidth)
-    config = describe(settings, datasets, stores, space)
+    space = LabelSpace.build([one.vocabulary for one in datasets], training.word_space(settings), bandwidth)
+    config = training.describe(settings, datasets, stores, space)
     run = RunDirectory(settings.model, "train", "model")
     with run, tempfile.TemporaryDirectory(prefix="mer-ray-") as folder:
         finished = _begin(run, config["fingerprint"])
@@ -66,7 +57,7 @@ def train(settings: TrainSettings) -> dict[str, Any]:
         fit = _fit if settings.workers else _fit_here
         task = {"settings": settings, "space": space, "shape": ProjectorShape(**config["projector"])}
         fit(run, task, Path(folder))
-        metrics = write_model(settings.model, config, space, datasets, Path(folder))
+        metrics = training.write_model(settings.model, config, space, datasets, Path(folder))
         storage.remove_folder(run.file("train"))
         return metrics
 
@@ -85,19 +76,18 @@ def fit_worker(task: dict[str, Any]) -> None:
             ray.train.report(learner.history[-1], checkpoint=kept)
 
     torch.set_num_threads(_threads())
-    learner, corpus = prepare(**task)
+    learner, corpus = training.prepare(**task)
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
-            learner.restore(Path(folder) / STATE)
+            learner.restore(Path(folder) / training.STATE)
     noted = run_file(task["settings"].model, PROGRESS)
-    run_epochs(
-        task["settings"],
+    training.run_epochs(
         learner,
         note=lambda line: storage.write_bytes(noted, storage.as_json(line)),
-        save=lambda: report(lambda place: learner.save(place / STATE)),
+        save=lambda: report(lambda place: learner.save(place / training.STATE)),
     )
-    report(lambda place: save_final(place, learner, corpus))
+    report(lambda place: training.save_final(place, learner, corpus))
 
 
 def _threads() -> int:
@@ -144,18 +134,18 @@ def _fit(run: RunDirectory, task: dict[str, Any], folder: Path) -> None:
 
 def _fit_here(run: RunDirectory, task: dict[str, Any], folder: Path) -> None:
     """The same inside this process, going on from its own checkpoints."""
-    learner, corpus = prepare(**task)
-    kept = storage.join(run.file("train"), STATE)
+    learner, corpus = training.prepare(**task)
+    kept = storage.join(run.file("train"), training.STATE)
     if storage.exists(kept):
-        (folder / STATE).write_bytes(storage.read_bytes(kept))
-        learner.restore(folder / STATE)
+        (folder / training.STATE).write_bytes(storage.read_bytes(kept))
+        learner.restore(folder / training.STATE)
 
     def save() -> None:
-        learner.save(folder / STATE)
-        storage.write_bytes(kept, (folder / STATE).read_bytes())
+        learner.save(folder / training.STATE)
+        storage.write_bytes(kept, (folder / training.STATE).read_bytes())
 
-    run_epochs(task["settings"], learner, lambda line: run.write_json(PROGRESS, line), save)
-    save_final(folder, learner, corpus)
+    training.run_epochs(learner, lambda line: run.write_json(PROGRESS, line), save)
+    training.save_final(folder, learner, corpus)
 
 
 def _check_resources(settings: TrainSettings, resources: dict[str, float]) -> None:

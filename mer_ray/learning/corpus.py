@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -74,14 +74,10 @@ class Corpus:
 
     def feature_scale(self) -> tuple[Tensor, Tensor]:
         """Mean and deviation of each dimension over all training windows: [D] and [D], in bounded memory."""
-
-        def total(of: Callable[[Tensor], Tensor]) -> Tensor:
-            chunks = (chunk.double() for one in self.sets for chunk in one.features_ND.split(_CHUNK))
-            return torch.as_tensor(sum(of(chunk).sum(0) for chunk in chunks))
-
         count = sum(len(one.features_ND) for one in self.sets)
-        mean = total(lambda chunk: chunk) / count
-        variance = total(lambda chunk: (chunk - mean) ** 2) / count
+        chunks = [chunk for one in self.sets for chunk in one.features_ND.split(_CHUNK)]  # views, not copies
+        mean = torch.as_tensor(sum(chunk.double().sum(0) for chunk in chunks)) / count
+        variance = torch.as_tensor(sum(((chunk.double() - mean) ** 2).sum(0) for chunk in chunks)) / count
         return mean.float(), variance.sqrt().float()
 
     def _split(self, stores: Sequence[Store], dataset: Annotations, split: str) -> tuple[Windows, NDArray[np.bool_]]:

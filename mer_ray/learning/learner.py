@@ -19,10 +19,9 @@ from torch import Tensor
 from mer_ray.errors import InputError
 from mer_ray.learning import losses
 from mer_ray.learning.projector import Projector, project
-from mer_ray.learning.sampling import TrainingSet, epoch_batches, stream_seed
+from mer_ray.learning.sampling import TrainingSet, Workers, epoch_batches, stream_seed
 from mer_ray.learning.scoring import macro_f1
 from mer_ray.learning.settings import Regularizer, TrainSettings
-from mer_ray.learning.workers import Workers
 
 ORDER, DRAWS, DROPOUT = 0, 1, 2
 
@@ -47,16 +46,14 @@ class Learner:
         sets: Sequence[TrainingSet],
         validation: Sequence[ValidationSet],
         recipe: TrainSettings,
-        workers: Workers | None = None,
-        device: str = "cpu",
     ) -> None:
-        self.projector = projector.to(device)
-        self.workers = workers or Workers()
-        self.device = device
+        self.device = "cuda" if recipe.gpus else "cpu"
+        self.projector = projector.to(self.device)
+        self.workers = Workers()
         self.history: list[dict[str, float]] = []
         self.best = {"epoch": -1.0, "macro_f1": -1.0}
         self._best_weights = _copy(projector)
-        self._sets, self._validation, self._recipe = sets, validation, recipe
+        self.recipe, self._sets, self._validation = recipe, sets, validation
         self._loss = losses.DOOR.find(recipe.loss)[0].loss
         self.workers.share_gradients(self.projector.parameters())
         self._optimizer = torch.optim.AdamW(projector.parameters(), lr=recipe.lr, fused=True)
@@ -81,10 +78,10 @@ class Learner:
             ``epoch``, ``loss``, ``align``, ``regularization``, ``macro_f1`` (validation windows of
             the first dataset), ``lr``.
         """
-        epoch, seed = self.next_epoch, self._recipe.seed
+        epoch, seed = self.next_epoch, self.recipe.seed
         torch.manual_seed(stream_seed(seed, DROPOUT, epoch, self.workers.rank))
         self.projector.train()
-        draws = max(self._sets, key=len).draws_of(self._recipe.batch_size)
+        draws = max(self._sets, key=len).draws_of(self.recipe.batch_size)
         batches = epoch_batches([len(one) for one in self._sets], draws, stream_seed(seed, ORDER), epoch)
         sums = np.zeros(3)
         for step, indices in enumerate(batches):
@@ -107,14 +104,14 @@ class Learner:
         """
         self._optimizer.zero_grad(set_to_none=True)
         align, regularization = self.batch_loss(indices, generator)
-        loss = align + self._recipe.lambda_ * regularization
+        loss = align + self.recipe.lambda_ * regularization
         loss.backward()
         self.workers.finish_gradients()
         self._optimizer.step()
         values = loss.item(), align.item(), regularization.item()
         if not math.isfinite(values[0]):
             raise InputError(
-                f"--loss {self._recipe.loss}: is {values[0]} in epoch {self.next_epoch + 1}; "
+                f"--loss {self.recipe.loss}: is {values[0]} in epoch {self.next_epoch + 1}; "
                 "mend it if it is yours, or lower --lr."
             )
         return values
@@ -135,7 +132,7 @@ class Learner:
             align = align + self._alignment(batch)
             gathered.append(projected_BE)
             clusters.append(batch.draw_clusters())
-        return align, alignment_regularization(torch.cat(gathered), torch.cat(clusters), self._recipe.regularizer)
+        return align, alignment_regularization(torch.cat(gathered), torch.cat(clusters), self.recipe.regularizer)
 
     def validate(self) -> float:
         """Macro F1 of the first dataset's validation windows; nothing is learned from it but the schedule."""
@@ -182,10 +179,10 @@ class Learner:
         return projected if len(share) else projected[:0]
 
     def _alignment(self, batch: losses.Batch) -> Tensor:
-        value = self._loss(batch, self._recipe.part("loss"))
+        value = self._loss(batch, self.recipe.part("loss"))
         if not isinstance(value, Tensor) or value.ndim:
             shape = f"a tensor of shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-            raise InputError(f"--loss {self._recipe.loss}: gives {shape}; have it return a tensor of one number.")
+            raise InputError(f"--loss {self.recipe.loss}: gives {shape}; have it return a tensor of one number.")
         return value
 
 

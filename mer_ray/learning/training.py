@@ -34,8 +34,6 @@ STATE = "state.safetensors"
 """A checkpoint's file."""
 BACKGROUND_SONGS = 10_000
 """At most so many mean unit projections of training songs, evenly thinned, are a model's yardstick."""
-STORE_READINGS = ("layers", "pooling", "keep_tail")
-"""The readings of extraction, as a feature store states them."""
 
 
 def word_space(settings: RecipeSettings, lexicon: Thesaurus | None = None) -> WordSpace:
@@ -44,15 +42,10 @@ def word_space(settings: RecipeSettings, lexicon: Thesaurus | None = None) -> Wo
     Raises:
         InputError: the file of phrases or the sentence encoder is not there.
     """
-    given = [] if settings.label_text in ("plain", "thesaurus") else read_labels(settings.label_text)
-    return WordSpace.build(
-        settings.label_model,
-        lexicon=lexicon or load_thesaurus(),
-        given={word.label: word.phrases for word in given},
-        plain=settings.label_text == "plain",
-        center=settings.center_labels,
-        affect=settings.affect,
-    )
+    text, lexicon = settings.label_text, lexicon or load_thesaurus()
+    given = {word.label: word.phrases for word in ([] if text in ("plain", "thesaurus") else read_labels(text))}
+    space = WordSpace(settings.label_model, given, None if text == "plain" else lexicon)
+    return space.measured(lexicon, center=settings.center_labels, affect=settings.affect)
 
 
 def describe(
@@ -83,7 +76,7 @@ def describe(
         "readings": {
             **{name: chosen[name] for name in (mark.rstrip("_") for mark in marked(settings, READING))},
             "label_text": settings.label_text if settings.label_text in ("plain", "thesaurus") else "phrases",
-            **{key: encoder[key] for key in STORE_READINGS if key in encoder},
+            **{key: encoder[key] for key in ("layers", "pooling", "keep_tail") if key in encoder},
             **{f"{one.dataset} {name}": value for one in datasets for name, value in one.readings.items()},
         },
         "settings": chosen,
@@ -116,19 +109,17 @@ def build_learner(settings: TrainSettings, corpus: Corpus, shape: ProjectorShape
     projector = Projector(shape)
     if settings.standardize:
         projector.set_feature_scale(*corpus.feature_scale())
-    return Learner(projector, corpus.sets, corpus.validation, settings, device="cuda" if settings.gpus else "cpu")
+    return Learner(projector, corpus.sets, corpus.validation, settings)
 
 
-def run_epochs(
-    settings: TrainSettings, learner: Learner, note: Callable[[dict[str, Any]], None], save: Callable[[], None]
-) -> None:
+def run_epochs(learner: Learner, note: Callable[[dict[str, Any]], None], save: Callable[[], None]) -> None:
     """Train to the last epoch; the first worker notes each, and all save now and then."""
     saved = time.monotonic()
-    while learner.next_epoch < settings.epochs:
+    while learner.next_epoch < learner.recipe.epochs:
         learner.run_epoch()
         if learner.workers.rank == 0:
             note({**learner.history[-1], "best": learner.best})
-        if learner.workers.from_first(time.monotonic() - saved) > settings.checkpoint_seconds:
+        if learner.workers.from_first(time.monotonic() - saved) > learner.recipe.checkpoint_seconds:
             save()
             saved = time.monotonic()
 

@@ -27,16 +27,13 @@ def embed_labels(
     phrases: Mapping[str, Sequence[str]] | None = None,
     normalize: bool = True,
 ) -> NDArray[np.float32]:
-    """One unit vector a label.
+    """One unit vector a label, [n, E] (E = 384 for MiniLM).
 
     Args:
         labels: words; underscores are read as spaces.
         model: ``auto`` (the packaged MiniLM if installed, else the hub's), a hub id or a directory.
         phrases: phrases for some labels, averaged and renormalised; the word itself for the rest.
         normalize: False leaves the averages as they are, for a centre to be taken from.
-
-    Returns:
-        [n, E] float32 (E = 384 for MiniLM).
 
     Raises:
         InputError: the sentence model is nowhere to be had.
@@ -47,7 +44,7 @@ def embed_labels(
     counts = np.array([len(group) for group in texts])
     sums = np.zeros((len(texts), vectors.shape[1]), np.float32)
     np.add.at(sums, np.repeat(np.arange(len(texts)), counts), vectors)
-    return unit(sums) if normalize else sums / counts[:, None].astype(np.float32)
+    return unit(sums) if normalize else np.asarray(sums / counts[:, None].astype(np.float32), np.float32)
 
 
 def unit(vectors: NDArray[np.floating[Any]]) -> NDArray[np.float32]:

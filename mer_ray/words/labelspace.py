@@ -19,13 +19,7 @@ _LARGEST_CLUSTER = 0.25
 
 
 class Clusters(NamedTuple):
-    """A clustering of n labels into k groups.
-
-    Attributes:
-        assignments: [n] cluster of each label, 0 to k - 1.
-        centers: [k, E] unit vectors, the training target of each cluster's labels.
-        bandwidth: the Mean Shift bandwidth that gave them.
-    """
+    """The cluster of each of n labels, [n] of 0 to k - 1; the clusters' centres, [k, E] unit vectors."""
 
     assignments: NDArray[np.int64]
     centers: NDArray[np.float32]
@@ -34,13 +28,9 @@ class Clusters(NamedTuple):
 
 @dataclass(frozen=True)
 class LabelSpace:
-    """The words of all datasets trained on together.
+    """The L words of all datasets trained on together, sorted, each once; their embeddings are [L, E] unit vectors.
 
-    Attributes:
-        words: [L] sorted, each once, with what stands for them.
-        embeddings: [L, E] unit vectors.
-        clusters: their grouping.
-        space: how these words, and any others, become vectors.
+    ``space`` is how these words, and any others, become vectors.
     """
 
     words: tuple[Word, ...]

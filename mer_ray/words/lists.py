@@ -70,14 +70,12 @@ def _yaml_words(source: str, text: str) -> list[Word]:
         raise InputError(f"labels {source}: not valid YAML; write lines like 'calm: calm, peaceful'.") from error
     if root and not isinstance(root, yaml.MappingNode):
         raise InputError(f"labels {source}: expected 'label: phrase, phrase' entries, found something else.")
-    return [_yaml_entry(source, key, value) for key, value in (root.value if root else ())]
-
-
-def _yaml_entry(source: str, key: yaml.Node, value: yaml.Node) -> Word:
-    """One entry, from the nodes: a dictionary would lose repeated labels and read the word 'no' as false."""
-    nodes = value.value if isinstance(value, yaml.SequenceNode) else [value]
-    if not all(isinstance(node, yaml.ScalarNode) for node in (key, *nodes)):
-        raise InputError(f"labels {source}: line {key.start_mark.line + 1} is not a 'label: phrase, phrase' entry.")
-    stated = [node.value for node in nodes if node.tag != "tag:yaml.org,2002:null"]
-    split = stated if isinstance(value, yaml.SequenceNode) else ",".join(stated).split(",")
-    return Word.of(key.value, *(phrase.strip() for phrase in split if phrase.strip()))
+    words = []
+    for key, value in root.value if root else ():  # a dictionary would lose repeated labels and read 'no' as false
+        nodes = value.value if isinstance(value, yaml.SequenceNode) else [value]
+        if not all(isinstance(node, yaml.ScalarNode) for node in (key, *nodes)):
+            raise InputError(f"labels {source}: line {key.start_mark.line + 1} is not a 'label: phrase, phrase' entry.")
+        stated = [node.value for node in nodes if node.tag != "tag:yaml.org,2002:null"]
+        split = stated if isinstance(value, yaml.SequenceNode) else ",".join(stated).split(",")
+        words.append(Word.of(key.value, *(phrase.strip() for phrase in split if phrase.strip())))
+    return words

@@ -9,7 +9,7 @@ valence, arousal and dominance, found by ridge regression on the thesaurus's phr
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -44,34 +44,19 @@ class WordSpace:
     template_center: NDArray[np.float32] | None = None
     correction: NDArray[np.float32] | None = None
 
-    @classmethod
-    def build(
-        cls,
-        model: str = "auto",
-        *,
-        lexicon: Thesaurus,
-        given: Mapping[str, tuple[str, ...]] | None = None,
-        plain: bool = False,
-        center: bool = False,
-        affect: float = 0.0,
-    ) -> WordSpace:
-        """Measure the centre, if asked for, and the axes of affect, along which words are moved ``affect`` far.
-
-        Both are of the lexicon, the packaged thesaurus or a part of it. The words for which nobody has ``given``
-        phrases take its, or with ``plain`` stand as they are.
-        """
-        space = cls(model, given or {}, None if plain else lexicon)
+    def measured(self, lexicon: Thesaurus, *, center: bool = False, affect: float = 0.0) -> WordSpace:
+        """The same with a lexicon's centre taken away, and words moved so far along its axes of affect."""
         if not (center or affect):
-            return space
-        known, templates_E = lexicon_vectors(model)
+            return self
+        known, templates_E = lexicon_vectors(self.model)
         mean_E = np.mean([known[phrase] for phrase in lexicon.lexicon], axis=0)
         correction = None
         if affect:
             placed_QE = np.stack([known[phrase] for phrase in lexicon.phrase_affects])
             affects_Q3 = np.array(list(lexicon.phrase_affects.values()))
             correction = affect_correction(unit(placed_QE - mean_E if center else placed_QE), affects_Q3, affect)
-        centers = {"center": mean_E, "template_center": templates_E} if center else {}
-        return replace(space, **centers, correction=correction)
+        centers = (mean_E, templates_E) if center else (None, None)
+        return WordSpace(self.model, self.given, self.thesaurus, *centers, correction)
 
     def read(self, word: Word) -> Word:
         """A word with what this space lets stand for it, unless phrases were given with the word."""
@@ -134,13 +119,8 @@ def affect_correction(
 ) -> NDArray[np.float32]:
     """The matrix that moves words along the directions of affect, as far as a word's own text tells its affect.
 
-    Args:
-        placed_QE: [phrases, E] centred unit vectors of phrases whose affect is known.
-        affects_Q3: [phrases, 3].
-        weight: length of the step; 1 makes the deviation of the added part over the phrases 0.35 a direction.
-
-    Returns:
-        [E, E], the identity plus a matrix of rank three.
+    It is learned from centred unit vectors of phrases whose affect is known, [phrases, E] and [phrases, 3]. With
+    weight 1 the deviation of what it adds to them is 0.35 a direction. [E, E], the identity plus a matrix of rank 3.
     """
     inputs_QE = placed_QE.astype(np.float64)
     gram_EE = inputs_QE.T @ inputs_QE + RIDGE * np.eye(inputs_QE.shape[1])

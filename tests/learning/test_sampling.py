@@ -5,8 +5,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from mer_ray.learning.sampling import epoch_batches, stream_seed
-from mer_ray.learning.workers import Workers
+from mer_ray.learning.sampling import Workers, epoch_batches, stream_seed
 
 Batches = list[list[NDArray[np.int64]]]
 
