@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from mer_ray import storage
+from mer_ray.catalog.annotations import Annotations
 from mer_ray.cluster.session import connect
 from mer_ray.cluster.unpromised import quiet_training
 from mer_ray.errors import InputError
@@ -35,7 +36,7 @@ def train(settings: TrainSettings) -> dict[str, Any]:
     Raises:
         InputError: manifests, features or settings that do not fit.
     """
-    datasets = training.read_annotations(settings)
+    datasets = [Annotations.read(uri, settings.seed) for uri in settings.train]
     stores = open_stores(settings.features)
     clustered = settings.targets == "clusters" or settings.lambda_ > 0
     bandwidth = settings.bandwidth if clustered else "none"

@@ -26,12 +26,8 @@ _CHUNK = 1024  # windows, 25 MB in double precision
 class Corpus:
     """Training and validation windows of one or several datasets.
 
-    Attributes:
-        windows: per dataset its training windows.
-        sets: the same, ready for the learner.
-        validation: per dataset its validation windows.
-        songs: songs with features, by dataset and split.
-        absent: songs without, by dataset and split and reason.
+    ``sets`` are the training ``windows`` ready for the learner; ``songs`` counts those with features by dataset and
+    split, ``absent`` those without, and by reason.
     """
 
     windows: list[Windows] = field(default_factory=list)

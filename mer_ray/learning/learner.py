@@ -72,12 +72,7 @@ class Learner:
         return len(self.history)
 
     def run_epoch(self) -> dict[str, float]:
-        """Train one epoch, validate, and move the learning rate.
-
-        Returns:
-            ``epoch``, ``loss``, ``align``, ``regularization``, ``macro_f1`` (validation windows of
-            the first dataset), ``lr``.
-        """
+        """Train one epoch, validate, and move the learning rate; returns the epoch's line of the history."""
         epoch, seed = self.next_epoch, self.recipe.seed
         torch.manual_seed(stream_seed(seed, DROPOUT, epoch, self.workers.rank))
         self.projector.train()
@@ -119,9 +114,8 @@ class Learner:
     def batch_loss(self, indices: Sequence[NDArray[np.int64]], generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Alignment summed over the datasets, and regularization over their joint batch.
 
-        Args:
-            indices: per dataset what is drawn for the whole batch, windows or songs.
-            generator: of the draws, the same on every worker.
+        ``indices`` are per dataset what is drawn for the whole batch, windows or songs; ``generator`` is the same on
+        every worker.
         """
         align = torch.zeros((), device=self.device)
         gathered, clusters = [], []

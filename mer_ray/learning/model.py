@@ -106,11 +106,7 @@ class Model:
             )
 
     def embed(self, words: Sequence[Word]) -> NDArray[np.float32]:
-        """Words, as :meth:`read` has them, to [n, E] unit vectors with the sentence encoder of the training.
-
-        Raises:
-            InputError: the sentence encoder at hand is not the one of the training.
-        """
+        """Words, as :meth:`read` has them, to [n, E] unit vectors; InputError with another sentence encoder."""
         name = self.config["label_model"]["name"]
         here = weights_sha256(label_model(name))
         if here != self.config["label_model"]["weights_sha256"]:

@@ -92,14 +92,10 @@ def describe(
     }
 
 
-def read_annotations(settings: TrainSettings) -> list[Annotations]:
-    """The labelled songs of every training manifest."""
-    return [Annotations.read(uri, settings.seed) for uri in settings.train]
-
-
 def prepare(settings: TrainSettings, space: LabelSpace, shape: ProjectorShape) -> tuple[Learner, Corpus]:
     """Read the data and build the learner; the same on every worker."""
-    corpus = Corpus.load(open_stores(settings.features), read_annotations(settings), space, settings)
+    datasets = [Annotations.read(uri, settings.seed) for uri in settings.train]
+    corpus = Corpus.load(open_stores(settings.features), datasets, space, settings)
     return build_learner(settings, corpus, shape), corpus
 
 

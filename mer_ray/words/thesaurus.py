@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from importlib.resources import files
@@ -24,12 +24,7 @@ _LISTED = re.compile(r"\s*[,/;&]\s*")
 
 @dataclass(frozen=True)
 class Thesaurus:
-    """Words and what says the same.
-
-    Attributes:
-        entries: each word's phrases, the word itself first.
-        affects: where some of the words lie.
-    """
+    """Each word's phrases, the word itself first, and where some of the words lie."""
 
     entries: Mapping[str, tuple[str, ...]]
     affects: Mapping[str, Affect] = field(default_factory=dict)
@@ -37,7 +32,7 @@ class Thesaurus:
     @cached_property
     def lexicon(self) -> tuple[str, ...]:
         """Every phrase once."""
-        return tuple(dict.fromkeys(phrase for phrases in self.entries.values() for phrase in phrases))
+        return _union(self.entries.values())
 
     @cached_property
     def phrase_affects(self) -> dict[str, NDArray[np.float64]]:
@@ -98,5 +93,5 @@ def template_phrases(label: str) -> tuple[str, ...]:
     return tuple(template.format(word) for template in TEMPLATES)
 
 
-def _union(groups: list[tuple[str, ...]]) -> tuple[str, ...]:
+def _union(groups: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(phrase for group in groups for phrase in group))

@@ -9,7 +9,7 @@ valence, arousal and dominance, found by ridge regression on the thesaurus's phr
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -55,8 +55,9 @@ class WordSpace:
             placed_QE = np.stack([known[phrase] for phrase in lexicon.phrase_affects])
             affects_Q3 = np.array(list(lexicon.phrase_affects.values()))
             correction = affect_correction(unit(placed_QE - mean_E if center else placed_QE), affects_Q3, affect)
-        centers = (mean_E, templates_E) if center else (None, None)
-        return WordSpace(self.model, self.given, self.thesaurus, *centers, correction)
+        if not center:
+            return replace(self, correction=correction)
+        return replace(self, center=mean_E, template_center=templates_E, correction=correction)
 
     def read(self, word: Word) -> Word:
         """A word with what this space lets stand for it, unless phrases were given with the word."""
