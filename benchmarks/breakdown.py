@@ -10,27 +10,23 @@ on the same cores in the same arithmetic: the rest is what is left to win there.
 
 from __future__ import annotations
 
-import argparse
 import cProfile
-import json
 import os
 import pstats
-import subprocess
-import sys
-import time
-from collections import Counter, defaultdict
+from collections import Counter
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, record_function
-from torch.profiler import profile as torch_profile
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile, record_function
+from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.encode import music
-from benchmarks.songs import songs_of
+from benchmarks.data import songs_of, windows_of
+from benchmarks.encode import peak_gflops
+from benchmarks.measure import flags
+from benchmarks.stand_ins import extracted
 from mer_ray.audio.decoding import decode_windows
 from mer_ray.encoders import Encoder, load_encoder
 from mer_ray.pages import table
@@ -38,7 +34,6 @@ from mer_ray.pages import table
 BATCH = 4
 FUNCTIONS = 5
 """The decoder's functions that get a row."""
-
 CONVOLVE = "convolve"
 KINDS = {
     CONVOLVE: "convolutions, their GELU",
@@ -55,80 +50,52 @@ OTHERS = "all other"
 
 def main() -> None:
     """Run, and print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--music", type=Path, help="folder of songs; composed if not given")
-    parser.add_argument("--songs", type=int, default=40)
-    parser.add_argument("--encoder", default="random", help="as of extract (random: full size, untrained)")
-    parser.add_argument("--dtype", default="auto", help="as of extract (auto)")
-    asked = parser.parse_args()
+    asked = flags(__doc__, music=None, songs=40, encoder="random", dtype="auto")
     with TemporaryDirectory(prefix="mer-ray-breakdown-") as name:
-        folder = Path(name)
-        paths = songs_of(asked.music, asked.songs, folder)
-        print(_run(paths, folder, asked.encoder, asked.dtype), flush=True)
+        paths = songs_of(asked.music, asked.songs, Path(name))
+        own = ["--dtype", asked.dtype, "--gpus", 0]
+        run = extracted(paths, Path(name) / "features", asked.encoder, job=["jobs/extract.py"], flags=own)
+        print(f"{stages(run, f'an extract of {len(paths)} songs')}\n{run['bottleneck']}\n", flush=True)
         print(_decoder(paths), flush=True)
-    print(_encoder(load_encoder(asked.encoder, device="cpu", dtype=asked.dtype), asked.music))
+    torch.set_num_threads(os.cpu_count() or 1)
+    encoder = load_encoder(asked.encoder, device="cpu", dtype=asked.dtype)
+    print(_encoder(encoder, torch.from_numpy(windows_of(asked.music, BATCH))))
 
 
-def stages(run: dict[str, float], wall: float, title: str) -> str:
-    """Where the wall time of an extract went, by what its summary says of this run; the stages overlap.
-
-    Args:
-        run: ``seconds``, ``startup_s``, ``work_seconds``, ``decode_s`` and ``encode_s``.
-        wall: seconds of the whole process.
-        title: of the table.
-    """
+def stages(run: dict[str, float], title: str) -> str:
+    """Where the wall time of an extract went, by what its summary says of this run; the stages overlap."""
     parts = {
-        "Python, settings, Ray's start and end": wall - run["seconds"],
+        "Python, settings, Ray's start and end": run["wall"] - run["seconds"],
         "until the encoder is loaded": run["startup_s"],
         "work": run["work_seconds"] - run["startup_s"],
         "- decoders busy": run["decode_s"],
         "- encoders busy": run["encode_s"],
         "accounting": run["seconds"] - run["work_seconds"],
     }
-    rows = [[what, f"{spent:.1f}", f"{spent / wall:.1%}"] for what, spent in parts.items()]
+    rows = [[what, f"{spent:.1f}", f"{spent / run['wall']:.1%}"] for what, spent in parts.items()]
     return table([title, "s", "of its wall time"], rows)
-
-
-def _run(paths: list[str], folder: Path, encoder: str, dtype: str) -> str:
-    """The stages of the job itself."""
-    (folder / "songs").mkdir()
-    for number, path in enumerate(paths):
-        (folder / "songs" / f"{number:06}-{Path(path).name}").symlink_to(path)
-    features = folder / "features"
-    flags = ["--catalog", folder / "songs", "--features", features, "--encoder", encoder, "--dtype", dtype, "--gpus", 0]
-    begun = time.monotonic()
-    subprocess.run([sys.executable, "jobs/extract.py", *map(str, flags)], check=True, stdout=sys.stderr)
-    wall = time.monotonic() - begun
-    run = json.loads((features / "_run" / "summary.json").read_text())["this_run"]
-    return f"{stages(run, wall, f'an extract of {len(paths)} songs')}\n{run['bottleneck']}\n"
 
 
 def _decoder(paths: list[str]) -> str:
     """Where a decoder's time goes, by function."""
     seen = cProfile.Profile()
-    seconds = 0.0
     with seen:
-        for path in paths:
-            seconds += decode_windows(path).duration_s
-    times: dict[Any, Any] = pstats.Stats(seen).stats  # type: ignore[attr-defined]
-    own = sorted(((row[2], _where(file, name)) for (file, _, name), row in times.items()), reverse=True)
+        seconds = sum(decode_windows(path).duration_s for path in paths)
+    functions = pstats.Stats(seen).get_stats_profile().func_profiles.items()
+    named = ((one.tottime, f"{_module(Path(one.file_name))} `{name}`") for name, one in functions)
+    own = sorted(named, reverse=True)
+    rest = sum(spent for spent, _ in own[FUNCTIONS:])
     whole = sum(spent for spent, _ in own)
-    rows = [[where, f"{spent:.2f}", f"{spent / whole:.0%}"] for spent, where in own[:FUNCTIONS]]
-    rest = whole - sum(spent for spent, _ in own[:FUNCTIONS])
-    rows.append(["all other", f"{rest:.2f}", f"{rest / whole:.0%}"])
+    rows = [[where, f"{spent:.2f}", f"{spent / whole:.0%}"] for spent, where in [*own[:FUNCTIONS], (rest, OTHERS)]]
     return table([f"the decoder, {seconds / 60:.0f} min of audio, one core", "s", "of its time"], rows)
 
 
-def _where(file: str, name: str) -> str:
-    """A function as a reader knows it: library and name."""
-    path = Path(file)
-    library = path.stem if path.parent.name in ("site-packages", "mer_ray") else path.parent.name
-    return f"{library} `{name}`".strip()
+def _module(file: Path) -> str:
+    return file.parent.name if file.stem == "__init__" else file.stem.strip("~")
 
 
-def _encoder(encoder: Encoder, folder: Path | None) -> str:
+def _encoder(encoder: Encoder, windows: Tensor) -> str:
     """Where an encoder's time goes, by kind of operation."""
-    windows = torch.from_numpy(music(folder, BATCH))
     work = _gflop_a_window(encoder, windows[:1])
     states: Any = encoder.encode
     convolve = states.convolve
@@ -139,17 +106,16 @@ def _encoder(encoder: Encoder, folder: Path | None) -> str:
 
     states.convolve = named
     encoder(windows[:1])
-    with torch_profile(activities=[ProfilerActivity.CPU]) as seen:
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
         encoder(windows)
     spent: Counter[str] = Counter()
     for event in seen.events():
-        spent[_kind(event)] += event.self_cpu_time_total / 1e6 / BATCH
-    peak = _peak_gflops(encoder.dtype)
+        spent[_kind(event)] += event.self_cpu_time_total / 1e6 / len(windows)
+    peak = peak_gflops(encoder.dtype, "cpu", size=3072)
     whole, least = sum(spent.values()), sum(work.values()) / peak
     rows = []
     for kind in [*KINDS.values(), OTHERS]:
-        share = work[kind] / spent[kind] / peak if kind in work else None
-        figures = [f"{work[kind]:.0f}", f"{share:.0%}"] if share else ["–", "–"]
+        figures = [f"{work[kind]:.0f}", f"{work[kind] / spent[kind] / peak:.0%}"] if kind in work else ["–", "–"]
         rows.append([kind, f"{spent[kind]:.3f}", f"{spent[kind] / whole:.0%}", *figures])
     header = ["the encoder, a window", "s", "of its time", "GFLOP", "of a matrix product's rate"]
     return (
@@ -170,41 +136,21 @@ def _kind(event: Any) -> str:
 
 def _gflop_a_window(encoder: Encoder, window: Tensor) -> dict[str, float]:
     """Multiplications and additions of the rows that have most of them, counted in the library's own model."""
-    work: defaultdict[str, float] = defaultdict(float)
-    states: Any = encoder.encode
-    model = states.model
-    inside = {id(module) for module in model.feature_extractor.modules()}
-
-    def count(module: nn.Module, _inputs: Any, output: Tensor) -> None:
-        name = CONVOLVE if id(module) in inside else "convolution" if isinstance(module, nn.Conv1d) else "addmm"
-        work[KINDS[name]] += 2e-9 * output.numel() * module.weight[0].numel()  # type: ignore[index]
-
-    def count_attention(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-        work[KINDS["attention"]] += 4e-9 * output.shape[1] ** 2 * model.config.hidden_size
-
-    counted = [one for one in model.modules() if isinstance(one, (nn.Conv1d, nn.Linear))]
-    handles = [
-        *(one.register_forward_hook(count) for one in counted),
-        *(layer.register_forward_hook(count_attention) for layer in model.encoder.layers),
-    ]
-    with torch.inference_mode():
+    model: Any = encoder.encode.model  # type: ignore[attr-defined]
+    asked = model.config._attn_implementation
+    model.set_attn_implementation("eager")  # one that the counter knows
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(window.to(model.dtype))
-    for handle in handles:
-        handle.remove()
-    return work
-
-
-def _peak_gflops(dtype: str, size: int = 3072, rounds: int = 7) -> float:
-    """What a large matrix product reaches on all cores."""
-    left, right = (torch.randn(size, size).to(getattr(torch, dtype)) for _ in range(2))
-    seconds = []
-    for _ in range(rounds):
-        started = time.perf_counter()
-        left @ right
-        seconds.append(time.perf_counter() - started)
-    return 2e-9 * size**3 / median(seconds)
+    model.set_attn_implementation(asked)
+    counts = {str(name): flop / 1e9 for name, flop in counter.get_flop_counts()["Global"].items()}
+    inside = sum(counter.get_flop_counts()[f"{type(model).__name__}.feature_extractor"].values()) / 1e9
+    return {
+        KINDS[CONVOLVE]: inside,
+        KINDS["addmm"]: counts["aten.addmm"],
+        KINDS["attention"]: counts["aten.bmm"],
+        KINDS["convolution"]: counts["aten.convolution"] - inside,
+    }
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(os.cpu_count() or 1)
     main()

@@ -10,24 +10,22 @@ the last commit; the seconds of whole jobs, Python's and Ray's start and the acc
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import subprocess
-import sys
-import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.measure import Line, as_table
-from benchmarks.stores import write_store
+from benchmarks.data import write_store
+from benchmarks.measure import Line, Pair, as_table, flags
+from benchmarks.processes import this_run, working_seconds
 from mer_ray import storage
 from mer_ray.catalog.datasets import vocabularies
 from mer_ray.demo.simulated import simulated_identity
@@ -39,46 +37,40 @@ from mer_ray.tagging.projections import FOLDER
 from mer_ray.words.embedding import label_model, unit
 from mer_ray.words.thesaurus import load_thesaurus
 
-COMMAND = "python -m benchmarks.tagging"
 WINDOWS, WORDS, EMBEDDING = 22, 56, 384
 CORES = os.cpu_count() or 1
 
 
 def main() -> None:
     """Print the lines as a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--songs", type=int, default=55_000, help="of the store (55000)")
-    parser.add_argument("--dim", type=int, default=3072, help="D of its features (3072)")
-    asked = parser.parse_args()
-    print(as_table(measure(asked.songs, asked.dim)))
+    asked = flags(__doc__, songs=55_000, dim=3072)
+    print(as_table({"tagging": measure(asked.songs, asked.dim)}))
 
 
 def measure(songs: int = 55_000, dim: int = 3072, hidden: int = 768) -> list[Line]:
     """All lines of this benchmark; a narrower projector than the paper's leaves out what it would take."""
-    with tempfile.TemporaryDirectory(prefix="mer-ray-tagging-") as name:
+    with TemporaryDirectory(prefix="mer-ray-tagging-") as name:
         folder = Path(name)
         write_store(folder / "features", songs, WINDOWS, dim)
         _write_model(str(folder / "model"), dim, hidden)
-        others = sorted(load_thesaurus().entries.keys() - set(vocabularies()["jamendo"]))[:WORDS]
-        (folder / "others.txt").write_text("\n".join(others))
-        first = _tag(folder, "first", "jamendo")
+        words, others = "jamendo", folder / "others.txt"
+        others.write_text("\n".join(sorted(load_thesaurus().entries.keys() - set(vocabularies()[words]))[:WORDS]))
+        first = _tag(folder, "first", words)
         with ProcessPoolExecutor(CORES, mp_context=get_context("spawn")) as pool:
             list(pool.map(abs, range(CORES)))
             before = _read_and_multiply(pool, folder)
-            again = _tag(folder, "again", str(folder / "others.txt"))
-            moments = _tag(folder, "moments", str(folder / "others.txt"), "--timeline")
+            again, moments = _tag(folder, "again", others), _tag(folder, "moments", others, "--timeline")
             baseline = median([before, *(_read_and_multiply(pool, folder) for _ in range(2))])
     windows = songs * WINDOWS
     what = f"tags of {windows:,} windows with other words, reading and one product"
-    read, plain, timed = (f"{windows / spent:,.0f} windows/s" for spent in (baseline, again[0], moments[0]))
-    each = f"{what}, each window's tags too"
     lines = [
-        Line(what, read, plain, baseline / again[0], "≥ 0.25", COMMAND),
-        Line(each, read, timed, baseline / moments[0], "≥ 0.25", COMMAND),
+        Pair.of([(baseline, working_seconds(run))]).line(what + more, windows, "windows/s", "≥ 0.25")
+        for more, run in (("", again), (", each window's tags too", moments))
     ]
     if hidden == ProjectorShape.hidden_dim:
         whole = f"whole jobs: tags of {songs:,} songs, the first ones against other words"
-        lines.append(Line(whole, f"{first[1]:.0f} s", f"{again[1]:.0f} s", first[1] / again[1], "", COMMAND))
+        walls = [first["wall"], again["wall"]]
+        lines.append(Line(whole, [f"{wall:.0f} s" for wall in walls], walls[0] / walls[1]))
     return lines
 
 
@@ -95,16 +87,10 @@ def _write_model(uri: str, dim: int, hidden: int) -> None:
     Model(Projector(shape).eval(), config, {"words": [], "phrases": {}}, background).save(uri)
 
 
-def _tag(folder: Path, output: str, labels: str, *more: str) -> tuple[float, float]:
-    """Tag the store; seconds of work after start-up, and of the whole job."""
+def _tag(folder: Path, output: str, labels: object, *more: str) -> dict[str, Any]:
     uris = {"features": folder / "features", "model": folder / "model", "labels": labels, "output": folder / output}
-    flags = [part for name, uri in uris.items() for part in (f"--{name}", str(uri))]
-    job = Path(__file__).parents[1] / "jobs" / "tag.py"
-    started = time.perf_counter()
-    subprocess.run([sys.executable, str(job), *flags, *more], check=True, stdout=subprocess.DEVNULL)
-    whole = time.perf_counter() - started
-    run = json.loads((folder / output / "_run" / "summary.json").read_text())["this_run"]
-    return run["work_seconds"] - run["startup_s"], whole
+    flags = [part for name, uri in uris.items() for part in (f"--{name}", uri)]
+    return this_run(["jobs/tag.py", *flags, *more], folder / output)
 
 
 def _read_and_multiply(pool: ProcessPoolExecutor, folder: Path) -> float:
@@ -115,14 +101,12 @@ def _read_and_multiply(pool: ProcessPoolExecutor, folder: Path) -> float:
     return time.perf_counter() - started
 
 
-def _product(kept: str) -> int:
+def _product(kept: str) -> None:
     torch.set_num_threads(1)
     words = torch.ones(EMBEDDING, WORDS)
-    total = 0
     for songs in storage.iter_arrow(kept, ["windows"]):
         windows, _ = window_arrays(songs["windows"])
-        total += len(torch.from_numpy(windows.copy()).float() @ words)
-    return total
+        torch.from_numpy(windows.copy()).float() @ words
 
 
 if __name__ == "__main__":

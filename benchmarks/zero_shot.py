@@ -1,25 +1,27 @@
 """Words never trained on, one step at a time from the paper's recipe to the best: DEAM to PMEmo, and Emotify.
 
-python -m benchmarks.zero_shot --data data/ --output zero_shot/ [--seeds 3] [--draws 10] [--only paper …]
+python -m benchmarks.zero_shot --data data/ --output zero_shot/ [--seeds 3] [--draws 10] [--threads 2] [--only paper …]
 
 ``--data`` holds ``circumplex/`` (deam.parquet, pmemo.parquet, features/), ``emotify_tagger_features/`` (a feature
 store) and ``emotify.parquet`` (jobs/catalog.py --dataset emotify). Each seed draws weights, order and Emotify's
 folds; each draw leaves other three labels of Emotify out. ``held out`` takes the tested words out of the thesaurus
 first, as entries and as synonyms, for the axes and the centre too. Test songs are never trained on. A row takes a
-minute with the projector of the defaults, and half an hour with the paper's (``--hidden 768 --epochs 30 --lr 2e-4``).
+minute with the narrow projector of the defaults, and half an hour with the paper's (``--hidden 768 --epochs 30 --lr
+2e-4``). The table grows in ``zero_shot.md`` of the output.
 """
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
-from collections.abc import Collection, Sequence
+from argparse import Namespace
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.measure import flags
 from mer_ray.catalog.annotations import Annotations
 from mer_ray.commandline import parse
 from mer_ray.evaluation.metrics import evaluate_scores
@@ -60,173 +62,120 @@ TESTS = {
     "Emotify": (FIGURES[0], FIGURES[2], FIGURES[4]),
     "3 left out": (FIGURES[4],),
 }
-COLUMNS = [f"{test}: {figure}" for test, figures in TESTS.items() for figure in figures]
-SHOWN = ("PMEmo: F1, catalogue", "PMEmo: ROC-AUC", "held out: ROC-AUC", "Emotify: F1, catalogue", "3 left out: ROC-AUC")
+Row = dict[str, list[float]]
+"""By column the figures, one a seed or draw."""
 
 
-class Bench:
-    """The data and the size of the run."""
+@dataclass(frozen=True)
+class Trial:
+    """One of TESTS with one seed: what is trained on, tested on, and not to be known of words."""
 
-    def __init__(self, arguments: argparse.Namespace) -> None:
-        data = Path(arguments.data)
-        self.circle = open_stores([str(data / "circumplex" / "features")])
-        self.gems = open_stores([str(data / "emotify_tagger_features")])
-        self.deam = _songs(data / "circumplex" / "deam.parquet")
-        self.pmemo = _songs(data / "circumplex" / "pmemo.parquet")
-        self.emotify = _with_features(_songs(data / "emotify.parquet"), self.gems)
-        self.arguments = arguments
-
-    def row(self, flags: Sequence[str]) -> dict[str, list[float]]:
-        """Every column's figures, one a seed or draw."""
-        found: dict[str, list[float]] = {name: [] for name in COLUMNS}
-
-        def note(test: str, figures: dict[str, float]) -> None:
-            for name in TESTS[test]:
-                found[f"{test}: {name}"].append(figures[name])
-
-        for seed in range(self.arguments.seeds):
-            note("PMEmo", self._across(flags, seed, held_out=False))
-            note("held out", self._across(flags, seed, held_out=True))
-            note("Emotify", self._within(flags, seed))
-        for draw in range(self.arguments.draws):
-            note("3 left out", self._left_out(flags, draw))
-        return found
-
-    def _across(self, flags: Sequence[str], seed: int, held_out: bool) -> dict[str, float]:
-        words = self.pmemo.vocabulary if held_out else ()
-        return self._measure(flags, seed, self.circle, self.deam, self.pmemo, words)
-
-    def _within(self, flags: Sequence[str], seed: int) -> dict[str, float]:
-        songs = np.random.default_rng(seed).permutation(len(self.emotify.track_ids))
-        return self._measure(flags, seed, self.gems, *_parted(self.emotify, songs, 5), ())
-
-    def _left_out(self, flags: Sequence[str], draw: int) -> dict[str, float]:
-        generator = np.random.default_rng(100 + draw)
-        out = np.sort(generator.choice(len(self.emotify.vocabulary), 3, replace=False))
-        known = np.setdiff1d(np.arange(len(self.emotify.vocabulary)), out)
-        train, test = _parted(self.emotify, generator.permutation(len(self.emotify.track_ids)), 3)
-        words = [self.emotify.vocabulary[at] for at in out]
-        return self._measure(flags, draw, self.gems, _only(train, known), _only(test, out, k=1), words)
-
-    def _measure(
-        self,
-        flags: Sequence[str],
-        seed: int,
-        stores: Sequence[Store],
-        train: Annotations,
-        test: Annotations,
-        unknown: Collection[str],
-    ) -> dict[str, float]:
-        """FIGURES of songs by mean score."""
-        needed = ["--train", "-", "--features", "-", "--model", "-", "--epochs", str(self.arguments.epochs)]
-        settings = parse(TrainSettings, [*needed, "--seed", str(seed), "--lr", str(self.arguments.lr), *flags])
-        words = word_space(settings, load_thesaurus().without(unknown))
-        space = LabelSpace.build([train.vocabulary], words, "none")
-        corpus = Corpus.load(stores, [train], space, settings)
-        shape = ProjectorShape(stores[0].dim, space.embeddings.shape[1], hidden_dim=self.arguments.hidden)
-        learner = build_learner(settings, corpus, shape)
-        for _ in range(settings.epochs):
-            learner.run_epoch()
-        projector = learner.best_projector()
-        known = corpus.windows[0]
-        background = known.song_means(project(projector, known.features, known.counts))
-        windows, rows = labelled_windows(stores, test, test.where("test"), "test")
-        songs = windows.song_means(project(projector, windows.features, windows.counts))
-        embeddings = space.space.embed([space.space.read(Word.of(word)) for word in test.vocabulary])
-        cosines = LabelScale(embeddings, songs, "cosine").scores(songs)
-        scores = [
-            cosines,
-            (cosines - cosines.mean(0)) / cosines.std(0),
-            LabelScale(embeddings, songs, "standardized").scores(songs),
-            LabelScale(embeddings, background, "standardized").scores(songs),
-        ]
-        levels = [evaluate_scores(one, test.truth[rows], test.vocabulary, test.k).metrics for one in scores]
-        figures = [*(level["macro_f1"] for level in levels), levels[2]["roc_auc"]]
-        return dict(zip(FIGURES, figures, strict=True))
+    test: str
+    seed: int
+    stores: Sequence[Store]
+    train: Annotations
+    tested: Annotations
+    unknown: Collection[str] = ()
 
 
 def main() -> None:
-    """Measure the rows, print the table as it grows, and write it with its figure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--output", required=True)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--draws", type=int, default=10)
-    parser.add_argument("--epochs", type=int, default=15)
-    parser.add_argument("--hidden", type=int, default=96, help="width of the projector; 768 is the paper's")
-    parser.add_argument("--lr", type=float, default=1e-3, help="learning rate; 2e-4 is the paper's")
-    parser.add_argument("--only", nargs="*", choices=list(ROWS), default=list(ROWS))
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    bench, output = Bench(arguments), Path(arguments.output)
-    output.mkdir(parents=True, exist_ok=True)
-    measured: dict[str, dict[str, list[float]]] = {}
-    for name in arguments.only:
-        measured[name] = bench.row(ROWS[name])
-        (output / "zero_shot.md").write_text(_table(measured))
-        print(table([name, *COLUMNS], [_cells(name, measured[name])]).splitlines()[-1], flush=True)
+    """Measure the rows, and print and write the table as it grows."""
+    sizes = {"seeds": 3, "draws": 10, "epochs": 15, "hidden": 96, "lr": 1e-3, "threads": torch.get_num_threads()}
+    asked = flags(__doc__, data=None, output=None, only=list(ROWS), **sizes)
+    torch.set_num_threads(asked.threads)
+    asked.output.mkdir(parents=True, exist_ok=True)
+    trials = list(_trials(asked.data, asked.seeds, asked.draws))
+    measured: dict[str, Row] = {}
+    for name in asked.only:
+        measured[name] = {f"{test}: {figure}": [] for test, figures in TESTS.items() for figure in figures}
+        for trial in trials:
+            figures = _measure(trial, ROWS[name], asked)
+            for figure in TESTS[trial.test]:
+                measured[name][f"{trial.test}: {figure}"].append(figures[figure])
+        (asked.output / "zero_shot.md").write_text(_table(measured))
+        print(_table(measured).splitlines()[-1], flush=True)
     print("\n" + _table(measured))
-    _figure(measured, output / "zero_shot.png")
 
 
-def _songs(path: Path) -> Annotations:
-    return Annotations.read(str(path), 0)
+def _trials(data: Path, seeds: int, draws: int) -> Iterator[Trial]:
+    circle = open_stores([str(data / "circumplex" / "features")])
+    gems = open_stores([str(data / "emotify_tagger_features")])
+    sources = ("circumplex/deam", "circumplex/pmemo", "emotify")
+    deam, pmemo, emotify = (Annotations.read(str(data / f"{source}.parquet"), 0) for source in sources)
+    windows, rows = labelled_windows(gems, emotify, emotify.where("all"), "all")
+    emotify = _some(emotify, np.array(rows), windows.track_ids)
+    for seed in range(seeds):
+        yield Trial("PMEmo", seed, circle, deam, pmemo)
+        yield Trial("held out", seed, circle, deam, pmemo, pmemo.vocabulary)
+        parted = _parted(emotify, np.random.default_rng(seed).permutation(len(rows)), 5)
+        yield Trial("Emotify", seed, gems, parted, parted)
+    for draw in range(draws):
+        generator = np.random.default_rng(100 + draw)
+        out = np.sort(generator.choice(len(emotify.vocabulary), 3, replace=False))
+        known = np.setdiff1d(np.arange(len(emotify.vocabulary)), out)
+        parted = _parted(emotify, generator.permutation(len(rows)), 3)
+        tested = replace(_only(parted, out), k=1)
+        train = _only(parted, known)
+        some = np.flatnonzero(train.truth.any(1))
+        train = _some(train, some, [train.track_ids[at] for at in some])
+        yield Trial("3 left out", draw, gems, train, tested, tested.vocabulary)
 
 
-def _with_features(songs: Annotations, stores: Sequence[Store]) -> Annotations:
-    windows, rows = labelled_windows(stores, songs, songs.where("all"), "all")
-    return dataclasses.replace(
-        songs, track_ids=windows.track_ids, truth=songs.truth[rows], splits=songs.splits[np.array(rows)]
-    )
-
-
-def _parted(songs: Annotations, order: NDArray[np.int64], folds: int) -> tuple[Annotations, Annotations]:
-    """The same songs with a drawn split: one part in so many for testing, a tenth of the rest for validation."""
+def _parted(songs: Annotations, order: NDArray[np.int64], folds: int) -> Annotations:
+    """The songs with a drawn split: one part in so many for testing, a tenth of the rest for validation."""
     splits = np.full(len(order), "train", dtype="<U10")
     tests = len(order) // folds
     splits[order[:tests]] = "test"
     splits[order[tests : tests + (len(order) - tests) // 10]] = "validation"
-    parted = dataclasses.replace(songs, splits=splits)
-    return parted, parted
+    return replace(songs, splits=splits)
 
 
-def _only(songs: Annotations, labels: NDArray[np.int64], k: int | None = None) -> Annotations:
-    """Some labels alone; songs that have none of them are left out."""
-    truth = songs.truth[:, labels]
-    keep = np.asarray(truth.any(1) if k is None else np.ones(len(truth), bool))
-    return dataclasses.replace(
-        songs,
-        vocabulary=tuple(songs.vocabulary[at] for at in labels),
-        track_ids=[track_id for track_id, kept in zip(songs.track_ids, keep, strict=True) if kept],
-        truth=truth[keep],
-        splits=songs.splits[keep],
-        k=k or songs.k,
+def _some(songs: Annotations, rows: NDArray[np.int64], track_ids: list[str]) -> Annotations:
+    """Some songs alone."""
+    return replace(songs, track_ids=track_ids, truth=songs.truth[rows], splits=songs.splits[rows])
+
+
+def _only(songs: Annotations, labels: NDArray[np.int64]) -> Annotations:
+    """Some labels alone."""
+    return replace(songs, vocabulary=tuple(songs.vocabulary[at] for at in labels), truth=songs.truth[:, labels])
+
+
+def _measure(trial: Trial, row: Sequence[str], asked: Namespace) -> dict[str, float]:
+    """FIGURES of songs by mean score."""
+    train, test = trial.train, trial.tested
+    needed = ["--train=-", "--features=-", "--model=-", f"--epochs={asked.epochs}", f"--lr={asked.lr}"]
+    settings = parse(TrainSettings, [*needed, f"--seed={trial.seed}", *row])
+    words = word_space(settings, load_thesaurus().without(trial.unknown))
+    space = LabelSpace.build([train.vocabulary], words, "none")
+    corpus = Corpus.load(trial.stores, [train], space, settings)
+    shape = ProjectorShape(trial.stores[0].dim, space.embeddings.shape[1], hidden_dim=asked.hidden)
+    learner = build_learner(settings, corpus, shape)
+    for _ in range(settings.epochs):
+        learner.run_epoch()
+    windows, rows = labelled_windows(trial.stores, test, test.where("test"), "test")
+    background, songs = (
+        one.song_means(project(learner.best_projector(), one.features, one.counts))
+        for one in (corpus.windows[0], windows)
     )
+    embeddings = words.embed([words.read(Word.of(word)) for word in test.vocabulary])
+    cosines = LabelScale(embeddings, songs, "cosine").scores(songs)
+    scores = [
+        cosines,
+        (cosines - cosines.mean(0)) / cosines.std(0),
+        LabelScale(embeddings, songs, "standardized").scores(songs),
+        LabelScale(embeddings, background, "standardized").scores(songs),
+    ]
+    levels = [evaluate_scores(one, test.truth[rows], test.vocabulary, test.k).metrics for one in scores]
+    return dict(zip(FIGURES, [*(level["macro_f1"] for level in levels), levels[2]["roc_auc"]], strict=True))
 
 
-def _cells(name: str, row: dict[str, list[float]]) -> list[str]:
-    return [name, *(f"{np.mean(values):.3f} ± {np.std(values):.3f}" for values in row.values())]
-
-
-def _table(measured: dict[str, dict[str, list[float]]]) -> str:
-    return table(["", *COLUMNS], [_cells(name, row) for name, row in measured.items()])
-
-
-def _figure(measured: dict[str, dict[str, list[float]]], path: Path) -> None:
-    """One panel a column, a bar a step, its spread over seeds or draws."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(15, 1.2 + 0.35 * len(measured)), layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(1, len(SHOWN), sharey=True)
-    for axes, column in zip(panels, SHOWN, strict=True):
-        values = [row[column] for row in measured.values()]
-        axes.barh(range(len(values)), [np.mean(one) for one in values], xerr=[np.std(one) for one in values])
-        axes.set(xlabel=column, xlim=(0, 1), yticks=range(len(values)), yticklabels=list(measured))
-    panels[0].invert_yaxis()
-    figure.savefig(path, dpi=130)
+def _table(measured: dict[str, Row]) -> str:
+    columns = [*next(iter(measured.values()))]
+    rows = [
+        [name, *(f"{np.mean(values):.3f} ± {np.std(values):.3f}" for values in row.values())]
+        for name, row in measured.items()
+    ]
+    return table(["", *columns], rows)
 
 
 if __name__ == "__main__":

@@ -4,16 +4,13 @@ python jobs/catalog.py --source ~/Music --output manifest.parquet
 python jobs/catalog.py --source emotify/ --dataset emotify --output emotify.parquet
 """
 
-from __future__ import annotations
-
 from mer_ray.catalog.settings import CatalogSettings
 from mer_ray.commandline import ALL_DONE, run
 
 
 def main(settings: CatalogSettings) -> int:
     """Write the manifest and say what is in it."""
-    from collections import Counter
-
+    from mer_ray.catalog.datasets import SPLITS
     from mer_ray.catalog.manifest import write_manifest
     from mer_ray.catalog.sources import build_manifest
 
@@ -22,10 +19,10 @@ def main(settings: CatalogSettings) -> int:
         settings.source, dataset, settings.audio, settings=own, split=settings.split, seed=settings.seed
     )
     write_manifest(settings.output, table)
-    splits = Counter(table["split"].to_pylist())
+    splits = table["split"].to_pylist()
     labels = {label for row in table["labels"].to_pylist() for label in row or ()}
     facts = [f"{len(table):,} songs"]
-    facts += [f"{splits[name]:,} {name}" for name in ("train", "validation", "test") if splits[name]]
+    facts += [f"{splits.count(name):,} {name}" for name in SPLITS if name in splits]
     facts += [f"{len(labels)} labels"] if labels else []
     print(f"catalog: {', '.join(facts)} in {settings.output}")
     if dataset != "none" and (missing := table["size_bytes"].null_count):

@@ -4,13 +4,10 @@ python jobs/demo.py
 python jobs/demo.py --music ~/Music
 """
 
-from __future__ import annotations
-
 import json
 import runpy
 import shlex
 from pathlib import Path
-from typing import Any
 
 from mer_ray.commandline import ALL_DONE, parse, run
 from mer_ray.demo.settings import DemoSettings
@@ -19,20 +16,24 @@ from mer_ray.settings import JobSettings
 KNOWN, UNSEEN = "demo-gems", "demo-jamendo"
 OWN_WORDS = "calm, dreamy, energetic, gloomy, joyful, late night drive, romantic, tense, triumphant, wistful"
 
+_UNTRAINED = (
+    "The encoder here is '{}', a twin of MERT with random, untrained weights: the figures show that the machinery "
+    "works, not how well it tags.\nThe trained one: python jobs/demo.py --encoder m-a-p/MERT-v1-95M "
+    "--output demo-mert (fetched from the hub; CC-BY-NC-4.0)."
+)
+
 
 def main(settings: DemoSettings) -> int:
     """Compose, catalogue, extract, train, evaluate and tag with the real jobs, then say how well it went."""
     out = Path(settings.output)
     compose(settings, out / "music")
-    for dataset in (KNOWN, UNSEEN):
-        job("catalog", "--source", out / "music" / f"{dataset}.tsv", "--output", out / f"{dataset}.parquet")
-    encoder = ("--encoder", settings.encoder, "--features", out / "features")
-    for dataset in (KNOWN, UNSEEN):
-        job("extract", "--catalog", out / f"{dataset}.parquet", *encoder)
+    known, unseen = (out / f"{dataset}.parquet" for dataset in (KNOWN, UNSEEN))
+    for manifest in (known, unseen):
+        job("catalog", "--source", out / "music" / f"{manifest.stem}.tsv", "--output", manifest)
+        job("extract", "--catalog", manifest, "--encoder", settings.encoder, "--features", out / "features")
     model = ("--features", out / "features", "--model", out / "model")
-    job("train", "--train", out / f"{KNOWN}.parquet", *model, "--epochs", settings.epochs, "--seed", settings.seed)
-    tests = [flag for dataset in (KNOWN, UNSEEN) for flag in ("--test", out / f"{dataset}.parquet")]
-    job("evaluate", *tests, *model, "--output", out / "evaluation")
+    job("train", "--train", known, *model, "--epochs", settings.epochs, "--seed", settings.seed)
+    job("evaluate", "--test", known, "--test", unseen, *model, "--output", out / "evaluation")
     words = out / "words.txt"
     words.write_text("\n".join(OWN_WORDS.split(", ")) + "\n")
     job("tag", *model, "--labels", words, "--output", out / "tags")
@@ -71,36 +72,20 @@ def conclusion(settings: DemoSettings, out: Path) -> str:
 
     metrics = json.loads((out / "evaluation" / "metrics.json").read_text())
     untrained = "untrained" in Store.open(str(out / "features")).encoder["licence"]
-    encoder = (
-        f"The encoder here is '{settings.encoder}', a twin of MERT with random, untrained weights: the figures show "
-        "that the machinery works, not how well it tags.\nThe trained one: "
-        "python jobs/demo.py --encoder m-a-p/MERT-v1-95M --output demo-mert (fetched from the hub; CC-BY-NC-4.0)."
-        if untrained
-        else f"The encoder is {settings.encoder}."
-    )
-    lines = [
-        "",
-        "Held-out pieces, song level (mean score)         macro F1  chance    ROC-AUC  chance",
-        _row("words it was trained on (GEMS)", metrics[KNOWN]),
-        _row("words it never saw (of MTG-Jamendo)", metrics[UNSEEN]),
-        "",
-        encoder,
-        "",
+    encoder = _UNTRAINED if untrained else "The encoder is {}."
+    lines = ["\nHeld-out pieces, song level (mean score)         macro F1  chance    ROC-AUC  chance"]
+    datasets = {"words it was trained on (GEMS)": KNOWN, "words it never saw (of MTG-Jamendo)": UNSEEN}
+    for words, dataset in datasets.items():
+        ours, chance = metrics[dataset]["song_mean"], metrics[dataset]["random"]
+        f1 = f"{ours['macro_f1']:>8.3f}  {chance['macro_f1']:>6.3f}"
+        lines.append(f"{words:<47}  {f1}    {ours['roc_auc']:>7.3f}  {chance['roc_auc']:>6.3f}")
+    lines += [
+        f"\n{encoder.format(settings.encoder)}\n",
         f"tags      {out / 'tags'}  (Parquet: duckdb -c \"from '{out / 'tags'}/*.parquet'\")",
         f"report    {out / 'evaluation' / 'report.html'}",
         f"model     {out / 'model' / 'README.md'}",
     ]
-    if settings.music is not None:
-        lines.append(f"your music  {out / 'my-tags'}")
-    return "\n".join(lines)
-
-
-def _row(name: str, levels: dict[str, dict[str, Any]]) -> str:
-    ours, chance = levels["song_mean"], levels["random"]
-    return (
-        f"{name:<47}  {ours['macro_f1']:>8.3f}  {chance['macro_f1']:>6.3f}    {ours['roc_auc']:>7.3f}  "
-        f"{chance['roc_auc']:>6.3f}"
-    )
+    return "\n".join([*lines, f"your music  {out / 'my-tags'}"] if settings.music is not None else lines)
 
 
 if __name__ == "__main__":

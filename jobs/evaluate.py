@@ -3,8 +3,6 @@
 python jobs/evaluate.py --model model/ --test emotify.parquet --features features/ --output evaluation/
 """
 
-from __future__ import annotations
-
 from mer_ray.commandline import ALL_DONE, run
 from mer_ray.evaluation.settings import EvaluateSettings
 

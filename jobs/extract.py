@@ -4,8 +4,6 @@ python jobs/extract.py --catalog manifest.parquet --features features/
 python jobs/extract.py --catalog s3://music/2026/ --features s3://music/features --gpus 4
 """
 
-from __future__ import annotations
-
 from mer_ray.cluster.settings import ExtractSettings
 from mer_ray.commandline import run
 

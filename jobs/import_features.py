@@ -11,16 +11,13 @@ CAL500 and Emotify are split 80/10/10 by song, at random by seed or in storage o
 reference cuts in storage order too, but by segment, so that a song can stand in two splits; ours never does.
 """
 
-from __future__ import annotations
-
 from mer_ray.commandline import ALL_DONE, run
 from mer_ray.paper.settings import ImportSettings
 
 
 def main(settings: ImportSettings) -> int:
     """Import, write the manifest and say what came of it."""
-    from collections import Counter
-
+    from mer_ray.catalog.datasets import SPLITS
     from mer_ray.catalog.manifest import write_manifest
     from mer_ray.errors import InputError
     from mer_ray.paper.published import PublishedFiles, import_published
@@ -38,8 +35,8 @@ def main(settings: ImportSettings) -> int:
         f"import: {done:,} of {len(manifest):,} songs added; {summary['ok']:,} ok, {summary['failed']:,} failed, "
         f"{hours:,.2f} h in {settings.features}"
     )
-    splits = Counter(manifest["split"].to_pylist())
-    parts = ", ".join(f"{splits[name]:,} {name}" for name in ("train", "validation", "test") if splits[name])
+    splits = manifest["split"].to_pylist()
+    parts = ", ".join(f"{splits.count(name):,} {name}" for name in SPLITS if name in splits)
     print(f"import: {parts} in {settings.manifest}")
     return ALL_DONE
 

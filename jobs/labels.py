@@ -3,8 +3,6 @@
 python jobs/labels.py --labels words.txt --model model/
 """
 
-from __future__ import annotations
-
 from mer_ray.commandline import ALL_DONE, run
 from mer_ray.tagging.settings import LabelsSettings
 

@@ -5,21 +5,19 @@ python jobs/reproduce.py --jamendo jamendo.parquet --cal500 cal500.parquet --emo
 python jobs/reproduce.py --emotify emotify.parquet --features features/ --output reproduction/ --only table2
 """
 
-from __future__ import annotations
-
 from mer_ray.commandline import ALL_DONE, run
 from mer_ray.paper.settings import ReproduceSettings
 
 
 def main(settings: ReproduceSettings) -> int:
     """Train and test what the tables need, write the page and print the tables."""
-    from mer_ray.paper.report import markdown_tables, write_report
+    from mer_ray.pages import markdown
+    from mer_ray.paper.report import TITLE, table_sections, write_paper_report
     from mer_ray.paper.reproduction import reproduce
 
     tables, results = reproduce(settings)
-    write_report(settings, tables, results)
-    print()
-    print(markdown_tables(tables, results))
+    write_paper_report(settings, tables, results)
+    print(f"\n{markdown(TITLE, table_sections(tables, results))}")
     print(f"reproduce: page in {settings.output}/report.html, figures and results.json beside it")
     return ALL_DONE
 

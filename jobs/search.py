@@ -4,8 +4,6 @@ python jobs/search.py --query "tender but tense" --features features/ --model mo
 python jobs/search.py --query "late night drive" --features s3://music/features --model model/ --output found.csv
 """
 
-from __future__ import annotations
-
 from mer_ray.commandline import ALL_DONE, run
 from mer_ray.tagging.settings import SearchSettings
 

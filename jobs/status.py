@@ -4,8 +4,6 @@ python jobs/status.py --run features/
 python jobs/status.py --run s3://music/tags --json
 """
 
-from __future__ import annotations
-
 from mer_ray.commandline import ALL_DONE, run
 from mer_ray.runs.settings import StatusSettings
 

@@ -5,8 +5,6 @@ python jobs/tag.py --catalog s3://music/2026/ --features s3://music/features --m
     --output s3://music/tags
 """
 
-from __future__ import annotations
-
 from mer_ray.cluster.settings import TagSettings
 from mer_ray.commandline import run
 

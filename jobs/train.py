@@ -5,8 +5,6 @@ python jobs/train.py --train jamendo.parquet --train cal500.parquet --features s
     --model s3://music/model --lambda 2.5 --workers 4
 """
 
-from __future__ import annotations
-
 from mer_ray.commandline import ALL_DONE, run
 from mer_ray.learning.settings import TrainSettings
 
@@ -20,10 +18,8 @@ def main(settings: TrainSettings) -> int:
         for reason, count in reasons.items():
             print(f"train: {split}: {count:,} songs left out, no features ({reason})")
     best = metrics["best"]
-    print(
-        f"train: best validation macro F1 {best['macro_f1']:.3f} in epoch {best['epoch'] + 1:.0f}; "
-        f"model in {settings.model}"
-    )
+    found = f"{best['macro_f1']:.3f} in epoch {best['epoch'] + 1:.0f}"
+    print(f"train: best validation macro F1 {found}; model in {settings.model}")
     return ALL_DONE
 
 

@@ -4,8 +4,6 @@ python jobs/validate.py --run features/
 python jobs/validate.py --run s3://music/tags
 """
 
-from __future__ import annotations
-
 from mer_ray.commandline import ALL_DONE, NOT_VALID, run
 from mer_ray.runs.settings import ValidateSettings
 

@@ -49,6 +49,15 @@ def features_column(tracks: Sequence[NDArray[np.floating[Any]]], dim: int) -> pa
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), windows)
 
 
+def store_table(
+    rows: list[dict[str, Any]], tracks: Sequence[NDArray[np.floating[Any]]], identity: Identity
+) -> pa.Table:
+    """Rows of a feature store: what became of each song, by column, and its [w, dim] features."""
+    status = pa.Table.from_pylist(rows, schema=pa.schema(STATUS_FIELDS))
+    dim = identity["dim"]
+    return pa.table([*status.columns, features_column(tracks, dim)], schema=store_schema(identity, dim))
+
+
 def window_arrays(column: pa.Array) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
     """The reverse of :func:`features_column`, without a copy per song.
 

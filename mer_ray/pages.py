@@ -1,11 +1,15 @@
-"""What a person reads: tables as Markdown, on a console or in HTML, and a page that needs no other file."""
+"""What a person reads: a table for Markdown or a console, and sections as Markdown or as one HTML page."""
 
 from __future__ import annotations
 
 import base64
 import html
+import io
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Grid(NamedTuple):
@@ -13,6 +17,25 @@ class Grid(NamedTuple):
 
     header: list[str]
     rows: list[list[str]]
+
+
+class Picture(NamedTuple):
+    """A PNG: the name of its file without the ending, what it shows, and its bytes."""
+
+    name: str
+    alt: str
+    png: bytes
+
+
+Block = str | Grid | Picture | list[str]
+"""A paragraph, a table, a picture, or remarks."""
+
+
+class Section(NamedTuple):
+    """A part of a report under its heading, which may be empty."""
+
+    heading: str
+    blocks: list[Block]
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -31,38 +54,44 @@ def text_table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join("  ".join(cells).rstrip() for cells in lines) + "\n"
 
 
-def html_table(header: list[str], rows: list[list[str]]) -> str:
-    """The same for a page, all text escaped."""
-
-    def row(cells: list[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-    body = "\n".join(row(cells, "td") for cells in rows)
-    return f'<div class="wide"><table>\n<thead>{row(header, "th")}</thead>\n<tbody>\n{body}\n</tbody></table></div>'
+def png(figure: Figure) -> bytes:
+    """A figure as it goes into a page."""
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=130)
+    return image.getvalue()
 
 
-def html_image(png: bytes, alt: str) -> str:
-    """A picture that travels inside the page."""
-    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+def markdown(title: str, sections: Sequence[Section]) -> str:
+    """The sections as Markdown, which names its pictures as files beside it."""
+
+    def written(block: Block) -> str:
+        match block:
+            case str():
+                return block
+            case Grid():
+                return table(*block).rstrip()
+            case Picture():
+                return f"![{block.alt}]({block.name}.png)"
+            case _:
+                return "\n".join(f"- {item}" for item in block)
+
+    parts = [f"# {title}"]
+    for heading, blocks in sections:
+        parts += [f"## {heading}"] if heading else []
+        parts += map(written, blocks)
+    return "\n\n".join(parts) + "\n"
 
 
-def html_list(items: Sequence[str]) -> str:
-    """Paragraph-sized remarks, all text escaped."""
-    return "<ul>\n" + "\n".join(f"<li>{html.escape(item)}</li>" for item in items) + "\n</ul>"
-
-
-def page(title: str, sections: Sequence[tuple[str, str]]) -> str:
-    """One HTML page that needs no other file and no network.
-
-    Args:
-        title: plain text.
-        sections: heading (plain text; none if empty) and body (HTML) of each.
-    """
-    named = [(heading, f"s{at}", body) for at, (heading, body) in enumerate(sections)]
-    links = " ".join(f'<a href="#{name}">{html.escape(heading)}</a>' for heading, name, _ in named if heading)
+def page(title: str, sections: Sequence[Section]) -> str:
+    """The same as one HTML page that needs no other file and no network; all text is escaped."""
+    named = [(html.escape(heading), f"s{at}", blocks) for at, (heading, blocks) in enumerate(sections)]
+    links = " ".join(f'<a href="#{name}">{heading}</a>' for heading, name, _ in named if heading)
     bodies = "\n".join(
-        f'<section id="{name}">\n' + (f"<h2>{html.escape(heading)}</h2>\n" if heading else "") + f"{body}\n</section>"
-        for heading, name, body in named
+        f'<section id="{name}">\n'
+        + (f"<h2>{heading}</h2>\n" if heading else "")
+        + "\n".join(map(_html, blocks))
+        + "\n</section>"
+        for heading, name, blocks in named
     )
     name = html.escape(title)
     return (
@@ -72,13 +101,29 @@ def page(title: str, sections: Sequence[tuple[str, str]]) -> str:
     )
 
 
+def _html(block: Block) -> str:
+    match block:
+        case str():
+            return f"<p>{html.escape(block)}</p>"
+        case Grid():
+            rows = [("th", block.header), *(("td", row) for row in block.rows)]
+            lines = ["".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) for tag, row in rows]
+            head, *body = (f"<tr>{line}</tr>" for line in lines)
+            written = "\n".join(body)
+            return f'<div class="wide"><table>\n<thead>{head}</thead>\n<tbody>\n{written}\n</tbody></table></div>'
+        case Picture():
+            inside = base64.b64encode(block.png).decode()
+            return f'<img alt="{html.escape(block.alt)}" src="data:image/png;base64,{inside}">'
+        case _:
+            return "<ul>\n" + "\n".join(f"<li>{html.escape(item)}</li>" for item in block) + "\n</ul>"
+
+
 _STYLE = """
 :root { color-scheme: light; }
 body { font: 15px/1.5 system-ui, sans-serif; color: #1f2933; background: #fff; max-width: 1000px; margin: 0 auto;
   padding: 2rem 1.25rem 4rem; }
 h1 { font-size: 1.7rem; margin: 0 0 .5rem; }
 h2 { font-size: 1.25rem; margin: 2.5rem 0 .75rem; padding-top: .75rem; border-top: 2px solid #1f2933; }
-h3 { font-size: 1rem; margin: 1.5rem 0 .5rem; }
 nav a { color: #2b5a8c; margin-right: 1.25rem; white-space: nowrap; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; margin: .5rem 0 1rem; }

@@ -60,10 +60,10 @@ class Content:
         jobs: that write it.
         identities: keys of the metadata that hold a JSON object.
         fits: whether a type is the column's.
-        check: the name of a check of its own,
+        check: the name of a check of its own.
         shown: what was looked at where that holds, by a part's schema; None where there is no part.
-        schema_breaches: of that check, by a part's schema and the run's fingerprint.
         row_breaches: by some rows whose schema is right, and which of them are ok.
+        schema_breaches: of that check, by a part's schema and the run's fingerprint.
     """
 
     column: str
@@ -72,8 +72,8 @@ class Content:
     fits: Callable[[pa.DataType], bool]
     check: str
     shown: Callable[[pa.Schema | None], str]
-    schema_breaches: Callable[[pa.Schema, dict[str, Any]], Iterator[str]]
     row_breaches: Callable[[pa.Table, pa.Array], Iterator[Breach]]
+    schema_breaches: Callable[[pa.Schema, dict[str, Any]], Iterator[str]] = lambda *_: iter(())
 
 
 class Damage(Enum):

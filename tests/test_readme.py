@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from mer_ray.catalog.settings import CatalogSettings
 from mer_ray.cluster.settings import ExtractSettings
@@ -77,3 +81,31 @@ def test_links_lead_somewhere(path: Path) -> None:
 def test_the_python_that_is_shown_compiles(path: Path) -> None:
     for code in re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL):
         compile(code, str(path), "exec")
+
+
+def shown(path: str, name: str) -> dict[str, Any]:
+    """The names of the first example that defines this function."""
+    examples = re.findall(r"```python\n(.*?)```", (ROOT / path).read_text(), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(next(code for code in examples if f"def {name}(" in code), names)
+    return names
+
+
+@pytest.mark.parametrize("path", ["README.md", "docs/design.md"])
+def test_the_encoder_that_is_shown_encodes(path: str) -> None:
+    encoder = shown(path, "load")["load"]("small", Part(), "cpu")
+    assert encoder(np.ones((2, 48_000), np.float32)).shape == (2, encoder.dim)
+    assert encoder.name == "clap:small"
+
+
+def test_the_dataset_and_the_loss_that_are_shown_do_what_they_are_for() -> None:
+    (song,) = shown("docs/design.md", "read")["read"]("deam/", Part())
+    assert song.track_id == "deam/2"
+    truth_BL = torch.tensor([[True, False]])
+    towards, away = (
+        shown("docs/design.md", "loss")["loss"](
+            SimpleNamespace(projected_BE=torch.tensor([row]), targets_LE=torch.eye(2), truth_BL=truth_BL), Part()
+        )
+        for row in ([1.0, 0.0], [0.0, 1.0])
+    )
+    assert towards < away

@@ -52,13 +52,11 @@ class Stages:
 
     def sentence(self) -> str:
         """What binds and what would change it."""
-        idle_encoders, idle_decoders = (
-            f"idle {1 - load:.0%} of the time" for load in (self.encode_load, self.decode_load)
-        )
+        loads = self.encode_load, self.decode_load
+        idle_encoders, idle_decoders = (f"idle {1 - load:.0%} of the time" for load in loads)
         if self.binding == "decode":
-            more = (
-                self.plan.decoders * self.decode_load * (1 / max(self.encode_load, 0.01) - 1) * self.plan.decoder_cpus
-            )
+            busy_cpus = self.plan.decoders * self.plan.decoder_cpus * self.decode_load
+            more = busy_cpus * (1 / max(self.encode_load, 0.01) - 1)
             return (
                 f"decode-bound: the encoders were {idle_encoders}; "
                 f"{more:,.1f} CPUs more for decoding would keep them busy"

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from mer_ray.cluster.bottleneck import Stages
 from mer_ray.cluster.plan import Plan
-from mer_ray.cluster.session import instruments
 from mer_ray.cluster.settings import RunSettings
 from mer_ray.commandline import ALL_DONE, TOO_MANY_FAILURES
 from mer_ray.errors import StorageError
@@ -37,10 +36,12 @@ def drive(output: SongsDirectory, graph: Dataset | None, total: int, pending: in
     Raises:
         StorageError: storage refused a worker for good.
     """
+    from ray.util.metrics import Counter, Gauge  # which Ray serves to Prometheus
+
     costs = dict.fromkeys(COSTS, 0.0)
     begun, ready = time.time(), math.inf
-    metrics, lines = RunMetrics(output.job, pending, *instruments()), FailureLines(output.uri)
-    with Progress(output.job, total, done=total - pending, watch=output.check_lock) as progress:
+    metrics, lines = RunMetrics(output.job, pending, Counter, Gauge), FailureLines(output.uri)
+    with Progress(output.job, total, done=total - pending, watch=output.lock.check) as progress:
         for row in graph.iter_rows() if graph is not None else ():
             receipt = Receipt(**row)
             if receipt.trouble is not None:

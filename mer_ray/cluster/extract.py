@@ -76,16 +76,13 @@ def extraction(songs: pa.Table, output: SongsDirectory, plan: Plan, decoding: De
     # The songs lie in the object store once; a task gets two numbers. (from_arrow would start a task for each block,
     # to ask for its schema.)
     ranges = [pa.table({"start": [start], "stop": [start + size]}) for start in range(0, len(songs), size)]
-    decoded = (
-        quiet_data()
-        .from_blocks(ranges)
-        .map_batches(
-            stages.decode_ranges,
-            batch_format="pyarrow",
-            fn_kwargs={"songs": ray.put(songs), "decode": partial(stages.decode_songs, decoding=decoding)},
-            compute=TaskPoolStrategy(size=None if plan.decoders_grow else plan.decoders),
-            num_cpus=plan.decoder_cpus,
-        )
+    blocks = quiet_data().from_blocks(ranges)
+    decoded = blocks.map_batches(
+        stages.decode_ranges,
+        batch_format="pyarrow",
+        fn_kwargs={"songs": ray.put(songs), "decode": partial(stages.decode_songs, decoding=decoding)},
+        compute=TaskPoolStrategy(size=None if plan.decoders_grow else plan.decoders),
+        num_cpus=plan.decoder_cpus,
     )
     encoded = map_as_they_come(
         decoded,
@@ -102,7 +99,7 @@ def extraction(songs: pa.Table, output: SongsDirectory, plan: Plan, decoding: De
         stages.commit_features,
         batch_size=plan.songs_per_part(len(songs)),
         batch_format="pyarrow",
-        fn_args=(output.uri, output.token),
+        fn_args=(output.uri, output.lock.token),
         num_cpus=COMMIT_CPUS,
     )
 
@@ -120,10 +117,7 @@ def know(encoding: Encoding) -> Encoder | str:
 
 
 def _ask(encoding: Encoding) -> Callable[[], Encoder]:
-    """Begin to ask the cluster what an encoder is; what is returned waits for the answer.
-
-    The worker that answers has torch in it by then, and is the next encoder's process.
-    """
+    """Begin to ask the cluster what an encoder is; what is returned waits for the answer."""
     import ray
 
     told = ray.remote(know).options(num_cpus=0.5).remote(encoding)

@@ -68,13 +68,6 @@ def quiet_data() -> Any:
     return ray.data
 
 
-def instruments() -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """What makes a counter and a gauge that Ray serves to Prometheus."""
-    from ray.util import metrics
-
-    return metrics.Counter, metrics.Gauge
-
-
 def side_by_side(function: Callable[[Task], Outcome], tasks: Sequence[Task], at_once: int | None) -> Iterator[Outcome]:
     """Call a function on each task, several at a time on the cluster; outcomes come as they are done.
 

@@ -107,7 +107,7 @@ def tag(settings: TagSettings) -> Summary:
             workers = settings.encoders or min(len(work), cpus)
             # In the object store once, for all processes.
             scale = ray.put(Tagger(model, yardstick).scale(words, options.ranking))
-            graph = _over_parts(work, workers, TagSongs, projecting, options, scale, output.uri, output.token)
+            graph = _over_parts(work, workers, TagSongs, projecting, options, scale, output.uri, output.lock.token)
         return drive(output, graph, len(asked), len(pending))
 
 
@@ -163,18 +163,15 @@ def _over_parts(work: pa.Table, workers: int, stage: type, *arguments: Any) -> D
     from ray.data import ActorPoolStrategy
 
     size = max(1, min(PARTS_PER_TASK, len(work) // (8 * workers)))
-    blocks = [work.slice(start, size) for start in range(0, len(work), size)]
-    return (
-        quiet_data()
-        .from_blocks(blocks)
-        .map_batches(
-            stage,
-            batch_size=None,
-            batch_format="pyarrow",
-            fn_constructor_args=arguments,
-            compute=ActorPoolStrategy(size=workers),
-            num_cpus=0.9,
-        )
+    pieces = [work.slice(start, size) for start in range(0, len(work), size)]
+    blocks = quiet_data().from_blocks(pieces)
+    return blocks.map_batches(
+        stage,
+        batch_size=None,
+        batch_format="pyarrow",
+        fn_constructor_args=arguments,
+        compute=ActorPoolStrategy(size=workers),
+        num_cpus=0.9,
     )
 
 

@@ -16,9 +16,7 @@ never how well a method does on recorded music.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -35,8 +33,7 @@ TABLE = 4096
 BEATS = 4
 
 
-@dataclass(frozen=True)
-class Cues:
+class Cues(NamedTuple):
     """What a listener hears of a mood.
 
     tempo in beats a minute; scale, a key of `SCALES`; register, the MIDI pitch near the melody's tonic;
@@ -62,8 +59,7 @@ class Cues:
     backing: str
 
 
-@dataclass(frozen=True)
-class Timbre:
+class Timbre(NamedTuple):
     """An instrument: the shape of its partials, and how a held note lives on.
 
     even, gain of the even partials (0 is hollow like a clarinet); formant, number of the partial that
@@ -79,8 +75,7 @@ class Timbre:
     chorus: float
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(NamedTuple):
     """What the tables say of a song, and its mood, which they do not; path is relative to the folder."""
 
     track_id: str
@@ -184,14 +179,14 @@ def draw_cues(mood: str, rng: np.random.Generator) -> Cues:
     own = MOODS[mood][rng.integers(len(MOODS[mood]))]
     others = [variant for name, variants in MOODS.items() if name != mood for variant in variants]
     other, lean = others[rng.integers(len(others))], rng.uniform(0, 0.25)
-    mixed: dict[str, float] = {}
-    for name in (field.name for field in fields(Cues)):
-        value = getattr(own, name)
-        if not isinstance(value, str):
-            mixed[name] = (value + lean * (getattr(other, name) - value)) * rng.uniform(0.93, 1.07)
+    mixed = {
+        name: (value + lean * (getattr(other, name) - value)) * rng.uniform(0.93, 1.07)
+        for name, value in own._asdict().items()
+        if not isinstance(value, str)
+    }
     mixed["articulation"] = min(mixed["articulation"], 1.0)
     mixed["pulse"] = 2.0 ** round(np.log2(mixed["pulse"]))
-    return replace(own, **mixed)  # type: ignore[arg-type]
+    return own._replace(**mixed)
 
 
 def compose(cues: Cues, *, seconds: float, seed: int | Sequence[int], sample_rate: int = 44_100) -> Signal:
@@ -203,8 +198,8 @@ def compose(cues: Cues, *, seconds: float, seed: int | Sequence[int], sample_rat
     bar = BEATS * 60 / cues.tempo
     bars = max(1, int((seconds - 1.2) / bar))
     tonic = round(cues.register + rng.uniform(-3, 3))
-    progressions = PROGRESSIONS[cues.scale]
-    progression = progressions[rng.integers(len(progressions))]
+    choices = PROGRESSIONS[cues.scale]
+    progression = choices[rng.integers(len(choices))]
     # The last, longer bar rests on the tonic.
     roots = [progression[i % len(progression)] for i in range(bars)] + [0]
     starts = np.append(np.arange(bars + 1) * bar, seconds - 0.3)
@@ -285,17 +280,15 @@ def _play(mix: Signal, notes: list[Note], timbre: Timbre, cues: Cues, sample_rat
         n = min(len(mix) - begin, round((note.length + release) * sample_rate))
         hertz = 440 * 2 ** ((note.pitch - 69) / 12)
         # One table for three semitones: a band limit finer than that is not heard.
-        key = note.pitch // 3
-        if key not in tables:
-            tables[key] = _period(hertz, timbre, cues.brightness)
-        table = tables[key]
+        if note.pitch // 3 not in tables:
+            tables[note.pitch // 3] = _period(hertz, timbre, cues.brightness)
+        table = tables[note.pitch // 3]
         time = ticks[:n] + swing[:n] if timbre.vibrato else ticks[:n]
         tone = table[(time * (hertz * TABLE)).astype(np.int32) & (TABLE - 1)]
         if timbre.chorus:
             detuned = hertz * 2 ** (timbre.chorus * (1 + 2 * cues.roughness) / 1200)
             tone = 0.7 * (tone + table[(time * (detuned * TABLE)).astype(np.int32) & (TABLE - 1)])
-        tone = tone * _envelope(seconds[:n], note.length, release, timbre, cues)
-        mix[begin : begin + n] += note.gain * tone
+        mix[begin : begin + n] += note.gain * (tone * _envelope(seconds[:n], note.length, release, timbre, cues))
 
 
 def _period(hertz: float, timbre: Timbre, brightness: float) -> Signal:
@@ -309,8 +302,7 @@ def _period(hertz: float, timbre: Timbre, brightness: float) -> Signal:
     # Spread phases keep a bright tone from being a click train.
     spectrum[partials] = weights * np.exp(0.7j * partials**2)
     wave = np.fft.irfft(spectrum)
-    period: Signal = (wave / wave.std()).astype(np.float32)
-    return period
+    return (wave / wave.std()).astype(np.float32)
 
 
 def _envelope(time: Signal, length: float, release: float, timbre: Timbre, cues: Cues) -> Signal:
@@ -356,8 +348,7 @@ def _master(mix: Signal, cues: Cues, sample_rate: int, rng: np.random.Generator)
     fade = round(0.3 * sample_rate)
     wet[-fade:] *= np.linspace(1, 0, fade, dtype=np.float32)
     wet *= np.float32(10 ** (cues.loudness / 20) / np.std(wet))
-    limited: Signal = np.float32(PEAK) * np.tanh(wet / np.float32(PEAK))
-    return limited
+    return np.float32(PEAK) * np.tanh(wet / np.float32(PEAK))
 
 
 def plan_world(*, songs_per_dataset: int = 80, seed: int = 0) -> list[Piece]:
@@ -369,21 +360,15 @@ def plan_world(*, songs_per_dataset: int = 80, seed: int = 0) -> list[Piece]:
         splits: dict[str, list[str]] = {mood: [] for mood in MOODS}
         for index, mood in enumerate(moods):
             split = SPLITS[len(splits[mood]) % len(SPLITS)]
+            leading, joining = vocabulary[mood]
             # Leading words take turns within a split, so that none is missing from one.
-            labels = _draw_labels(vocabulary[mood], splits[mood].count(split), rng)
+            first = leading[splits[mood].count(split) % len(leading)]
+            others = [word for word, chance in joining.items() if word != first and rng.random() < chance]
             splits[mood].append(split)
             name = f"{dataset}/{index + 1:04d}"
             path = f"{name}.{FORMATS[index % len(FORMATS)]}"
-            pieces.append(Piece(name, dataset, mood, labels, split, path))
+            pieces.append(Piece(name, dataset, mood, (first, *others[:2]), split, path))
     return pieces
-
-
-def _draw_labels(words: Words, turn: int, rng: np.random.Generator) -> tuple[str, ...]:
-    """One to three words: a leading one by turns, then others by chance."""
-    leading, joining = words
-    first = leading[turn % len(leading)]
-    others = [word for word, chance in joining.items() if word != first and rng.random() < chance]
-    return (first, *others[:2])
 
 
 def write_world(folder: Path, *, songs_per_dataset: int = 80, seed: int = 0) -> list[Piece]:
@@ -399,36 +384,27 @@ def write_world(folder: Path, *, songs_per_dataset: int = 80, seed: int = 0) -> 
         samples = compose(cues, seconds=seconds, seed=[seed, 8, index], sample_rate=sample_rate)
         write_audio(path, samples, sample_rate)
     for dataset in VOCABULARIES:
-        _write_table(folder / f"{dataset}.tsv", [piece for piece in pieces if piece.dataset == dataset])
+        rows = [("track_id", "uri", "dataset", "split", "labels")]
+        rows += [
+            (one.track_id, one.path, dataset, one.split, ",".join(one.labels))
+            for one in pieces
+            if one.dataset == dataset
+        ]
+        (folder / f"{dataset}.tsv").write_text("".join("\t".join(row) + "\n" for row in rows))
     return pieces
-
-
-def _write_table(path: Path, pieces: Sequence[Piece]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file, delimiter="\t", lineterminator="\n")
-        table.writerow(("track_id", "uri", "dataset", "split", "labels"))
-        for piece in pieces:
-            table.writerow((piece.track_id, piece.path, piece.dataset, piece.split, ",".join(piece.labels)))
 
 
 def write_audio(path: Path, samples: Signal, sample_rate: int) -> None:
     """Writes mono samples [n] in the format of the suffix: mp3, flac, wav, ogg, opus or m4a."""
     if path.suffix == ".m4a":
-        _write_aac(path, samples, sample_rate)
+        frame = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = sample_rate, 0
+        with av.open(str(path), "w", format="mp4") as container:
+            stream = container.add_stream("aac", rate=sample_rate, layout="mono")
+            container.mux([*stream.encode(frame), *stream.encode(None)])
         return
-    container, subtype = CONTAINERS[path.suffix[1:]]
-    with soundfile.SoundFile(path, "w", sample_rate, 1, subtype, format=container) as file:
+    name, subtype = CONTAINERS[path.suffix[1:]]
+    with soundfile.SoundFile(path, "w", sample_rate, 1, subtype, format=name) as file:
         # libsndfile's Vorbis encoder keeps a whole write on its stack.
         for begin in range(0, len(samples), 65_536):
             file.write(samples[begin : begin + 65_536])
-
-
-def _write_aac(path: Path, samples: Signal, sample_rate: int) -> None:
-    with av.open(str(path), "w", format="mp4") as container:
-        stream = container.add_stream("aac", rate=sample_rate, layout="mono")
-        for begin in range(0, len(samples), 1024):
-            block = np.ascontiguousarray(samples[None, begin : begin + 1024])
-            frame = av.AudioFrame.from_ndarray(block, format="fltp", layout="mono")
-            frame.sample_rate, frame.pts = sample_rate, begin
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))

@@ -30,9 +30,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mer_ray.catalog.datasets import split_songs, vocabularies
-from mer_ray.catalog.manifest import MANIFEST_SCHEMA, write_manifest
+from mer_ray.catalog.manifest import make_manifest, write_manifest
 from mer_ray.errors import InputError
-from mer_ray.features import features_column, store_schema
+from mer_ray.features import store_table
 from mer_ray.runs.songs_directory import SongsDirectory, commit
 from mer_ray.songs import Identity
 from mer_ray.words.embedding import embed_labels, unit
@@ -61,16 +61,13 @@ CHOICE_NOISE = 0.3
 """Deviation of the listeners' noise on a word's nearness, in deviations of that word's nearness."""
 
 SONGS_PER_PART = 256
+WINDOW_SECONDS = 10.0
 
 
 def simulate_manifests(seed: int, sizes: tuple[int, int, int] = (400, 500, 400)) -> dict[str, pa.Table]:
     """Manifests of a simulated MTG-Jamendo, CAL500 and Emotify, split 80/10/10 by song.
 
     Nearness is standardized word by word, so that every word is about as frequent as the others.
-
-    Args:
-        seed: of everything drawn.
-        sizes: songs of each.
 
     Returns:
         ``jamendo``, ``cal500`` and ``emotify``, each a table of :data:`mer_ray.catalog.manifest.MANIFEST_SCHEMA`.
@@ -89,7 +86,7 @@ def simulate_store(
     window_noise: float = 0.5,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Write simulated features of the manifests' songs to a feature store; songs it holds are left as they are.
+    """Write simulated features of songs to a store, which keeps those it holds; returns its summary.
 
     A song's features depend on its id, its labels and these settings, up to rounding on nothing else.
 
@@ -101,9 +98,6 @@ def simulate_store(
         song_noise: expected length of the noise vector of each song; a label's embedding has length 1.
         window_noise: the same of each window.
         seed: of the matrix and the noise.
-
-    Returns:
-        The store's summary.
 
     Raises:
         InputError: a song without labels, or a store begun with other settings.
@@ -121,13 +115,13 @@ def simulate_store(
     with SongsDirectory(uri, "simulate") as output:
         output.begin({"name": "simulated", **settings}, settings, songs)
         pending = output.pending(songs, retry_failed=False)
+        told = {"status": "ok", "duration_s": windows * WINDOW_SECONDS, "truncated": False, "bad_packets": 0}
         for start in range(0, len(pending), SONGS_PER_PART):
-            part = pending.slice(start, SONGS_PER_PART)
-            means = np.stack(
-                [np.mean([embeddings[word] for word in row], axis=0) for row in part["labels"].to_pylist()]
-            )
-            noise = _noise(part["track_id"].to_pylist(), seed, windows, width, song_noise, window_noise)
-            commit(uri, _store_table(part, (means[:, None] + noise) @ matrix, simulated_identity(dim, seed)))
+            part = pending.slice(start, SONGS_PER_PART).to_pylist()
+            means = np.stack([np.mean([embeddings[word] for word in song["labels"]], axis=0) for song in part])
+            noise = _noise([song["track_id"] for song in part], seed, windows, width, song_noise, window_noise)
+            rows = [{"track_id": song["track_id"], "uri": song["uri"], **told} for song in part]
+            commit(uri, store_table(rows, [*((means[:, None] + noise) @ matrix)], simulated_identity(dim, seed)))
         return output.finish(songs_done=len(pending))
 
 
@@ -140,7 +134,7 @@ def simulated_identity(dim: int, seed: int) -> Identity:
         "licence": "none",
         "layers": [],
         "pooling": "none",
-        "window_seconds": 10.0,
+        "window_seconds": WINDOW_SECONDS,
         "sample_rate": 24000,
         "dtype": "float16",
         "dim": dim,
@@ -155,8 +149,9 @@ def _embedded(words: tuple[str, ...]) -> NDArray[np.float32]:
 def _manifest(name: str, size: int, rng: np.random.Generator) -> pa.Table:
     vocabulary = vocabularies()[DATASETS[name]]
     moods = _embedded(MOODS)
-    points = _noisy(moods[rng.integers(len(moods), size=size)], POINT_NOISE, rng)
-    nearness = unit(points) @ _embedded(vocabulary).T
+    drawn = moods[rng.integers(len(moods), size=size)]
+    noise = POINT_NOISE * rng.normal(size=drawn.shape) / np.sqrt(drawn.shape[-1])
+    nearness = unit(drawn + noise) @ _embedded(vocabulary).T
     nearness = (nearness - nearness.mean(0)) / nearness.std(0).clip(1e-6)
     ranked = np.argsort(-(nearness + CHOICE_NOISE * rng.normal(size=nearness.shape)), axis=1)
     counts, shares = zip(*LABEL_COUNTS[name], strict=True)
@@ -169,9 +164,8 @@ def _manifest(name: str, size: int, rng: np.random.Generator) -> pa.Table:
         "dataset": [name] * size,
         "split": split_songs(size, int(rng.integers(2**31))),
         "labels": [[vocabulary[at] for at in row] for row in chosen],
-        "size_bytes": [None] * size,
     }
-    return pa.table(columns, MANIFEST_SCHEMA)
+    return make_manifest(columns, name)
 
 
 def _give_unused(chosen: list[list[int]], nearness: NDArray[np.floating[Any]], most: int) -> None:
@@ -180,10 +174,6 @@ def _give_unused(chosen: list[list[int]], nearness: NDArray[np.floating[Any]], m
         room = [song for song, words in enumerate(chosen) if len(words) < most]
         if room:
             chosen[max(room, key=lambda song: float(nearness[song, word]))].append(word)
-
-
-def _noisy(vectors: NDArray[np.float32], length: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    return vectors + length * rng.normal(size=vectors.shape) / np.sqrt(vectors.shape[-1])
 
 
 def _noise(
@@ -198,55 +188,24 @@ def _noise(
     return noise
 
 
-def _store_table(songs: pa.Table, features: NDArray[np.float64], identity: Identity) -> pa.Table:
-    """Rows of a feature store: [songs, windows, D] features, every song read well."""
-    size, windows, dim = features.shape
-    schema = store_schema(identity, dim)
-    columns: dict[str, Any] = {
-        "track_id": songs["track_id"],
-        "uri": songs["uri"],
-        "status": ["ok"] * size,
-        "error_class": [None] * size,
-        "error": [None] * size,
-        "duration_s": [windows * identity["window_seconds"]] * size,
-        "truncated": [False] * size,
-        "bad_packets": [0] * size,
-        "features": features_column(list(features), dim),
-    }
-    return pa.table(columns, schema)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write a whole simulated world to a folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="folder for the three manifests and features/")
-    parser.add_argument(
-        "--songs",
-        type=int,
-        nargs=3,
-        default=(400, 500, 400),
-        metavar=("JAMENDO", "CAL500", "EMOTIFY"),
-        help="songs of each dataset (400 500 400)",
-    )
+    sizes = parser.add_argument("--songs", type=int, nargs=3, help="songs of each dataset (400 500 400)")
+    sizes.default, sizes.metavar = (400, 500, 400), ("JAMENDO", "CAL500", "EMOTIFY")
     parser.add_argument("--dim", type=int, default=64, help="D, the features of a window (64)")
     parser.add_argument("--windows", type=int, default=3, help="windows of each song (3)")
     parser.add_argument("--song-noise", type=float, default=0.5, help="length of each song's noise (0.5)")
     parser.add_argument("--window-noise", type=float, default=0.5, help="length of each window's noise (0.5)")
     parser.add_argument("--seed", type=int, default=0, help="of everything drawn (0)")
-    asked = parser.parse_args(arguments)
-    manifests = simulate_manifests(asked.seed, tuple(asked.songs))
+    asked = vars(parser.parse_args(arguments))
+    output, songs = asked.pop("output"), asked.pop("songs")
+    manifests = simulate_manifests(asked["seed"], tuple(songs))
     for name, table in manifests.items():
-        write_manifest(str(asked.output / f"{name}.parquet"), table)
-    summary = simulate_store(
-        list(manifests.values()),
-        str(asked.output / "features"),
-        dim=asked.dim,
-        windows=asked.windows,
-        song_noise=asked.song_noise,
-        window_noise=asked.window_noise,
-        seed=asked.seed,
-    )
-    print(f"simulated: {summary['songs']:,} songs that are no music, D = {asked.dim}, in {asked.output}")
+        write_manifest(str(output / f"{name}.parquet"), table)
+    summary = simulate_store([*manifests.values()], str(output / "features"), **asked)
+    print(f"simulated: {summary['songs']:,} songs that are no music, D = {asked['dim']}, in {output}")
 
 
 if __name__ == "__main__":

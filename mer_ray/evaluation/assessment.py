@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,24 +13,33 @@ from mer_ray.catalog.annotations import Annotations
 from mer_ray.errors import InputError
 from mer_ray.evaluation.figures import per_label_figure, reliability_figure
 from mer_ray.evaluation.metrics import Level, evaluate_songs
-from mer_ray.evaluation.report import evaluation_page, evaluation_report
+from mer_ray.evaluation.report import report_sections, write_report
 from mer_ray.evaluation.settings import EvaluateSettings
 from mer_ray.features import Store, open_stores
 from mer_ray.learning.corpus import labelled_windows
 from mer_ray.learning.model import Model
+from mer_ray.pages import Picture
 from mer_ray.storage import as_json
 from mer_ray.tagging.calibration import Reliability, as_plain, measured_by_catalog
 from mer_ray.tagging.ranking import LabelScale, Ranking
 from mer_ray.words.lists import Word, read_labels
 
-Results = dict[str, dict[str, Level]]
+Levels = dict[str, Level]
 
 
-def assess(settings: EvaluateSettings) -> Results:
+class Assessed(NamedTuple):
+    """What came of one dataset; ``absent`` songs have no features."""
+
+    levels: Levels
+    reliability: Reliability
+    absent: int
+
+
+def assess(settings: EvaluateSettings) -> dict[str, Levels]:
     """Evaluate a model on one or several datasets and write metrics, report and figures.
 
     ``metrics.json`` and ``per_label.json`` are for programs; ``report.html`` holds all that a person
-    reads, ``report.md`` the same beside its ``per_label_*.png``.
+    reads, ``report.md`` the same beside its pictures.
 
     Raises:
         InputError: manifests, features or model that do not fit.
@@ -39,41 +49,39 @@ def assess(settings: EvaluateSettings) -> Results:
     for store in stores:
         model.check_features(store)
     drawn = int(model.config.get("settings", {}).get("seed", 0))
-    datasets = [Annotations.read(uri, drawn) for uri in settings.test]
     given = {word.label: word for word in read_labels(settings.label_text)} if settings.label_text else {}
-    results: Results = {}
-    measured: dict[str, Reliability] = {}
-    left_out: dict[str, int] = {}
-    for dataset in datasets:
-        if dataset.dataset in results:
+    found: dict[str, Assessed] = {}
+    for dataset in [Annotations.read(uri, drawn) for uri in settings.test]:
+        if dataset.dataset in found:
             raise InputError(f"--test: two manifests of dataset {dataset.dataset}; evaluate them one by one.")
-        name = dataset.dataset
-        results[name], measured[name], left_out[name] = _assess_one(settings, model, stores, dataset, given)
-    _write(settings, model, results, measured, left_out)
-    return results
+        found[dataset.dataset] = _assess_one(settings, model, stores, dataset, given)
+    _write(settings, model, found)
+    return {name: one.levels for name, one in found.items()}
 
 
 def _assess_one(
     settings: EvaluateSettings, model: Model, stores: Sequence[Store], dataset: Annotations, given: dict[str, Word]
-) -> tuple[dict[str, Level], Reliability, int]:
+) -> Assessed:
     windows, scored = labelled_windows(stores, dataset, songs_to_score(settings.split, model, dataset), settings.split)
     words = [given.get(label, Word.of(label)) for label in dataset.vocabulary]
     projected_NE = model.project(windows.features, windows.counts)
     songs_SE = windows.song_means(projected_NE)
     yardstick = songs_SE if measured_by_catalog(settings.yardstick, len(songs_SE)) else model.background
     scale = LabelScale(model.embed(words), yardstick, resolve_ranking(settings.ranking, model))
+    others = np.setdiff1d(np.arange(len(dataset.truth)), scored)
     levels = evaluate_songs(
         scale.scores(projected_NE),
         windows.songs,
         dataset.truth[scored],
         dataset.vocabulary,
         settings.k or dataset.k,
-        _frequencies(dataset, scored),
+        dataset.truth[others if len(others) else scored].mean(0),
         settings.seed,
         track_ids=windows.track_ids,
         clusters=known_clusters(model.labels.get("clusters", []), dataset.vocabulary),
     )
-    return levels, Reliability.measure(scale.percentiles(songs_SE), dataset.truth[scored]), len(windows.absent)
+    reliability = Reliability.measure(scale.percentiles(songs_SE), dataset.truth[scored])
+    return Assessed(levels, reliability, len(windows.absent))
 
 
 def resolve_ranking(asked: str, model: Model) -> Ranking:
@@ -89,11 +97,9 @@ def songs_to_score(split: str, model: Model, dataset: Annotations) -> NDArray[np
     A manifest that states no splits is scored whole if the model never saw the dataset; if it was
     trained on it, the split drawn then holds.
     """
-    seen = dataset.dataset in model.config.get("datasets", [])
-    if not dataset.splits_stated and not seen:
-        return dataset.where("all")
     rows = dataset.where(split)
-    return rows if len(rows) or seen else dataset.where("all")
+    seen = dataset.dataset in model.config.get("datasets", [])
+    return rows if seen or (dataset.splits_stated and len(rows)) else dataset.where("all")
 
 
 def known_clusters(clusters: Sequence[Sequence[str]], vocabulary: Sequence[str]) -> list[list[str]]:
@@ -102,72 +108,52 @@ def known_clusters(clusters: Sequence[Sequence[str]], vocabulary: Sequence[str])
     return [cluster for cluster in own if cluster] if sum(map(len, own)) == len(vocabulary) else []
 
 
-def _describe_clusters(model: Model, vocabulary: list[str]) -> str:
-    clusters = known_clusters(model.labels.get("clusters", []), vocabulary)
-    return f"{len(vocabulary)} labels in {len(clusters)}" if clusters else "not trained with all of its labels"
-
-
-def _frequencies(dataset: Annotations, scored: list[int]) -> NDArray[np.float64]:
-    """How often each label occurs among the songs that are not scored, or among all if there are no others."""
-    others = np.setdiff1d(np.arange(len(dataset.truth)), scored)
-    frequencies: NDArray[np.float64] = dataset.truth[others if len(others) else scored].mean(0)
-    return frequencies
-
-
-def _write(
-    settings: EvaluateSettings,
-    model: Model,
-    results: Results,
-    measured: dict[str, Reliability],
-    left_out: dict[str, int],
-) -> None:
-    metrics = {
-        dataset: {name: _plain(level.metrics) for name, level in levels.items()} for dataset, levels in results.items()
+def _write(settings: EvaluateSettings, model: Model, found: dict[str, Assessed]) -> None:
+    results = {name: one.levels for name, one in found.items()}
+    facts = _facts(settings, model, found)
+    files = {
+        "metrics": {name: {at: one.metrics for at, one in levels.items()} for name, levels in results.items()},
+        "per_label": {name: {at: one.per_label for at, one in levels.items()} for name, levels in results.items()},
+        "settings": {**settings.model_dump(), **facts},
+        "calibration": as_plain(model.digest, {name: one.reliability for name, one in found.items()}),
     }
-    labels = {
-        dataset: {
-            name: {label: _plain(values) for label, values in level.per_label.items()} for name, level in levels.items()
-        }
-        for dataset, levels in results.items()
-    }
-    facts = _facts(settings, model, results, left_out)
-    write = storage.write_bytes
-    write(storage.join(settings.output, "metrics.json"), as_json(metrics))
-    write(storage.join(settings.output, "per_label.json"), as_json(labels))
-    write(storage.join(settings.output, "settings.json"), as_json({**settings.model_dump(), **facts}))
-    write(storage.join(settings.output, "calibration.json"), as_json(as_plain(model.digest, measured)))
+    for file, content in files.items():
+        storage.write_bytes(storage.join(settings.output, f"{file}.json"), as_json(_plain(content)))
     figures = {
-        dataset: {"per_label": per_label_figure(dataset, levels), "reliability": reliability_figure(measured[dataset])}
-        for dataset, levels in results.items()
+        name: [
+            Picture(f"per_label_{name}", f"{name}: F1 and ROC-AUC by label", per_label_figure(name, one.levels)),
+            Picture(
+                f"reliability_{name}", f"{name}: how often a percentile is right", reliability_figure(one.reliability)
+            ),
+        ]
+        for name, one in found.items()
     }
-    for dataset, images in figures.items():
-        for name, image in images.items():
-            write(storage.join(settings.output, f"{name}_{dataset}.png"), image)
-    write(storage.join(settings.output, "report.md"), evaluation_report(results, facts).encode())
-    write(storage.join(settings.output, "report.html"), evaluation_page(results, facts, figures).encode())
+    write_report(settings.output, "Evaluation", report_sections(results, facts, figures))
 
 
-def _facts(settings: EvaluateSettings, model: Model, results: Results, left_out: dict[str, int]) -> dict[str, str]:
+def _facts(settings: EvaluateSettings, model: Model, found: dict[str, Assessed]) -> dict[str, str]:
     """What made the figures, for their reader."""
+    encoder = model.config["encoder"]
+    clusters, yardsticks = [], []
+    for name, one in found.items():
+        labels = list(one.levels["window"].per_label)
+        known = known_clusters(model.labels.get("clusters", []), labels)
+        trained = f"{len(labels)} labels in {len(known)}" if known else "not trained with all of its labels"
+        clusters.append(f"{name}: {trained}")
+        own = measured_by_catalog(settings.yardstick, int(one.levels["song_vote"].metrics["songs"]))
+        yardsticks.append(f"{name} " + ("the scored songs" if own else "the model's training songs"))
     return {
         "model": f"{settings.model} (trained on {', '.join(model.config['datasets'])})",
-        "encoder": f"{model.config['encoder'].get('name')}, D = {model.config['encoder']['dim']}, "
-        f"licence {model.config['encoder'].get('licence')}",
+        "encoder": f"{encoder.get('name')}, D = {encoder['dim']}, licence {encoder.get('licence')}",
         "readings": ", ".join(f"{name} = {value}" for name, value in sorted(model.config["readings"].items())),
-        "ranking": f"{resolve_ranking(settings.ranking, model)}; yardstick: "
-        + ", ".join(f"{name} {_yardstick_of(settings, levels)}" for name, levels in results.items()),
-        "clusters": "; ".join(
-            f"{name}: {_describe_clusters(model, list(levels['window'].per_label))}" for name, levels in results.items()
-        ),
-        "songs without features": ", ".join(f"{name} {count:,}" for name, count in left_out.items()),
+        "ranking": f"{resolve_ranking(settings.ranking, model)}; yardstick: {', '.join(yardsticks)}",
+        "clusters": "; ".join(clusters),
+        "songs without features": ", ".join(f"{name} {one.absent:,}" for name, one in found.items()),
     }
 
 
-def _yardstick_of(settings: EvaluateSettings, levels: dict[str, Level]) -> str:
-    songs = int(levels["song_vote"].metrics["songs"])
-    return "the scored songs" if measured_by_catalog(settings.yardstick, songs) else "the model's training songs"
-
-
-def _plain(values: dict[str, float]) -> dict[str, float | None]:
+def _plain(value: Any) -> Any:
     """JSON has no nan: a metric that is not defined is null."""
-    return {name: None if value != value else value for name, value in values.items()}
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    return None if value != value else value

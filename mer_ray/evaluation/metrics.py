@@ -18,12 +18,9 @@ AREA_RESAMPLES = 200
 
 @dataclass(frozen=True)
 class Level:
-    """Metrics of one way of predicting.
+    """Metrics of one way of predicting, and the same per label, with its ``support``.
 
-    Attributes:
-        metrics: ``macro_f1``, ``macro_precision``, ``macro_recall``, ``roc_auc``, ``pr_auc``,
-            ``k``, ``songs``; the two areas are means over labels that some songs have and some lack.
-        per_label: the same per label, with its ``support``.
+    ``roc_auc`` and ``pr_auc`` are means over the labels that some songs have and some lack.
     """
 
     metrics: dict[str, float]
@@ -31,24 +28,11 @@ class Level:
 
 
 def evaluate_scores(scores_NL: Scores, truth_NL: Truth, labels: tuple[str, ...], k: int) -> Level:
-    """Score n predictions, each with its own truth.
-
-    Args:
-        scores_NL: [n, L], higher is likelier.
-        truth_NL: [n, L] bool.
-        labels: the L labels.
-        k: labels given to each.
-    """
+    """Score n predictions, each with its own truth, when each is given its k best of L labels."""
     precision, recall, f1 = precision_recall_f1(top_k_mask(scores_NL, k), truth_NL)
     roc, pr = _areas(scores_NL, truth_NL)
-    columns = {
-        "f1": f1,
-        "precision": precision,
-        "recall": recall,
-        "roc_auc": roc,
-        "pr_auc": pr,
-        "support": truth_NL.sum(0),
-    }
+    columns = {"f1": f1, "precision": precision, "recall": recall, "roc_auc": roc, "pr_auc": pr}
+    columns["support"] = truth_NL.sum(0)
     metrics = {
         "macro_f1": float(f1.mean()),
         "macro_precision": float(precision.mean()),
@@ -57,10 +41,10 @@ def evaluate_scores(scores_NL: Scores, truth_NL: Truth, labels: tuple[str, ...],
         "pr_auc": _nanmean(pr),
         "k": k,
     }
-    per_label = {
-        label: {name: float(column[at]) for name, column in columns.items()} for at, label in enumerate(labels)
-    }
-    return Level(metrics, per_label)
+    rows = np.column_stack([*columns.values()]).astype(float).tolist()
+    return Level(
+        metrics, {label: dict(zip(columns, row, strict=True)) for label, row in zip(labels, rows, strict=True)}
+    )
 
 
 def evaluate_songs(
@@ -77,18 +61,17 @@ def evaluate_songs(
 ) -> dict[str, Level]:
     """Every level of one dataset, with both baselines.
 
-    ``window``, ``song_vote`` and ``song_mean`` carry 95 % intervals over the songs:
-    ``macro_f1_low``, ``macro_f1_high``, ``roc_auc_low``, ``roc_auc_high``, and per label
-    ``f1_low``, ``f1_high``. All levels carry ``cluster_macro_f1``: the same windows and truth
-    scored over clusters of labels (METHOD.md row 18), nan if none are given.
+    ``window``, ``song_vote`` and ``song_mean`` carry 95 % intervals over the songs (``macro_f1_low``, ``_high``,
+    ``roc_auc_low``, …; per label ``f1_low``, …), all levels ``cluster_macro_f1``: the same windows and truth scored
+    over clusters of labels (METHOD.md row 18), nan if none are given.
 
     Args:
-        window_scores_NL: [n, L] scores of the windows.
-        songs_N: [n] each window's song, 0 to S - 1; every song has a window.
-        truth_SL: [S, L].
+        window_scores_NL: scores of the windows.
+        songs_N: each window's song, 0 to S - 1; every song has a window.
+        truth_SL: of the songs.
         labels: the L labels.
         k: labels given to each window and song.
-        frequencies_L: [L] how often each label occurs where the baseline may look.
+        frequencies_L: how often each label occurs where the baseline may look.
         seed: of the random baseline and of the intervals.
         track_ids: the S songs' names. With them the order in which songs come, from one process
             or joined from several, changes no digit of the result.
@@ -97,18 +80,20 @@ def evaluate_songs(
     if track_ids is not None:
         order_S = np.array(sorted(range(len(track_ids)), key=track_ids.__getitem__), np.int64)
         songs_N, truth_SL = np.argsort(order_S)[songs_N], truth_SL[order_S]
-    songs, groups, levels = len(truth_SL), _columns(labels, clusters), dict[str, Level]()
-    frequent_SL = np.tile(frequencies_L, (songs, 1))
+    songs, levels = len(truth_SL), dict[str, Level]()
+    groups = [[labels.index(label) for label in cluster] for cluster in clusters]
     multiplicities_RS = resample(songs, RESAMPLES, seed)
     for name, (scores_ML, songs_M) in _predictions(window_scores_NL, songs_N, songs, k).items():
         levels[name] = evaluate_scores(scores_ML, truth_SL[songs_M], labels, k)
         _add_intervals(levels[name], scores_ML, truth_SL[songs_M], songs_M, k, multiplicities_RS)
-    levels["random"] = _random_level(truth_SL, labels, k, seed, groups)
-    levels["frequent"] = evaluate_scores(frequent_SL, truth_SL, labels, k)
-    levels["frequent"].metrics["cluster_macro_f1"] = _cluster_f1(frequent_SL, truth_SL, groups, k)
+    generator = np.random.default_rng(seed)
+    known = truth_SL, labels, k, groups
+    draws = [_song_level(generator.random(truth_SL.shape), *known) for _ in range(RANDOM_DRAWS)]
+    levels["random"] = _mean_level(draws)
+    levels["frequent"] = _song_level(np.tile(frequencies_L, (songs, 1)), *known)
     window_clusters_NC, truth_SC = _best_of(window_scores_NL, groups), _best_of(truth_SL, groups)
     for name, (scores_MC, songs_M) in _predictions(window_clusters_NC, songs_N, songs, k).items():
-        levels[name].metrics["cluster_macro_f1"] = _macro_f1(scores_MC, truth_SC[songs_M], k)
+        levels[name].metrics["cluster_macro_f1"] = _cluster_f1(scores_MC, truth_SC[songs_M], k)
     for level in levels.values():
         level.metrics["songs"] = songs
     return levels
@@ -118,12 +103,10 @@ def _predictions(
     window_scores_NL: Scores, songs_N: NDArray[np.int64], songs: int, k: int
 ) -> dict[str, tuple[Scores, NDArray[np.int64]]]:
     """Each level's scores, and the song of each of their rows."""
-    every_song = np.arange(songs)
-    counts_S1 = np.bincount(songs_N, minlength=songs)[:, None]
     return {
         "window": (window_scores_NL, songs_N),
-        "song_vote": (vote_scores(window_scores_NL, songs_N, songs, k), every_song),
-        "song_mean": (_sums(window_scores_NL, songs_N, songs) / counts_S1, every_song),
+        "song_vote": (vote_scores(window_scores_NL, songs_N, songs, k), np.arange(songs)),
+        "song_mean": (_means(window_scores_NL, songs_N, songs), np.arange(songs)),
     }
 
 
@@ -131,8 +114,7 @@ def vote_scores(window_scores_NL: Scores, songs_N: NDArray[np.int64], songs: int
     """Majority vote of the windows' top k (paper §4.3): [songs, L], ordered by votes, then mean score."""
     counts_S1 = np.bincount(songs_N, minlength=songs)[:, None]
     votes_SL = _sums(top_k_mask(window_scores_NL, k).astype(float), songs_N, songs)
-    mean_SL = _sums(window_scores_NL, songs_N, songs) / counts_S1
-    tie_break_SL = 1 / (1 + np.exp(-mean_SL))
+    tie_break_SL = 1 / (1 + np.exp(-_means(window_scores_NL, songs_N, songs)))
     return (votes_SL + tie_break_SL) / (counts_S1 + 1)
 
 
@@ -149,11 +131,7 @@ def resampled_f1(predicted_NL: Truth, truth_NL: Truth, songs_N: NDArray[np.int64
     A label whose few songs are all missing from a resample keeps there the F1 of the whole sample: a zero
     would say that the label became hard, and would draw the macro mean below its own estimate.
 
-    Args:
-        predicted_NL: [n, L] labels given.
-        truth_NL: [n, L].
-        songs_N: [n] each row's song.
-        multiplicities_RS: as :func:`resample` draws them.
+    ``songs_N`` is each row's song, ``multiplicities_RS`` as :func:`resample` draws them.
     """
     songs = multiplicities_RS.shape[1]
     hits_SL = _sums((predicted_NL & truth_NL).astype(float), songs_N, songs)
@@ -184,11 +162,11 @@ def resampled_roc_auc(
     for at, truth_N in enumerate(truth_NL.T):
         if truth_N.all() or not truth_N.any():
             continue
-        steps, place = np.unique(scores_NL[truth_N, at], return_inverse=True)
+        steps, own_step = np.unique(scores_NL[truth_N, at], return_inverse=True)
         lacking, of = scores_NL[~truth_N, at], songs_N[~truth_N]
         below, not_above = (np.searchsorted(steps, lacking, side=side) for side in ("left", "right"))
         halves = totals(np.r_[below, not_above], np.r_[of, of], len(steps) + 1)
-        positives_VR = totals(place, songs_N[truth_N], len(steps))
+        positives_VR = totals(own_step, songs_N[truth_N], len(steps))
         wins_R = (positives_VR * np.cumsum(halves, axis=0)[:-1]).sum(0) / 2
         pairs_R = positives_VR.sum(0) * halves.sum(0) / 2
         np.divide(wins_R, pairs_R, out=areas_LR[at], where=pairs_R > 0)
@@ -213,38 +191,29 @@ def _interval(values_R: Scores) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _columns(labels: tuple[str, ...], clusters: Sequence[Sequence[str]]) -> list[list[int]]:
-    at = {label: column for column, label in enumerate(labels)}
-    return [[at[label] for label in cluster] for cluster in clusters]
-
-
 def _best_of(values_NL: Any, groups: list[list[int]]) -> Any:
     """[n, C]: a cluster scores what its best label does, and is true where one of them is."""
     return np.stack([values_NL[:, group].max(1) for group in groups], axis=1) if groups else values_NL[:, :0]
 
 
-def _cluster_f1(scores_NL: Scores, truth_NL: Truth, groups: list[list[int]], k: int) -> float:
-    return _macro_f1(_best_of(scores_NL, groups), _best_of(truth_NL, groups), k)
-
-
-def _macro_f1(scores_NC: Scores, truth_NC: Truth, k: int) -> float:
+def _cluster_f1(scores_NC: Scores, truth_NC: Truth, k: int) -> float:
     return macro_f1(scores_NC, truth_NC, k) if truth_NC.shape[1] else float("nan")
 
 
-def _random_level(truth_SL: Truth, labels: tuple[str, ...], k: int, seed: int, groups: list[list[int]]) -> Level:
+def _song_level(scores_SL: Scores, truth_SL: Truth, labels: tuple[str, ...], k: int, groups: list[list[int]]) -> Level:
+    level = evaluate_scores(scores_SL, truth_SL, labels, k)
+    level.metrics["cluster_macro_f1"] = _cluster_f1(_best_of(scores_SL, groups), _best_of(truth_SL, groups), k)
+    return level
+
+
+def _mean_level(draws: list[Level]) -> Level:
     """The mean over several random rankings; what knowing nothing scores."""
-    generator = np.random.default_rng(seed)
-    draws = []
-    for _ in range(RANDOM_DRAWS):
-        scores_SL = generator.random(truth_SL.shape)
-        draws.append(evaluate_scores(scores_SL, truth_SL, labels, k))
-        draws[-1].metrics["cluster_macro_f1"] = _cluster_f1(scores_SL, truth_SL, groups, k)
-    metrics = {name: _nanmean([draw.metrics[name] for draw in draws]) for name in draws[0].metrics}
-    per_label = {
-        label: {name: _nanmean([draw.per_label[label][name] for draw in draws]) for name in draws[0].per_label[label]}
-        for label in labels
-    }
-    return Level(metrics, per_label)
+
+    def mean(values: list[dict[str, float]]) -> dict[str, float]:
+        return {name: _nanmean([one[name] for one in values]) for name in values[0]}
+
+    per_label = {label: mean([draw.per_label[label] for draw in draws]) for label in draws[0].per_label}
+    return Level(mean([draw.metrics for draw in draws]), per_label)
 
 
 def _areas(scores_NL: Scores, truth_NL: Truth) -> tuple[Scores, Scores]:
@@ -269,6 +238,10 @@ def _sums(values_NL: Scores, songs_N: NDArray[np.int64], songs: int) -> Scores:
     sums = np.zeros((songs, values_NL.shape[1]))
     np.add.at(sums, songs_N, values_NL)
     return sums
+
+
+def _means(values_NL: Scores, songs_N: NDArray[np.int64], songs: int) -> Scores:
+    return _sums(values_NL, songs_N, songs) / np.bincount(songs_N, minlength=songs)[:, None]
 
 
 def _nanmean(values: Any) -> float:

@@ -1,11 +1,12 @@
-"""What a person reads: evaluation reports, as Markdown, as one HTML page, on the console."""
+"""What a person reads of an evaluation, as Markdown, as one HTML page, on the console."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from mer_ray import storage
 from mer_ray.evaluation.metrics import AREA_RESAMPLES, RESAMPLES, Level
-from mer_ray.pages import Grid, html_image, html_list, html_table, page, table
+from mer_ray.pages import Block, Grid, Picture, Section, markdown, page
 
 LEVELS = {
     "window": "windows",
@@ -14,6 +15,7 @@ LEVELS = {
     "random": "chance (random labels)",
     "frequent": "most frequent labels",
 }
+_LABEL_METRICS = {"f1": "F1", "precision": "precision", "recall": "recall", "roc_auc": "ROC-AUC", "pr_auc": "PR-AUC"}
 _METRICS = {
     "macro_f1": "macro F1",
     "cluster_macro_f1": "cluster F1",
@@ -22,14 +24,7 @@ _METRICS = {
     "roc_auc": "ROC-AUC",
     "pr_auc": "PR-AUC",
 }
-_LABEL_METRICS = {
-    "f1": "F1",
-    "precision": "precision",
-    "recall": "recall",
-    "roc_auc": "ROC-AUC",
-    "pr_auc": "PR-AUC",
-}
-_NOTES = (
+_NOTES = [
     f"[low, high]: 95 % percentile intervals over resamples of the songs ({RESAMPLES:,} for F1, {AREA_RESAMPLES} for "
     "ROC-AUC), each song with all its windows. They tell what other songs of the kind would change, not what another "
     "training would. A label that a resample loses keeps the F1 it has on all songs.",
@@ -37,40 +32,32 @@ _NOTES = (
     "ROC-AUC does not; 0.5 is chance.",
     "Reliability: a percentile says where a song stands among the yardstick's for a word, not how likely the word is "
     "true; the figure says that, for these songs and words. A rare word at its 95th percentile may still be wrong.",
-)
+]
 _CLUSTER_NOTE = (
     "Cluster F1: the same windows and truth scored over the model's clusters of labels, where a near word counts as "
     "right: mostly the easier task. The reference code reports it in-domain; chance is higher too."
 )
 
 
-def evaluation_report(results: Mapping[str, Mapping[str, Level]], facts: Mapping[str, str]) -> str:
-    """``report.md`` of an evaluation."""
-    lines = ["# Evaluation", "", *(f"- {name}: {value}" for name, value in facts.items()), ""]
-    for dataset, levels in results.items():
-        lines += [f"## {heading(dataset, levels)}", "", table(*summary_grid(levels))]
-        lines += [f"![Each label](per_label_{dataset}.png)", ""]
-        lines += [f"![Reliability](reliability_{dataset}.png)", "", "### Labels (songs, majority vote)", ""]
-        lines += [table(*label_grid(levels["song_vote"]))]
-    return "\n".join([*lines, "## Reading the figures", "", *(f"- {note}" for note in _notes(results)), ""])
+def write_report(folder: str, title: str, sections: Sequence[Section]) -> None:
+    """Write ``report.md`` with its pictures beside it, and ``report.html`` with them inside."""
+    for picture in (block for section in sections for block in section.blocks if isinstance(block, Picture)):
+        storage.write_bytes(storage.join(folder, f"{picture.name}.png"), picture.png)
+    storage.write_bytes(storage.join(folder, "report.md"), markdown(title, sections).encode())
+    storage.write_bytes(storage.join(folder, "report.html"), page(title, sections).encode())
 
 
-def evaluation_page(
-    results: Mapping[str, Mapping[str, Level]], facts: Mapping[str, str], figures: Mapping[str, Mapping[str, bytes]]
-) -> str:
-    """``report.html``: the same with the figures (PNG, by dataset and name) inside."""
-    sections = []
+def report_sections(
+    results: Mapping[str, Mapping[str, Level]], facts: Mapping[str, str], figures: Mapping[str, Sequence[Picture]]
+) -> list[Section]:
+    """What was evaluated, each dataset with its figures, and how to read them."""
+    sections = [Section("", [[f"{name}: {value}" for name, value in facts.items()]])]
     for dataset, levels in results.items():
-        body = [
-            html_table(*summary_grid(levels)),
-            html_image(figures[dataset]["per_label"], f"{dataset}: F1 and ROC-AUC by label"),
-        ]
-        body += [html_image(figures[dataset]["reliability"], f"{dataset}: how often a percentile is right")]
-        body += ["<h3>Labels (songs, majority vote)</h3>", html_table(*label_grid(levels["song_vote"]))]
-        sections.append((heading(dataset, levels), "\n".join(body)))
-    sections.append(("Reading the figures", html_list(_notes(results))))
-    sections.append(("What was evaluated", html_list([f"{name}: {value}" for name, value in facts.items()])))
-    return page("Evaluation", sections)
+        labels = label_grid(levels["song_vote"])
+        blocks: list[Block] = [summary_grid(levels), *figures[dataset], "Labels (songs, majority vote):", labels]
+        sections.append(Section(heading(dataset, levels), blocks))
+    clusters = any(_is_number(levels["song_vote"].metrics.get("cluster_macro_f1")) for levels in results.values())
+    return [*sections, Section("Reading the figures", [[*_NOTES, _CLUSTER_NOTE] if clusters else _NOTES])]
 
 
 def heading(dataset: str, levels: Mapping[str, Level]) -> str:
@@ -82,11 +69,7 @@ def heading(dataset: str, levels: Mapping[str, Level]) -> str:
 def summary_grid(levels: Mapping[str, Level]) -> Grid:
     """One row a level of prediction, baselines last; a metric that no level has gets no column."""
     defined = [name for name in _METRICS if any(_is_number(level.metrics.get(name)) for level in levels.values())]
-    rows = [
-        [LEVELS[name], *(with_interval(level.metrics, metric) for metric in defined)]
-        for name, level in levels.items()
-        if name in LEVELS
-    ]
+    rows = [[text, *(with_interval(levels[name].metrics, one) for one in defined)] for name, text in LEVELS.items()]
     return Grid(["", *(_METRICS[name] for name in defined)], rows)
 
 
@@ -107,14 +90,9 @@ def with_interval(values: Mapping[str, float], name: str) -> str:
     return f"{text} [{_number(low)}, {_number(high)}]" if _is_number(low) and _is_number(high) else text
 
 
-def _notes(results: Mapping[str, Mapping[str, Level]]) -> list[str]:
-    clusters = any(_is_number(levels["song_vote"].metrics.get("cluster_macro_f1")) for levels in results.values())
-    return [*_NOTES, _CLUSTER_NOTE] if clusters else list(_NOTES)
-
-
 def _is_number(value: float | None) -> bool:
     return value is not None and value == value
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None or value != value else f"{value:.3f}"
+    return f"{value:.3f}" if _is_number(value) else "–"

@@ -33,7 +33,7 @@ from mer_ray import storage
 from mer_ray.catalog.datasets import SplitRule, draw_splits
 from mer_ray.catalog.manifest import make_manifest
 from mer_ray.errors import InputError
-from mer_ray.features import features_column, store_schema
+from mer_ray.features import store_table
 from mer_ray.runs.songs_directory import SongsDirectory, commit
 from mer_ray.songs import Identity
 
@@ -58,7 +58,7 @@ class PublishedFiles:
 class PublishedSong:
     """One song of an array; ``labels`` is None without a label file, ``split`` where no file's name says it.
 
-    ``states`` is the whole array, [n, 13, 768], mapped and not read; ``rows`` are the song's windows in it.
+    ``rows`` are its windows in ``states``, the whole array, [n, 13, 768], mapped and not read.
     """
 
     track_id: str
@@ -80,8 +80,7 @@ def import_published(
 ) -> tuple[pa.Table, dict[str, Any]]:
     """Bring a feature store up to date with published arrays; songs it holds are left as they are.
 
-    Several arrays, such as MTG-Jamendo's three, become one manifest. Memory stays within some parts
-    whatever the arrays' size. Returns the manifest and the summary of the run.
+    Memory stays within some parts. Returns the manifest of all arrays and the summary of the run.
 
     Raises:
         InputError: a file that is missing or of another form, files that do not belong together, or a
@@ -98,8 +97,8 @@ def import_published(
         output.begin(fingerprint, asked, manifest)
         pending = set(output.pending(manifest, retry_failed=False)["track_id"].to_pylist())
         for group in _parts([song for song in songs if song.track_id in pending]):
-            output.check_lock()
-            commit(features, store_table(group, layers))
+            output.lock.check()
+            commit(features, _store_table(group, layers))
         return manifest, output.finish(songs_done=len(pending))
 
 
@@ -135,8 +134,7 @@ def read_songs(files: PublishedFiles, dataset: str) -> list[PublishedSong]:
         )
     split = _named_split(files) if dataset == "jamendo" else None
     uri = storage.absolute(files.source)
-    each = zip(keys, rows, strict=True)
-    return [PublishedSong(*named[key], split, f"{uri}#{key}", states, own) for key, own in each]
+    return [PublishedSong(*named[key], split, f"{uri}#{key}", states, own) for key, own in zip(keys, rows, strict=True)]
 
 
 def read_index(uri: str, windows: int, source: str) -> tuple[list[str], list[NDArray[np.int64]]]:
@@ -145,7 +143,7 @@ def read_index(uri: str, windows: int, source: str) -> tuple[list[str], list[NDA
     Raises:
         InputError: no index, or not of ``windows`` rows.
     """
-    keys, starts = _index_columns(_load(uri), uri)
+    keys, starts = _index_columns(uri)
     if len(keys) != windows:
         raise InputError(
             f"{uri}: {len(keys):,} rows for the {windows:,} windows of {source}; give the index it goes with."
@@ -155,7 +153,7 @@ def read_index(uri: str, windows: int, source: str) -> tuple[list[str], list[NDA
     song = np.argsort(in_storage)[song]
     order = np.lexsort((starts, song))
     again = (np.diff(song[order]) == 0) & (np.diff(starts[order]) == 0)
-    order = order[np.concatenate([[True], ~again])]
+    order = order[np.r_[True, ~again]]
     rows = np.split(order, np.flatnonzero(np.diff(song[order])) + 1)
     return [str(name) for name in names[in_storage]], rows
 
@@ -189,32 +187,29 @@ def published_manifest(songs: Sequence[PublishedSong], dataset: str, split: Spli
     return make_manifest(columns, songs[0].uri, {"split": reading, "features": "published"})
 
 
-def store_table(songs: Sequence[PublishedSong], layers: Sequence[int]) -> pa.Table:
+def _store_table(songs: Sequence[PublishedSong], layers: Sequence[int]) -> pa.Table:
     """Rows of the feature store; a song with a value that float16 cannot hold is a failed one."""
-    dim = len(layers) * WIDTH
     rows, kept = [], []
     for song in songs:
         with np.errstate(over="ignore"):
-            track = song.states[song.rows[:, None], list(layers)].astype(np.float16).reshape(-1, dim)
+            track = song.states[song.rows[:, None], list(layers)].astype(np.float16).reshape(-1, len(layers) * WIDTH)
         fine = bool(np.isfinite(track).all())
         kept.append(track[: None if fine else 0])
-        told = ("ok", None, None) if fine else ("failed", "not_finite", f"{song.uri}: not finite")
-        rows.append((song.track_id, song.uri, *told, len(song.rows) * WINDOW_SECONDS, False, 0))
-    schema = store_schema(published_identity(layers), dim)
-    arrays = [pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), schema, strict=False)]
-    return pa.Table.from_arrays([*arrays, features_column(kept, dim)], schema=schema)
+        row = {"track_id": song.track_id, "uri": song.uri, "truncated": False, "bad_packets": 0}
+        failed = {"status": "failed", "error_class": "not_finite", "error": f"{song.uri}: not finite"}
+        row |= {"duration_s": len(song.rows) * WINDOW_SECONDS, **({"status": "ok"} if fine else failed)}
+        rows.append(row)
+    return store_table(rows, kept, published_identity(layers))
 
 
 def _parts(songs: Sequence[PublishedSong]) -> Iterator[list[PublishedSong]]:
     """Whole songs in storage order, about ``WINDOWS_PER_PART`` windows at a time."""
     group: list[PublishedSong] = []
-    windows = 0
     for song in songs:
         group.append(song)
-        windows += len(song.rows)
-        if windows >= WINDOWS_PER_PART or song is songs[-1]:
+        if song is songs[-1] or sum(len(one.rows) for one in group) >= WINDOWS_PER_PART:
             yield group
-            group, windows = [], 0
+            group = []
 
 
 def _load(uri: str) -> NDArray[Any]:
@@ -243,8 +238,9 @@ def _states(uri: str) -> NDArray[np.floating[Any]]:
     return states
 
 
-def _index_columns(index: NDArray[Any], uri: str) -> tuple[NDArray[Any], NDArray[np.float64]]:
+def _index_columns(uri: str) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """The [n] keys as text and the [n] starts; windows without times keep their order."""
+    index = _load(uri)
     fields = index.dtype.names or ()
     if index.ndim == 1 and "track_id" in fields:
         times = [index[name] for name in fields if name != "track_id" and index.dtype[name].kind in "iuf"]

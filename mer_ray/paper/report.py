@@ -2,90 +2,71 @@
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Sequence
-from itertools import combinations
+import textwrap
+from collections.abc import Iterable, Sequence
+from itertools import chain, combinations, repeat
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mer_ray import storage
-from mer_ray.catalog.annotations import Annotations
+from mer_ray.evaluation.report import write_report
 from mer_ray.learning.training import word_space
-from mer_ray.pages import html_image, html_list, html_table, page, table
-from mer_ray.paper.reproduction import FIGURE, Measured, Results, facts
+from mer_ray.pages import Grid, Picture, Section, png
+from mer_ray.paper.reproduction import FIGURE, Measured, Results, datasets, facts
 from mer_ray.paper.settings import ReproduceSettings
-from mer_ray.paper.tables import DATASETS, LAMBDAS, SHORT, Table
+from mer_ray.paper.tables import DATASETS, LAMBDAS, SHORT, Table, short
 from mer_ray.words.labelspace import LabelSpace
 
+TITLE = "The paper's tables"
+HOW = "Macro F1 at the paper's k: ours with its 95 % interval, the paper's figure, and what random labels score."
 NOT_RUN = "not run"
 SPREAD = "Mean cosine between segments of different clusters, last training epoch"
 COLOURS = {"jamendo": "#3b6ea5", "cal500": "#d98032", "emotify": "#4d9157"}
 SHARED = "#7d4f9e"
 
 
-def write_report(settings: ReproduceSettings, tables: Sequence[Table], results: Results) -> None:
+def write_paper_report(settings: ReproduceSettings, tables: Sequence[Table], results: Results) -> None:
     """Write ``report.md``, ``report.html`` and the figures as PNG."""
     about = [f"{name}: {value}" for name, value in facts(settings).items()]
-    images = _images(settings, results)
-    for name, (_, image) in images.items():
-        storage.write_bytes(storage.join(settings.output, f"{name}.png"), image)
-    how = "Macro F1 at the paper's k: ours with its 95 % interval, the paper's figure, and what random labels score."
-    markdown = ["# The paper's tables", "", how, "", *(f"- {line}" for line in about), ""]
-    markdown += [
-        markdown_tables(tables, results),
-        *(f"## {title}\n\n![{title}]({name}.png)\n" for name, (title, _) in images.items()),
-    ]
-    storage.write_bytes(storage.join(settings.output, "report.md"), "\n".join(markdown).encode())
-    sections = [("", f"<p>{how}</p>" + html_list(about))]
-    for one in tables:
-        header, rows = grid(one, results[one.name])
-        sections.append((one.title, html_table(header, rows) + (f"<p>{one.note}</p>" if one.note else "")))
-        if one.name == "sweep":
-            sections.append((SPREAD, html_table(*spread_grid(one, results[one.name]))))
-    sections += [(title, html_image(image, title)) for title, image in images.values()]
-    storage.write_bytes(storage.join(settings.output, "report.html"), page("The paper's tables", sections).encode())
+    figures = [Section(picture.alt, [picture]) for picture in _pictures(settings, results)]
+    write_report(settings.output, TITLE, [Section("", [HOW, about]), *table_sections(tables, results), *figures])
 
 
-def markdown_tables(tables: Sequence[Table], results: Results) -> str:
+def table_sections(tables: Sequence[Table], results: Results) -> list[Section]:
     """All tables, each under its title."""
-    parts = []
+    sections = []
     for one in tables:
-        parts += [f"## {one.title}", "", table(*grid(one, results[one.name]))]
-        parts += [one.note, ""] if one.note else []
+        rows = results[one.name]
+        sections.append(Section(one.title, [grid(one, rows), *([one.note] if one.note else [])]))
         if one.name == "sweep":
-            parts += [f"## {SPREAD}", "", table(*spread_grid(one, results[one.name]))]
-    return "\n".join(parts)
+            sections.append(Section(SPREAD, [spread_grid(one, rows)]))
+    return sections
 
 
-def grid(one: Table, rows: dict[str, list[Measured]]) -> tuple[list[str], list[list[str]]]:
+def grid(one: Table, rows: dict[str, list[Measured]]) -> Grid:
     """A table's header and cells: ours [interval], the paper's beside it, chance in a row of its own."""
     printed = any(cell.paper is not None for cells in rows.values() for cell in cells)
-    header = ["trained on" if one.columns[0] in SHORT.values() else ""]
-    for column in one.columns:
-        header += [column, "paper"] if printed else [column]
-    body = []
-    for name, cells in rows.items():
-        line = [name]
-        for cell in cells:
-            line += [_ours(cell), _short(cell.paper)] if printed else [_ours(cell)]
-        body.append(line)
-    chance = ["random labels"]
+
+    def row(name: str, ours: Iterable[str], papers: Iterable[str]) -> list[str]:
+        return [name, *(chain(*zip(ours, papers, strict=False)) if printed else ours)]
+
+    chances = []
     for at in range(len(one.columns)):
-        known = next((cells[at].chance for cells in rows.values() if cells[at].chance is not None), None)
-        chance += [_short(known), ""] if printed else [_short(known)]
-    return header, [*body, chance]
+        known = (cells[at].chance for cells in rows.values() if cells[at].chance is not None)
+        chances.append(_short(next(known, None)))
+    header = row("trained on" if one.columns[0] in SHORT.values() else "", one.columns, repeat("paper"))
+    body = [row(name, map(_ours, cells), (_short(cell.paper) for cell in cells)) for name, cells in rows.items()]
+    return Grid(header, [*body, row("random labels", chances, repeat(""))])
 
 
-def spread_grid(one: Table, rows: dict[str, list[Measured]]) -> tuple[list[str], list[list[str]]]:
+def spread_grid(one: Table, rows: dict[str, list[Measured]]) -> Grid:
     """What the regularization does to what it acts on, for each model of the sweep."""
-    header = ["", *(column.split(" → ")[0] for column in one.columns)]
-    return header, [
+    body = [
         [name, *(NOT_RUN if cell.spread is None else f"{cell.spread:+.3f}" for cell in cells)]
         for name, cells in rows.items()
     ]
+    return Grid(["", *(column.split(" → ")[0] for column in one.columns)], body)
 
 
 def _ours(cell: Measured) -> str:
@@ -99,33 +80,20 @@ def _short(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}" if value < 0.1 else f"{value:.3f}"
 
 
-def _images(settings: ReproduceSettings, results: Results) -> dict[str, tuple[str, bytes]]:
-    images = {}
-    if "sweep" in results and any(cell.ours is not None for cells in results["sweep"].values() for cell in cells):
-        images["sweep"] = ("Regularization and zero-shot transfer", sweep_figure(results["sweep"]))
-    if not settings.only or FIGURE in settings.only:
-        for datasets, space, vocabularies in label_spaces(settings):
-            name = "+".join(SHORT[dataset] for dataset in datasets)
-            title = f"Figure 2: label clusters of {name}"
-            images[f"clusters_{name}"] = (title, cluster_figure(title, space, vocabularies))
-    return images
-
-
-def label_spaces(settings: ReproduceSettings) -> list[tuple[tuple[str, ...], LabelSpace, dict[str, set[str]]]]:
-    """The label space of each pair of given datasets, and of all three."""
-    given = {
-        name: set(Annotations.read(uri, settings.seed).vocabulary)
-        for name in DATASETS
-        if (uri := getattr(settings, name)) is not None
-    }
+def _pictures(settings: ReproduceSettings, results: Results) -> list[Picture]:
+    pictures = []
+    if any(cell.ours is not None for cells in results.get("sweep", {}).values() for cell in cells):
+        pictures.append(Picture("sweep", "Regularization and zero-shot transfer", sweep_figure(results["sweep"])))
+    if settings.only and FIGURE not in settings.only:
+        return pictures
+    given = {name: set(one.vocabulary) for name, one in datasets(settings).items()}
     space = word_space(settings)
-    groups = [*combinations(given, 2), *([DATASETS] if len(given) == len(DATASETS) else [])]
-    spaces = []
-    for group in groups:
-        words = [sorted(given[name]) for name in group]
-        labels = LabelSpace.build(words, space, settings.bandwidth)
-        spaces.append((tuple(group), labels, {name: given[name] for name in group}))
-    return spaces
+    for group in [*combinations(given, 2), *([DATASETS] if len(given) == len(DATASETS) else [])]:
+        own = {name: given[name] for name in group}
+        labels = LabelSpace.build([*map(sorted, own.values())], space, settings.bandwidth)
+        title = f"Figure 2: label clusters of {short(group)}"
+        pictures.append(Picture(f"clusters_{short(group)}", title, cluster_figure(title, labels, own)))
+    return pictures
 
 
 def cluster_figure(title: str, space: LabelSpace, vocabularies: dict[str, set[str]]) -> bytes:
@@ -137,14 +105,13 @@ def cluster_figure(title: str, space: LabelSpace, vocabularies: dict[str, set[st
     rows = max(1, math.ceil(len(stars) / columns))
     lines = math.ceil(sum(len(word) + 2 for word in alone) / 150) + 1
     figure = Figure(figsize=(13, 2.5 * rows + 0.24 * lines + 0.9), layout="constrained")
-    FigureCanvasAgg(figure)
     grid_spec = figure.add_gridspec(rows + 1, columns, height_ratios=[*[2.5] * rows, 0.24 * lines + 0.2])
     for at, group in enumerate(stars):
         _star(figure.add_subplot(grid_spec[at // columns, at % columns]), group, vocabularies)
     below = figure.add_subplot(grid_spec[rows, :])
     below.axis("off")
     text = f"Words alone ({len(alone)}): {' · '.join(alone)}" if alone else "No word is alone."
-    below.text(0, 1, _wrapped(text, 160), va="top", fontsize=9, color="#555555", transform=below.transAxes)
+    below.text(0, 1, textwrap.fill(text, 160), va="top", fontsize=9, color="#555555", transform=below.transAxes)
     facts = f"{len(space.words)} words, {len(groups)} clusters, bandwidth {space.clusters.bandwidth:g}"
     figure.suptitle(f"{title}: {facts}", x=0.01, ha="left")
     handles = [
@@ -154,42 +121,34 @@ def cluster_figure(title: str, space: LabelSpace, vocabularies: dict[str, set[st
     if set.intersection(*vocabularies.values()) or len(vocabularies) > 2:
         handles += below.plot([], [], "o", color=SHARED, label="in several")
     figure.legend(handles=handles, loc="outside lower left", frameon=False, ncols=4)
-    return _png(figure)
+    return png(figure)
 
 
 def sweep_figure(rows: dict[str, list[Measured]]) -> bytes:
     """A PNG: macro F1 on the dataset left out against the weight of the regularization."""
     transfers = len(next(iter(rows.values())))
     figure = Figure(figsize=(4.2 * transfers, 3.4), layout="constrained")
-    FigureCanvasAgg(figure)
     weights = [0.0, *LAMBDAS]
     for at in range(transfers):
         cells = [cells[at] for cells in rows.values()]
         ran = [(weight, cell) for weight, cell in zip(weights, cells, strict=True) if cell.ours is not None]
         axes = figure.add_subplot(1, transfers, at + 1)
-        trained_on = cells[0].training.split("-")[0]
-        axes.set(title=f"{trained_on} → {SHORT[cells[0].test]}", xlabel="λ", xticks=weights)
+        title = f"{cells[0].training.split('-')[0]} → {SHORT[cells[0].test]}"
+        axes.set(title=title, xlabel="λ", xticks=weights)
         axes.spines[["top", "right"]].set_visible(False)
         if not ran:
             axes.text(0.5, 0.5, NOT_RUN, ha="center", transform=axes.transAxes)
             continue
-        axes.plot(
-            [weight for weight, _ in ran], [cell.ours or 0 for _, cell in ran], "o-", color="#3b6ea5", label="ours"
-        )
-        axes.fill_between(
-            [weight for weight, _ in ran],
-            [cell.low or 0 for _, cell in ran],
-            [cell.high or 0 for _, cell in ran],
-            color="#3b6ea5",
-            alpha=0.15,
-            label="95 % over songs",
-        )
+        x = [weight for weight, _ in ran]
+        ours, low, high = ([getattr(cell, name) or 0 for _, cell in ran] for name in ("ours", "low", "high"))
+        axes.plot(x, ours, "o-", color=COLOURS["jamendo"], label="ours")
+        axes.fill_between(x, low, high, color=COLOURS["jamendo"], alpha=0.15, label="95 % over songs")
         axes.axhline(ran[0][1].chance or 0, color="#d1495b", ls="--", lw=1, label="random labels")
         axes.set_ylim(bottom=0)
         if at == 0:
             axes.set_ylabel("macro F1, songs")
             axes.legend(frameon=False, fontsize=8)
-    return _png(figure)
+    return png(figure)
 
 
 def _star(axes: Axes, group: list[str], vocabularies: dict[str, set[str]]) -> None:
@@ -204,15 +163,3 @@ def _star(axes: Axes, group: list[str], vocabularies: dict[str, set[str]]) -> No
         axes.plot(x, y, "o", color=colour, ms=9, zorder=2)
         axes.text(x, y + (0.16 if y >= 0 else -0.16), word, ha="center", va="bottom" if y >= 0 else "top", fontsize=9)
     axes.plot(0, 0, "o", color="#888888", ms=4, zorder=2)
-
-
-def _wrapped(text: str, width: int) -> str:
-    import textwrap
-
-    return "\n".join(textwrap.wrap(text, width))
-
-
-def _png(figure: Figure) -> bytes:
-    image = io.BytesIO()
-    figure.savefig(image, format="png", dpi=120)
-    return image.getvalue()

@@ -27,9 +27,7 @@ class ReproduceSettings(RecipeSettings):
     """Manifest of CAL500."""
     emotify: Uri | None = None
     """Manifest of Emotify."""
-    only: list[Literal["table2", "table3", "table4", "table5", "table6", "sweep", "figure2"]] = Field(
-        default_factory=list
-    )
+    only: list[Wanted] = Field(default_factory=list)
     """Only this table or figure; repeat the flag for several."""
     at_once: PositiveInt | None = None
     """Models trained side by side; one a CPU if not given."""

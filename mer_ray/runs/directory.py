@@ -40,22 +40,13 @@ class RunDirectory:
     kind: str = "output"
 
     def __enter__(self) -> Self:
-        self._lock = RunLock(storage.join(self.uri, "_run"), self.job)
-        self._lock.acquire()
+        self.lock = RunLock(storage.join(self.uri, "_run"), self.job)
+        self.lock.acquire()
         self._started = time.monotonic()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._lock.release()
-
-    @property
-    def token(self) -> str:
-        """What this run's workers show to commit parts; worthless once the lock is gone."""
-        return self._lock.token
-
-    def check_lock(self) -> None:
-        """Raise unless this run still holds the directory (a stalled machine may have lost it)."""
-        self._lock.check()
+        self.lock.release()
 
     def earlier(self, fingerprint: Mapping[str, Any], holds: Callable[[], str]) -> dict[str, Any] | None:
         """The settings that earlier runs left; None if this run is the first.

@@ -25,26 +25,17 @@ SETTLE_SECONDS = 0.5
 class RunLock:
     """A lock file kept fresh by a heartbeat; a dead run's lock expires after a minute.
 
-    A lock held by a process of this machine that is gone is taken over at once.
+    A lock held by a process of this machine that is gone is taken over at once. The ``token`` tells this run from any
+    other that held or will hold it: its workers show it to commit parts.
     """
 
     def __init__(self, folder: str, job: str) -> None:
         self._uri = storage.join(folder, "lock")
-        self._token = uuid.uuid4().hex
-        self._holder = {
-            "token": self._token,
-            "job": job,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "since": time.time(),
-        }
+        self.token = uuid.uuid4().hex
+        who = {"job": job, "host": socket.gethostname(), "pid": os.getpid()}
+        self._holder = {"token": self.token, **who, "since": time.time()}
         self._lost: dict[str, Any] | None = None
         self._heartbeat = Ticker("lock-heartbeat", HEARTBEAT_SECONDS, self._beat)
-
-    @property
-    def token(self) -> str:
-        """What tells this run from any other that held or will hold the lock."""
-        return self._token
 
     def acquire(self) -> None:
         """Take the lock.
@@ -61,9 +52,9 @@ class RunLock:
         self._heartbeat.start()
 
     def check(self) -> None:
-        """Raise RuntimeError if another run has taken the lock."""
+        """Raise RuntimeError if another run has taken the lock, as it may while a machine stalls."""
         holder = self._lost or storage.read_json(self._uri)
-        if holder is None or holder.get("token") != self._token:
+        if holder is None or holder.get("token") != self.token:
             raise RuntimeError(f"{self._uri}: taken over by another run; this one stops so that no song is done twice.")
 
     def release(self) -> None:
@@ -71,12 +62,12 @@ class RunLock:
         self._heartbeat.stop()
         with contextlib.suppress(StorageError):  # a lock that is left expires; why the run ends matters more
             holder = storage.read_json(self._uri)
-            if holder is not None and holder.get("token") == self._token:
+            if holder is not None and holder.get("token") == self.token:
                 storage.remove(self._uri)
 
     def _refuse_if_held(self) -> None:
         holder = storage.read_json(self._uri)
-        if holder is not None and holder.get("token") != self._token and _alive(holder):
+        if holder is not None and holder.get("token") != self.token and _alive(holder):
             raise InputError(
                 f"output {self._uri.removesuffix('/_run/lock')}: in use by the {holder.get('job')} run with "
                 f"process {holder.get('pid')} on {holder.get('host')}; wait for it or stop it."
@@ -86,7 +77,7 @@ class RunLock:
         # A storage that does not answer for a moment costs one heartbeat, not the run.
         with contextlib.suppress(OSError):
             holder = storage.read_json(self._uri)
-            if holder is None or holder.get("token") != self._token:
+            if holder is None or holder.get("token") != self.token:
                 self._lost = holder or {}
             if self._lost is None:  # once lost, it must not be written over the new holder's
                 storage.write_bytes(self._uri, self._content())

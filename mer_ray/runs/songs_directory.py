@@ -94,7 +94,7 @@ class SongsDirectory(RunDirectory):
         Raises:
             RuntimeError: a song of the manifest is missing from the parts, or another run has the lock.
         """
-        self.check_lock()
+        self.lock.check()
         held = self._mend(STATUS_COLUMNS)
         asked = storage.read_table(self.file(MANIFEST), ["track_id"])["track_id"]
         lost = pc.sum(pc.invert(pc.is_in(asked, value_set=held.rows["track_id"].combine_chunks()))).as_py() or 0

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,43 +25,38 @@ def measured_by_catalog(asked: str, songs: int) -> bool:
 
 @dataclass(frozen=True)
 class Reliability:
-    """Songs and words by the percentile of the word for the song.
+    """How many pairs of song and word lie in each bin of percentiles, [B], and how many of them are true."""
 
-    Attributes:
-        edges: [B] where each bin begins; the last ends at 1.
-        pairs: [B] how many pairs of song and word lie in it.
-        right: [B] how many of them are true.
-    """
-
-    edges: NDArray[np.float64]
     pairs: NDArray[np.int64]
     right: NDArray[np.int64]
+    edges: ClassVar[NDArray[np.float64]] = np.arange(BINS) / BINS
+    """[B] where each bin begins; the last ends at 1."""
 
     @classmethod
     def measure(cls, percentiles_SL: NDArray[np.float32], truth_SL: NDArray[np.bool_]) -> Reliability:
         """Count the pairs of songs and words in bins of equal width."""
         bins = np.clip(np.ceil(percentiles_SL * BINS - 1e-6).astype(int) - 1, 0, BINS - 1)
-        pairs = np.bincount(bins.ravel(), minlength=BINS)
-        right = np.bincount(bins[truth_SL], minlength=BINS)
-        return cls(np.arange(BINS) / BINS, pairs, right)
+        return cls(np.bincount(bins.ravel(), minlength=BINS), np.bincount(bins[truth_SL], minlength=BINS))
 
     @property
     def share(self) -> NDArray[np.float64]:
         """[B] share of a bin's pairs that are true; nan for an empty bin."""
-        return np.where(self.pairs > 0, self.right / np.maximum(self.pairs, 1), np.nan)
+        return _share(self.right, self.pairs)
 
     @property
     def precision(self) -> NDArray[np.float64]:
         """[B] share that is true from each edge up: the precision of a threshold there."""
-        pairs, right = np.cumsum(self.pairs[::-1])[::-1], np.cumsum(self.right[::-1])[::-1]
-        return np.where(pairs > 0, right / np.maximum(pairs, 1), np.nan)
+        return _share(np.cumsum(self.right[::-1])[::-1], np.cumsum(self.pairs[::-1])[::-1])
 
     def percentile_for(self, precision: float) -> float | None:
         """The lowest edge from which on every threshold keeps this precision; None if even the highest does not."""
-        kept = np.nan_to_num(self.precision) >= precision
-        misses = np.flatnonzero(~kept)
+        misses = np.flatnonzero(np.nan_to_num(self.precision) < precision)
         first = int(misses[-1]) + 1 if len(misses) else 0
         return float(self.edges[first]) if first < BINS else None
+
+
+def _share(right: NDArray[np.int64], pairs: NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.where(pairs > 0, right / np.maximum(pairs, 1), np.nan)
 
 
 def as_plain(model: str, measured: Mapping[str, Reliability]) -> dict[str, Any]:
@@ -81,8 +76,8 @@ def percentile_of(evaluation: str, model: str, precision: float) -> float:
     uri = storage.join(evaluation, "calibration.json")
     try:
         found = json.loads(storage.read_bytes(uri))
-        counts: Sequence[dict[str, list[int]]] = list(found["datasets"].values())
-        pairs, right = (np.sum([one[key] for one in counts], axis=0) for key in ("pairs", "right"))
+        counts = list(found["datasets"].values())
+        pooled = Reliability(*(np.sum([one[key] for one in counts], axis=0) for key in ("pairs", "right")))
         digest = found["model"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
@@ -90,11 +85,10 @@ def percentile_of(evaluation: str, model: str, precision: float) -> float:
         ) from error
     if digest != model:
         raise InputError(f"--calibration {evaluation}: of another model; evaluate this one with jobs/evaluate.py.")
-    pooled = Reliability(np.arange(BINS) / BINS, pairs, right)
     percentile = pooled.percentile_for(precision)
     if percentile is None:
         raise InputError(
             f"--min-precision {precision:g}: the evaluation found {np.nan_to_num(pooled.precision[-1]):.2f} at the "
-            f"highest percentiles; ask for no more."
+            "highest percentiles; ask for no more."
         )
     return percentile

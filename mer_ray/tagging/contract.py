@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,10 +12,6 @@ from mer_ray.songs import Breach, Content, lengths, songs_at, stored_json
 
 TAGS_TYPE = pa.list_(pa.struct([("label", pa.string()), ("score", pa.float32()), ("percentile", pa.float32())]))
 TIMELINE_TYPE = pa.list_(pa.struct([("start_s", pa.float32()), ("tags", pa.list_(pa.string()))]))
-
-
-def _no_breaches(_schema: pa.Schema, _fingerprint: dict[str, Any]) -> Iterator[str]:
-    yield from ()
 
 
 def _breaches(rows: pa.Table, ok: pa.Array) -> Iterator[Breach]:
@@ -38,10 +33,9 @@ def _breaches(rows: pa.Table, ok: pa.Array) -> Iterator[Breach]:
         yield "tags", f"songs with fewer than {most} tags", ids.filter(pc.and_(ok, pc.less(counts, most)))
     if "embedding" in rows.column_names:
         vectors = rows["embedding"]
-        there = vectors.is_valid()
         values = pc.list_flatten(vectors.drop_null()).to_numpy().reshape(-1, vectors.type.list_size)
         finite = np.zeros(len(rows), bool)
-        finite[there.to_numpy()] = np.isfinite(values).all(axis=1)
+        finite[vectors.is_valid().to_numpy()] = np.isfinite(values).all(axis=1)
         broken = pc.and_(ok, pa.array(~finite))
         yield "ok rows", "songs whose embedding is missing or no finite numbers", ids.filter(broken)
 
@@ -53,7 +47,6 @@ TAGS = Content(
     fits=lambda kind: kind == TAGS_TYPE,
     check="tags",
     shown=lambda _: "best first, within their limits, percentiles within 0 to 1",
-    schema_breaches=_no_breaches,
     row_breaches=_breaches,
 )
 """What the parts of a tags directory promise."""

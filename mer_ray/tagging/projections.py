@@ -32,14 +32,7 @@ ROWS = 512
 
 @dataclass(frozen=True)
 class Projections:
-    """A model's projections of a feature store.
-
-    Attributes:
-        features: URI of the store.
-        encoder: the store's, for the metadata.
-        model: the model that projects.
-        keep: whether what is projected is kept, and what is kept is read.
-    """
+    """A model's projections of the feature store at a URI; what is kept is also read."""
 
     features: str
     encoder: Identity
@@ -47,23 +40,15 @@ class Projections:
     keep: bool = True
 
     def songs(self, part: str, wanted: pa.Array | None = None, *, windows: bool = False) -> Iterator[pa.Table]:
-        """The songs of one part of the store, some hundred at a time.
+        """Rows of :func:`projected_schema` of one part of the store, some hundred at a time.
 
-        Args:
-            part: its URI.
-            wanted: ids to pick; all if not given.
-            windows: the windows as well as the songs.
-
-        Yields:
-            Rows of :func:`projected_schema`, without ``windows`` unless they are asked for.
+        Only the ``wanted`` ids if they are given, without the column ``windows`` unless it is asked for.
         """
         columns = [*STATUS_COLUMNS, "vector", *(["windows"] if windows else [])]
-        if self.keep:
-            for songs in storage.iter_arrow(self._kept(part), columns):
-                yield _picked(songs, wanted)
-        else:
-            for songs in storage.iter_tables(part, rows=ROWS):
-                yield self.project(_picked(songs, wanted)).select(columns)
+        kept = storage.iter_arrow(self._kept(part), columns) if self.keep else storage.iter_tables(part, rows=ROWS)
+        for songs in kept:
+            picked = songs if wanted is None else songs.filter(pc.is_in(songs["track_id"], value_set=wanted))
+            yield picked if self.keep else self.project(picked).select(columns)
 
     def project(self, songs: pa.Table) -> pa.Table:
         """Rows of a feature store to rows of :func:`projected_schema`."""
@@ -78,10 +63,6 @@ class Projections:
         return pa.table(columns, schema=self._schema)
 
     @cached_property
-    def _folder(self) -> str:
-        return storage.join(self.features, FOLDER, self.model.digest[:16])
-
-    @cached_property
     def _schema(self) -> pa.Schema:
         return projected_schema(self.model, self.encoder)
 
@@ -89,7 +70,7 @@ class Projections:
         """The URI of a part's projections, which are made now if they are not there."""
         name = part.rsplit("/", 1)[-1].removesuffix(".parquet")
         content = text_sha256(SCHEMA_VERSION + storage.content_key(part))[:16]
-        kept = storage.join(self._folder, f"{name}-{content}.arrow")
+        kept = storage.join(self.features, FOLDER, self.model.digest[:16], f"{name}-{content}.arrow")
         if not storage.is_arrow(kept):
             storage.write_arrow(kept, self._schema, map(self.project, storage.iter_tables(part, rows=ROWS)))
         return kept
@@ -114,17 +95,9 @@ def vector_column(vectors_SE: NDArray[np.floating], there_S: NDArray[np.bool_] |
 
 
 def song_vectors(songs: pa.Table) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """The reverse of :func:`vector_column` for the column ``vector``.
-
-    Returns:
-        [songs, E], zero for a song without; and [songs] whether there is one.
-    """
+    """The column ``vector`` as [songs, E], zero for a song without; and [songs] whether there is one."""
     column = songs["vector"].combine_chunks()
     there_S = column.is_valid().to_numpy(zero_copy_only=False)
     vectors_SE = np.zeros((len(column), column.type.list_size), np.float32)
     vectors_SE[there_S] = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, column.type.list_size)
     return vectors_SE, there_S
-
-
-def _picked(songs: pa.Table, wanted: pa.Array | None) -> pa.Table:
-    return songs if wanted is None else songs.filter(pc.is_in(songs["track_id"], value_set=wanted))

@@ -47,13 +47,7 @@ class LabelScale:
     def __init__(
         self, labels_LE: NDArray[np.float32], yardstick_SE: NDArray[np.floating[Any]], ranking: Ranking
     ) -> None:
-        """Measure the labels.
-
-        Args:
-            labels_LE: [L, E] unit label embeddings.
-            yardstick_SE: [S, E] mean unit projection of each yardstick song.
-            ranking: ``standardized`` or ``cosine``.
-        """
+        """Measure unit label embeddings on the mean unit projection of each yardstick song."""
         standardized = ranking == "standardized"
         songs_SE = np.asarray(yardstick_SE, np.float32)
         self._labels_LE = labels_LE
@@ -89,13 +83,7 @@ class LabelScale:
 
 @dataclass
 class Tagger:
-    """Ranks any list of words for songs.
-
-    Attributes:
-        model: the trained model.
-        yardstick: [S, E] songs against which scores are measured; the model's own background if
-            no catalogue's is given.
-    """
+    """Ranks any list of words for songs, measured against a yardstick of [S, E] songs, else the model's background."""
 
     model: Model
     yardstick: NDArray[np.float32] | None = None
@@ -117,45 +105,19 @@ class Tagger:
         k: int = 3,
         ranking: Ranking = "standardized",
     ) -> list[Tag]:
-        """The k best of these words for one song.
-
-        Args:
-            features: [w, D] features of the song's windows, at least one.
-            labels: words, or words with their phrases.
-            k: how many tags.
-            ranking: what the score is (see :class:`LabelScale`).
-        """
+        """The k best of these words, which may have phrases, for the [w, D] features of a song's windows."""
         asked = labels if isinstance(labels, Mapping) else dict.fromkeys(labels, ())
-        words = [Word.of(label, *phrases) for label, phrases in asked.items()]
-        vector_1E = song_vector(self.model.project(features))[None]
-        scale = self.scale(words, ranking)
-        return best_tags(list(asked), scale.scores(vector_1E)[0], scale.percentiles(vector_1E)[0], Choice(k))
-
-
-def song_vector(projected_WE: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A song's place: the mean of its windows' unit vectors, so that its cosines are their mean. [E]."""
-    mean: NDArray[np.float32] = projected_WE.mean(axis=0)
-    return mean
-
-
-def best_tags(
-    labels: Sequence[str], scores_L: NDArray[np.float32], percentiles_L: NDArray[np.float32], choice: Choice
-) -> list[Tag]:
-    """The chosen labels of one song, best first."""
-    order_1K, kept_1K = choice.best(scores_L[None], percentiles_L[None])
-    chosen = order_1K[kept_1K]
-    return [Tag(labels[at], float(scores_L[at]), float(percentiles_L[at])) for at in chosen]
+        scale = self.scale([Word.of(label, *phrases) for label, phrases in asked.items()], ranking)
+        vector_1E = self.model.project(features).mean(axis=0)[None]
+        scores_1L, percentiles_1L = scale.scores(vector_1E), scale.percentiles(vector_1E)
+        order_1K, _ = Choice(k).best(scores_1L)
+        names = list(asked)
+        return [Tag(names[at], float(scores_1L[0, at]), float(percentiles_1L[0, at])) for at in order_1K[0]]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which tags a song or a window gets, of all that were asked for.
-
-    Attributes:
-        k: at most this many.
-        threshold: only those whose score reaches it.
-        min_percentile: only those whose percentile reaches it.
-    """
+    """Which tags a song or a window gets: at most k, whose scores and percentiles reach the thresholds."""
 
     k: int | None = None
     threshold: float | None = None
@@ -164,14 +126,8 @@ class Choice:
     def best(
         self, scores_NL: NDArray[np.float32], percentiles_NL: NDArray[np.float32] | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Choose among L labels for n songs or windows.
-
-        Args:
-            scores_NL: higher is better; of equal ones the first.
-            percentiles_NL: looked at for ``min_percentile`` alone.
-
-        Returns:
-            [n, k] labels, best first, and [n, k] whether they reach the thresholds.
+        """The columns of n songs or windows, [n, k], best first, of equal ones the first; and whether they reach the
+        thresholds, [n, k]. Percentiles are looked at for ``min_percentile`` alone.
         """
         order_NK = _best_first(scores_NL, self.k)
         kept_NK = np.ones(order_NK.shape, bool)
@@ -182,7 +138,7 @@ class Choice:
 
 
 def _best_first(scores_NL: NDArray[np.float32], k: int | None) -> NDArray[np.int64]:
-    """[n, k] places of the highest scores, of equal ones the first; all if k is None."""
+    """[n, k] columns of the highest scores, of equal ones the first; all if k is None."""
     n, labels = scores_NL.shape
     if k is None or k > FEW:
         return np.argsort(-scores_NL, axis=1, kind="stable")[:, :k]
@@ -195,15 +151,7 @@ def _best_first(scores_NL: NDArray[np.float32], k: int | None) -> NDArray[np.int
 
 @dataclass(frozen=True)
 class TagOptions:
-    """What to write for each song.
-
-    Attributes:
-        words: with what the user lets stand for them.
-        choice: how many of them, and how good.
-        ranking: what the score is.
-        timeline: the tags of each window as well.
-        embedding: the song's unit vector as well.
-    """
+    """What to write for each song: its tags, with ``timeline`` each window's, with ``embedding`` its unit vector."""
 
     words: tuple[Word, ...]
     choice: Choice = Choice(k=3)

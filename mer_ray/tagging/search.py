@@ -21,12 +21,7 @@ from mer_ray.tagging.settings import SearchSettings
 from mer_ray.words.lists import Word
 
 SCHEMA = pa.schema(
-    [
-        pa.field("track_id", pa.string()),
-        pa.field("uri", pa.string()),
-        pa.field("score", pa.float32()),
-        pa.field("percentile", pa.float32()),
-    ]
+    [("track_id", pa.string()), ("uri", pa.string()), ("score", pa.float32()), ("percentile", pa.float32())]
 )
 
 
@@ -42,7 +37,7 @@ def search(settings: SearchSettings) -> tuple[pa.Table, str]:
     model, store = Model.load(settings.model), Store.open(settings.features)
     model.check_features(store)
     query_1E = model.embed([Word.of(settings.query)])
-    songs, vectors_SE = _places(Projections(store.uri, store.encoder, model, settings.keep_projections), store.parts)
+    songs, vectors_SE = _readable(Projections(store.uri, store.encoder, model, settings.keep_projections), store.parts)
     if not len(songs):
         raise InputError(f"features {settings.features}: none of its songs could be read; see its failures.")
     catalog = measured_by_catalog(settings.yardstick, len(songs))
@@ -74,13 +69,9 @@ def write_found(uri: str, table: pa.Table) -> None:
     storage.write_bytes(uri, file.getvalue())
 
 
-def _places(projections: Projections, parts: list[str]) -> tuple[pa.Table, NDArray[np.float32]]:
-    """The songs that could be read, and their places, [S, E]."""
-    tables, vectors = [], [np.zeros((0, projections.model.projector.shape.output_dim), np.float32)]
-    for part in parts:
-        for songs in projections.songs(part):
-            places_SE, there_S = song_vectors(songs)
-            readable = songs.select(["track_id", "uri"]).filter(pa.array(there_S))
-            tables.append(readable.replace_schema_metadata(None))
-            vectors.append(places_SE[there_S])
-    return pa.concat_tables(tables), np.concatenate(vectors)
+def _readable(projections: Projections, parts: list[str]) -> tuple[pa.Table, NDArray[np.float32]]:
+    """The songs that could be read, and their vectors, [S, E]."""
+    tables = [songs.select(["track_id", "uri", "vector"]) for part in parts for songs in projections.songs(part)]
+    songs = pa.concat_tables(tables)
+    songs = songs.filter(songs["vector"].is_valid())
+    return songs, song_vectors(songs)[0]

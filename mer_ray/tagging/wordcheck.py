@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -39,11 +40,6 @@ class WordReport:
     collides: tuple[tuple[str, float, bool], ...]
     familiarity: float
 
-    @property
-    def far(self) -> bool:
-        """Whether the word lies far from all that the model has heard of."""
-        return self.familiarity < FAR
-
 
 def check_words(model: Model, words: Sequence[Word]) -> list[WordReport]:
     """Say how a model reads each word of a list."""
@@ -55,15 +51,10 @@ def check_words(model: Model, words: Sequence[Word]) -> list[WordReport]:
     reports = []
     for at, word in enumerate(words):
         nearest = np.argsort(-near_LT[at], kind="stable")[:NEAREST]
-        close = [other for other in np.argsort(-between_LL[at]) if other != at and between_LL[at, other] >= COLLISION]
-        reports.append(
-            WordReport(
-                model.read(word),
-                tuple((trained[near], float(near_LT[at, near])) for near in nearest),
-                tuple((names[o], float(between_LL[at, o]), _are_opposites(word.label, names[o])) for o in close),
-                float(familiar_L[at]),
-            )
-        )
+        others = [other for other in np.argsort(-between_LL[at]) if other != at and between_LL[at, other] >= COLLISION]
+        collides = [(names[o], float(between_LL[at, o]), _are_opposites(word.label, names[o])) for o in others]
+        near = tuple((trained[one], float(near_LT[at, one])) for one in nearest)
+        reports.append(WordReport(model.read(word), near, tuple(collides), float(familiar_L[at])))
     return reports
 
 
@@ -71,8 +62,7 @@ def describe_words(reports: list[WordReport]) -> str:
     """The reports for a person, the warnings last and together."""
     lines = []
     for one in reports:
-        lines.append(one.word.label)
-        lines.append(f"  read as   {', '.join(one.word.phrases)}  ({_SOURCES[one.word.source]})")
+        lines += [one.word.label, f"  read as   {', '.join(one.word.phrases)}  ({_SOURCES[one.word.source]})"]
         lines.append(f"  nearest   {', '.join(f'{word} {cosine:.2f}' for word, cosine in one.nearest)}  (trained on)")
         if one.collides:
             lines.append(f"  collides  {', '.join(f'{word} {cosine:.2f}' for word, cosine, _ in one.collides)}")
@@ -84,7 +74,7 @@ def describe_words(reports: list[WordReport]) -> str:
 def _warnings(reports: list[WordReport]) -> list[str]:
     lines = []
     for one in reports:
-        if one.far:
+        if one.familiarity < FAR:
             lines.append(
                 f"WARNING {one.word.label}: far from every mood word the model has heard of ({one.familiarity:.2f} to "
                 "the nearest); its tags will mean little. Give it phrases about mood in a YAML file."
@@ -118,11 +108,9 @@ _SOURCES: dict[Source, str] = {
 def _familiarity(model: Model, words: Sequence[Word]) -> np.ndarray:
     """[L] cosine of each label's own text to the nearest phrase of the training and of the thesaurus."""
     name = model.config["label_model"]["name"]
-    trained = [phrase for phrases in model.labels["phrases"].values() for phrase in phrases]
-    known = list(dict.fromkeys([*trained, *load_thesaurus().lexicon]))
+    known = dict.fromkeys([*chain(*model.labels["phrases"].values()), *load_thesaurus().lexicon])
     own = [", ".join(word.phrases) for word in words]
-    cosines_LK = embed_labels(own, model=name) @ embed_labels(known, model=name).T
-    return cosines_LK.max(1)
+    return (embed_labels(own, model=name) @ embed_labels(list(known), model=name).T).max(1)
 
 
 def _are_opposites(left: str, right: str) -> bool:

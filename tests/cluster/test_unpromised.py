@@ -1,12 +1,14 @@
 """What Ray does not promise is there in the version in use, and each use has its way where it is not."""
 
 import os
+import re
 import sys
 from typing import Any
 
 import pytest
 
 from mer_ray.cluster import unpromised
+from tests.support import ROOT
 
 
 @pytest.fixture
@@ -77,3 +79,10 @@ def test_without_the_inner_map_a_stage_gets_a_number_of_songs_at_a_time() -> Non
     for blocks, size in ((Public(), 7), (Inner(), None)):
         made: Any = unpromised.map_as_they_come(blocks, int, 7, num_cpus=1)  # type: ignore[arg-type]
         assert made == (int, {"batch_size": size, "batch_format": "pyarrow", "num_cpus": 1})
+
+
+def test_nothing_else_leans_on_it() -> None:
+    files = [path for path in (ROOT / "mer_ray").rglob("*.py") if path.name != "unpromised.py"]
+    assert len(files) > 50
+    leaning = re.compile(r"ray\._|ray\.train\.v2|ray\.\w+\.internal|_internal\(")
+    assert [str(path) for path in files if leaning.search(path.read_text())] == []

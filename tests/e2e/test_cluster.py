@@ -25,7 +25,7 @@ def night(world: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[s
     """What was seen of an extraction that lost one of its two GPU nodes, and the feature store it left."""
     folder = tmp_path_factory.mktemp("several-nodes")
     write_manifest(str(folder / "songs.parquet"), load_catalog(str(world / "demo-gems.tsv")))
-    command = [sys.executable, str(ROOT / "tests" / "several_nodes.py"), str(folder / "songs.parquet")]
+    command = [sys.executable, str(ROOT / "tests" / "support" / "several_nodes.py"), str(folder / "songs.parquet")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     environment.pop("RAY_ADDRESS", None)
     run = subprocess.run(

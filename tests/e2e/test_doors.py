@@ -79,7 +79,7 @@ def said(elsewhere: Path, world: Path, job_environment: dict[str, str]) -> dict[
         return found.stdout
 
     source = ["--source", str(world / "demo-gems.tsv"), "--audio", str(world)]
-    bands = ["--encoder", "house_of_others.bands:fine", "--bands", "24"]
+    bands = ["--encoder", "house_of_others.bands:fine", "--bands", "24", "--window-seconds", "15"]
     pull = ["--loss", "house_of_others.pull", "--pull", "0.5", "--epochs", "2"]
     flags = {
         "catalog": ["--dataset", "house_of_others.composed", *source, "--output", "m.parquet"],
@@ -117,10 +117,10 @@ def test_the_loss_trains_a_model_that_names_it(elsewhere: Path, said: dict[str, 
     assert config["settings"]["pull"] == 0.5
     assert "margin" not in config["settings"]
     history = json.loads((elsewhere / "model" / "metrics.json").read_text())["history"]
-    assert history[1]["align"] < history[0]["align"] < 0
+    assert history[1]["align"] < history[0]["align"]
 
 
 def test_its_features_are_tagged_like_any_others(elsewhere: Path, said: dict[str, str]) -> None:
-    tagged = duckdb.sql(f"select count(*) from '{elsewhere}/tags/*.parquet' where len(tags) = 3").fetchone()
-    extracted = duckdb.sql(f"select count(*) from '{elsewhere}/f/*.parquet' where status = 'ok'").fetchone()
-    assert tagged == extracted != (0,)
+    tagged = duckdb.sql(f"select count(*) from '{elsewhere}/tags/*.parquet' where len(tags) = 3").fetchall()
+    extracted = duckdb.sql(f"select count(*) from '{elsewhere}/f/*.parquet' where status = 'ok'").fetchall()
+    assert tagged == extracted != [(0,)]

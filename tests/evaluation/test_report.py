@@ -11,8 +11,8 @@ import pytest
 
 from mer_ray.evaluation.figures import per_label_figure
 from mer_ray.evaluation.metrics import Level, evaluate_songs
-from mer_ray.evaluation.report import evaluation_page, evaluation_report, label_grid, summary_grid, with_interval
-from mer_ray.pages import html_image, html_table, page, table, text_table
+from mer_ray.evaluation.report import label_grid, report_sections, summary_grid, with_interval
+from mer_ray.pages import Grid, Picture, Section, markdown, page, table, text_table
 
 VOID = {"meta", "img"}
 LABELS = ("calm", "happy", "<b>loud</b>", "never")
@@ -69,17 +69,31 @@ def test_a_console_table_is_aligned_whatever_the_cells_hold() -> None:
 
 
 def test_a_page_table_escapes_its_text() -> None:
-    texts = Outline(html_table(["label", "F1"], [["<b>loud</b>", "a & b"]])).texts
-    assert texts == ["label", "F1", "<b>loud</b>", "a & b"]
+    grid = Grid(["label", "F1"], [["<b>loud</b>", "a & b"]])
+    texts = Outline(page("A", [Section("", [grid])])).texts
+    assert texts[2:] == ["label", "F1", "<b>loud</b>", "a & b"]
 
 
 def test_a_page_is_whole_escaped_and_links_to_its_sections() -> None:
-    outline = Outline(page("A < B", [("", "<p>first</p>"), ("C & D", html_image(b"png", 'a "c"'))]))
+    sections = [Section("", ["first"]), Section("C & D", [Picture("c", 'a "c"', b"png")])]
+    outline = Outline(page("A < B", sections))
     assert outline.texts == ["A < B", "A < B", "C & D", "first", "C & D"]
     links = [address for address in outline.addresses if address.startswith("#")]
     assert [link[1:] for link in links] == outline.ids[1:] == ["s1"]
     images = [address for address in outline.addresses if not address.startswith("#")]
     assert images == ["data:image/png;base64," + base64.b64encode(b"png").decode()]
+
+
+def test_the_same_sections_are_markdown_that_names_its_pictures_as_files() -> None:
+    remarks = Section("C", [["one", "two"], Picture("c", "a c", b"png"), Grid(["", "F1"], [["a", "0.1"]])])
+    assert markdown("A", [Section("", ["first"]), remarks]).split("\n\n") == [
+        "# A",
+        "first",
+        "## C",
+        "- one\n- two",
+        "![a c](c.png)",
+        "|  | F1 |\n| --- | ---: |\n| a | 0.1 |\n",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -103,8 +117,8 @@ def test_the_summary_shows_cluster_f1_beside_label_f1_only_where_it_is_defined()
     assert [bool(re.fullmatch(r"0\.\d{3} \[0\.\d{3}, 0\.\d{3}\]", row[1])) for row in known.rows] == [True] * 3 + [
         False
     ] * 2
-    assert "Cluster F1" in evaluation_report({"x": levels()}, FACTS)
-    assert "Cluster F1" not in evaluation_report({"x": levels(clusters=False)}, FACTS)
+    assert "Cluster F1" in markdown("E", report_sections({"x": levels()}, FACTS, {"x": []}))
+    assert "Cluster F1" not in markdown("E", report_sections({"x": levels(clusters=False)}, FACTS, {"x": []}))
 
 
 def test_labels_are_listed_best_first_with_areas_and_a_dash_where_there_is_none() -> None:
@@ -119,8 +133,8 @@ def test_labels_are_listed_best_first_with_areas_and_a_dash_where_there_is_none(
 def test_report_and_page_tell_the_same_and_the_page_asks_nobody() -> None:
     one = levels()
     figure = per_label_figure("x", one)
-    outline = Outline(evaluation_page({"x": one}, FACTS, {"x": {"per_label": figure, "reliability": figure}}))
-    report = evaluation_report({"x": one}, FACTS)
+    sections = report_sections({"x": one}, FACTS, {"x": [Picture("per_label_x", "each label", figure)]})
+    outline, report = Outline(page("Evaluation", sections)), markdown("Evaluation", sections)
     for grid in (summary_grid(one), label_grid(one["song_vote"])):
         for row in grid.rows:
             assert f"| {' | '.join(row)} |" in report

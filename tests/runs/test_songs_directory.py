@@ -234,14 +234,14 @@ def test_a_part_that_a_dead_runs_worker_wrote_late_is_mended_before_accounting(t
 
 def test_workers_of_a_run_that_lost_the_lock_commit_nothing(tmp_path: Path) -> None:
     with SongsDirectory(str(tmp_path), "extract") as first:
-        commit(str(tmp_path), rows("a"), first.token)
+        commit(str(tmp_path), rows("a"), first.lock.token)
         (tmp_path / "_run" / "lock").unlink()
         with pytest.raises(RuntimeError, match="writes nothing more"):
-            commit(str(tmp_path), rows("b"), first.token)
+            commit(str(tmp_path), rows("b"), first.lock.token)
         with SongsDirectory(str(tmp_path), "extract") as second:
             with pytest.raises(RuntimeError, match="writes nothing more"):
-                commit(str(tmp_path), rows("c"), first.token)
-            commit(str(tmp_path), rows("d"), second.token)
+                commit(str(tmp_path), rows("c"), first.lock.token)
+            commit(str(tmp_path), rows("d"), second.lock.token)
     assert held(tmp_path) == ["a", "d"]
 
 
@@ -282,7 +282,7 @@ def test_a_second_run_in_the_directory_is_refused_until_the_first_is_over(tmp_pa
     with SongsDirectory(str(tmp_path), "extract") as output:
         with pytest.raises(InputError, match="in use by the extract run"), SongsDirectory(str(tmp_path), "extract"):
             pass
-        output.check_lock()
+        output.lock.check()
     with SongsDirectory(str(tmp_path), "extract"):
         pass
 

@@ -1,6 +1,6 @@
 """Extraction on a Ray of several nodes of which one is lost for good; a script, so that its Ray is its own.
 
-python tests/several_nodes.py MANIFEST FEATURES
+python -m tests.support.several_nodes MANIFEST FEATURES
 
 Three raylets on this machine: a head with CPUs, and two nodes that claim a GPU each.
 There is no GPU, so the job runs with its encoders' device replaced, and with nothing else changed. One of the

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mer_ray.features import features_column, store_schema
 from mer_ray.songs import STATUS_COLUMNS, STATUS_FIELDS
 from mer_ray.tagging.projections import Projections
-from mer_ray.tagging.ranking import Choice, LabelScale, SongTagger, Tagger, TagOptions, best_tags, song_vector
+from mer_ray.tagging.ranking import Choice, LabelScale, SongTagger, Tagger, TagOptions
 from mer_ray.words.embedding import embed_labels, unit
 from mer_ray.words.lists import Word
 from tests.learning.test_model import DIM, ENCODER, small_model
@@ -125,11 +125,8 @@ def test_a_yardstick_of_one_song_gives_no_division_by_zero() -> None:
 def test_the_best_tags_are_the_first_k_or_those_that_reach_the_threshold(
     limits: dict[str, Any], expected: list[str]
 ) -> None:
-    scores = np.array([0.2, 0.5, -1.0, 2.0], np.float32)
-    tags = best_tags("abcd", scores, np.array([0.1, 0.2, 0.3, 0.4], np.float32), Choice(**limits))
-    assert [found.label for found in tags] == expected
-    assert all(found.score == scores["abcd".index(found.label)] for found in tags)
-    assert not tags or tags[0].percentile == pytest.approx(0.4)
+    order, kept = Choice(**limits).best(np.array([[0.2, 0.5, -1.0, 2.0]], np.float32))
+    assert ["abcd"[at] for at in order[kept]] == expected
 
 
 def test_a_notebook_ranks_any_words_for_one_song(tmp_path: Path) -> None:
@@ -157,8 +154,10 @@ def test_another_yardstick_changes_standardized_scores_and_percentiles_alone() -
 
 
 def test_a_songs_cosine_is_the_mean_of_its_windows_cosines() -> None:
-    projected, labels = vectors(6), vectors(3, 1)
-    np.testing.assert_allclose(song_vector(projected) @ labels.T, (projected @ labels.T).mean(0), atol=1e-6)
+    tagger, song = Tagger(small_model()), windows(4, 5)
+    whole = tagger.rank(song, ["happy"], ranking="cosine")[0]
+    cosines = tagger.model.project(song) @ embed_labels(["happy"])[0]
+    assert whole.score == pytest.approx(float(cosines.mean()), abs=1e-6)
 
 
 def test_failed_songs_keep_their_status_and_get_no_tags() -> None:
