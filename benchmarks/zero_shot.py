@@ -28,9 +28,8 @@ from mer_ray.evaluation.metrics import evaluate_scores
 from mer_ray.features import Store, open_stores
 from mer_ray.learning.corpus import Corpus, labelled_windows
 from mer_ray.learning.projector import ProjectorShape, project
-from mer_ray.learning.recipe import word_space
 from mer_ray.learning.settings import TrainSettings
-from mer_ray.learning.training import build_learner
+from mer_ray.learning.training import build_learner, word_space
 from mer_ray.pages import table
 from mer_ray.tagging.ranking import LabelScale
 from mer_ray.words.labelspace import LabelSpace
@@ -147,7 +146,7 @@ def _measure(trial: Trial, row: Sequence[str], asked: Namespace) -> dict[str, fl
     needed = ["--train=-", "--features=-", "--model=-", f"--epochs={asked.epochs}", f"--lr={asked.lr}"]
     settings = parse(TrainSettings, [*needed, f"--seed={trial.seed}", *row])
     words = word_space(settings, load_thesaurus().without(trial.unknown))
-    space = LabelSpace.build([train.vocabulary], space=words, bandwidth=None)
+    space = LabelSpace.build([train.vocabulary], words, "none")
     corpus = Corpus.load(trial.stores, [train], space, settings)
     shape = ProjectorShape(trial.stores[0].dim, space.embeddings.shape[1], hidden_dim=asked.hidden)
     learner = build_learner(settings, corpus, shape)

@@ -59,12 +59,7 @@ def store_table(
 
 
 def window_arrays(column: pa.Array) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
-    """The reverse of :func:`features_column`, without a copy per song.
-
-    Returns:
-        [n, D] features of all windows in order, and [songs] the number of windows of each song
-        (0 for a failed one).
-    """
+    """The reverse of :func:`features_column`: [n, D] all windows in order, and [songs] how many each song has."""
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     counts = lengths(column).to_numpy(zero_copy_only=False).astype(np.int64)
@@ -94,7 +89,14 @@ class Store:
             raise InputError(
                 f"features {uri}: no part-*.parquet there; make them with jobs/extract.py --features {uri}."
             )
-        schema = _schema(parts[0])
+        fs, path = storage.filesystem(parts[0])
+        try:
+            with storage.guarded(parts[0]), fs.open(path, "rb") as file:
+                schema = pq.read_schema(file)
+        except pa.ArrowInvalid as error:
+            raise InputError(
+                f"features {parts[0]}: not a readable Parquet file; extract again into a new folder."
+            ) from error
         stored = stored_metadata(schema)
         missing = [name for name in ("track_id", "status", "features") if name not in schema.names]
         if missing or "mer_ray.encoder" not in stored:
@@ -188,35 +190,15 @@ def read_windows(stores: Sequence[Store], track_ids: Collection[str]) -> Windows
                     absent[track_id] = f"failed: {error_class}"
             pieces.append(flat)
     ids = [track_id for track_id in track_ids if track_id in found]
-    counts = np.array([found[track_id][2] for track_id in ids], np.int64)
-    features = _gathered(pieces, [found[track_id] for track_id in ids], stores[0].dim)
+    places = [found[track_id] for track_id in ids]
+    counts = np.array([count for _, _, count in places], np.int64)
+    ends = np.cumsum(counts)
+    features = np.empty((counts.sum(), stores[0].dim), np.float16)
+    for at in sorted(range(len(ids)), key=places.__getitem__, reverse=True):
+        piece, start, count = places[at]
+        del pieces[piece + 1 :]
+        features[ends[at] - count : ends[at]] = pieces[piece][start : start + count]
     return Windows(features, np.repeat(np.arange(len(ids)), counts), ids, absent)
-
-
-def _gathered(
-    pieces: list[NDArray[np.float16]], songs: Sequence[tuple[int, int, int]], dim: int
-) -> NDArray[np.float16]:
-    """The windows of (piece, first window, windows) in this order, [n, dim]; ``pieces`` are let go one by one."""
-    ends = np.cumsum([0, *(count for _, _, count in songs)])
-    features = np.empty((int(ends[-1]), dim), np.float16)
-    in_piece: dict[int, list[int]] = {}
-    for at, (piece, _, _) in enumerate(songs):
-        in_piece.setdefault(piece, []).append(at)
-    for piece in reversed(range(len(pieces))):
-        flat = pieces.pop()
-        for at in in_piece.get(piece, ()):
-            _, start, count = songs[at]
-            features[ends[at] : ends[at + 1]] = flat[start : start + count]
-    return features
-
-
-def _schema(part: str) -> pa.Schema:
-    fs, path = storage.filesystem(part)
-    try:
-        with storage.guarded(part), fs.open(path, "rb") as file:
-            return pq.read_schema(file)
-    except pa.ArrowInvalid as error:
-        raise InputError(f"features {part}: not a readable Parquet file; extract again into a new folder.") from error
 
 
 def _width(kind: pa.DataType) -> int | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
@@ -23,6 +23,7 @@ from mer_ray import __version__, storage
 from mer_ray.errors import InputError
 from mer_ray.fingerprints import text_sha256
 
+Item = TypeVar("Item")
 Found = TypeVar("Found")
 
 SCHEMA_VERSION = "1"
@@ -117,6 +118,16 @@ def part_uris(uri: str) -> list[str]:
     return [storage.join(uri, name) for name in names]
 
 
+def prefetched(function: Callable[[Item], Found], items: Iterable[Item], ahead: int) -> Iterator[Found]:
+    """Like map, in threads: results come in order, and ``ahead`` of them, the one in use among them, are in memory."""
+    queue = iter(items)
+    with ThreadPoolExecutor(max_workers=ahead) as pool:
+        waiting = deque(pool.submit(function, item) for item in islice(queue, ahead))
+        while waiting:
+            yield waiting.popleft().result()
+            waiting.extend(pool.submit(function, item) for item in islice(queue, 1))
+
+
 def read_parts(
     parts: Sequence[str], read: Callable[[str], Found], ahead: int = STATUS_AHEAD
 ) -> Iterator[tuple[str, Found | Damage]]:
@@ -132,14 +143,7 @@ def read_parts(
                 return Damage.TORN
             raise
 
-    queue = iter(parts)
-    with ThreadPoolExecutor(max_workers=ahead) as pool:
-        waiting = deque((part, pool.submit(attempt, part)) for part in islice(queue, ahead))
-        while waiting:
-            part, found = waiting.popleft()
-            yield part, found.result()
-            # The next one is asked for only now, so that never more than these are in memory.
-            waiting.extend((part, pool.submit(attempt, part)) for part in islice(queue, 1))
+    return zip(parts, prefetched(attempt, parts, ahead), strict=True)
 
 
 def read_columns(parts: Sequence[str], columns: list[str], ahead: int = STATUS_AHEAD) -> Iterator[tuple[str, pa.Table]]:

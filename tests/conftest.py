@@ -24,6 +24,7 @@ class Job(Protocol):
     def __call__(self, name: str, *flags: object) -> subprocess.CompletedProcess[str]: ...
 
 
+@pytest.hookimpl(tryfirst=True)  # before the marks are read
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Side by side, all that needs Ray goes to one process, which starts the session's one Ray first."""
     for item in items:

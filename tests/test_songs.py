@@ -1,6 +1,7 @@
 """Parts are read several at a time, in their order, and what cannot be read is told apart from what fails."""
 
 import threading
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,7 +10,7 @@ import pytest
 
 from mer_ray import storage
 from mer_ray.errors import InputError, StorageError
-from mer_ray.songs import Damage, damaged, lengths, part_uris, read_columns, read_parts, songs_at
+from mer_ray.songs import Damage, damaged, lengths, part_uris, prefetched, read_columns, read_parts, songs_at
 
 
 def test_parts_come_in_their_order_several_at_a_time_and_never_more() -> None:
@@ -23,6 +24,21 @@ def test_parts_come_in_their_order_several_at_a_time_and_never_more() -> None:
 
     parts = list("abcdef")
     assert list(read_parts(parts, read, ahead=3)) == [(part, part * 2) for part in parts]
+
+
+def test_what_comes_next_is_made_while_the_last_is_used_and_no_more_than_that() -> None:
+    made: list[int] = []
+
+    def make(item: int) -> int:
+        made.append(item)
+        return 10 * item
+
+    taken = prefetched(make, range(6), 2)
+    for at, result in enumerate(taken):
+        assert result == 10 * at
+        time.sleep(0.05)
+        assert sorted(made) == [*range(min(at + 2, 6))]
+    assert list(prefetched(make, [], 2)) == []
 
 
 def test_a_torn_part_and_one_that_is_gone_are_told_apart_and_the_others_are_read(tmp_path: Path) -> None:

@@ -20,8 +20,7 @@ import numpy as np
 from mer_ray.audio.decoding import DecodedTrack, decode_windows
 from mer_ray.audio.fetching import Repeats, fetch
 from mer_ray.audio.formats import AudioError
-from mer_ray.audio.libraries import Samples
-from mer_ray.audio.process import LENGTH, MEMORY_EXIT, PIECE, Row, failed, send_json
+from mer_ray.audio.process import MEMORY_EXIT, Row, failed, send_json
 from mer_ray.errors import StorageError
 
 ORPHAN_SECONDS = 30.0
@@ -40,13 +39,11 @@ def serve(descriptor: str, parent: str, memory_mb: str, seconds: str, reader: st
     read: Callable[..., DecodedTrack] = getattr(importlib.import_module(module), name)
     connection = socket.socket(fileno=int(descriptor))
     send_json(connection, {"status": "ready"})
-    stream = connection.makefile("rb")
-    while head := stream.read(LENGTH.size):
-        request = json.loads(stream.read(LENGTH.unpack(head)[0]))
+    for line in connection.makefile("rb"):
         # Should the parent die unnoticed, this ends even a codec that never returns to Python.
         signal.setitimer(signal.ITIMER_REAL, float(seconds) + ORPHAN_SECONDS)
         try:
-            _answer(connection, read, request)
+            _answer(connection, read, json.loads(line))
         except MemoryError:
             os._exit(MEMORY_EXIT)  # saying more would need memory
         except ConnectionError:
@@ -63,9 +60,8 @@ def _confine(parent: int, memory_mb: int) -> None:
     """
     faulthandler.enable()  # a crash leaves the line that called the codec in the worker's log
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    wanted = memory_mb * 1_000_000
-    limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    hard, limit = resource.getrlimit(resource.RLIMIT_DATA)[1], memory_mb * 1_000_000
+    limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a night of bad songs must not fill the disk with dumps
     if sys.platform == "linux":
@@ -77,37 +73,22 @@ def _confine(parent: int, memory_mb: int) -> None:
 
 
 def _answer(connection: socket.socket, read: Callable[..., DecodedTrack], request: Row) -> None:
-    repeats = Repeats()
-
-    def fail(error_class: str, message: str) -> None:
-        send_json(connection, failed(error_class, message) | _cost(repeats))
-
+    repeats, scaled = Repeats(), []
     try:
         track = read(request["uri"], repeats=repeats, **request["options"])
+        pieces = [*track.windows, *([] if track.tail is None else [track.tail])]
+        # float32 samples become int16 ones and a scale, whose product they are to their peak's 15 bits.
+        scaled = [(piece, float(np.abs(piece).max()) / 32767 or 1.0) for piece in pieces]
+        row = {name: getattr(track, name) for name in ("duration_s", "truncated", "bad_packets")}
+        row |= {"status": "ok", "scales": [scale for _, scale in scaled], "windows": [2 * len(one) for one in pieces]}
     except AudioError as error:
-        return fail(error.error_class, str(error))
+        row = failed(error.error_class, str(error))
     except StorageError as error:
-        return send_json(connection, {"status": "refused", "error": str(error)})
+        row = {"status": "refused", "error": str(error)}
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001 - a song that cannot be read is data, never the end of a night
-        return fail("decoder_error", f"{type(error).__name__}: {error}"[:500])
-    pieces = [*track.windows, *([] if track.tail is None else [track.tail])]
-    row = {"status": "ok", "duration_s": track.duration_s, "truncated": track.truncated}
-    send_json(connection, {**row, **_cost(repeats), "bad_packets": track.bad_packets, "pieces": len(pieces)})
-    for piece in pieces:
-        # One at a time: a long song never stands in memory a second time.
-        scale, samples = _as_int16(piece)
-        connection.sendall(PIECE.pack(samples.nbytes, scale))
-        connection.sendall(samples.data)
-    return None
-
-
-def _cost(repeats: Repeats) -> Row:
-    return {"fetch_retries": repeats.count, "fetch_retry_s": repeats.seconds}
-
-
-def _as_int16(piece: Samples) -> tuple[float, np.ndarray[Any, np.dtype[np.int16]]]:
-    """float32 samples [n] → scale, int16 samples [n] whose product they are, to their peak's 15 bits."""
-    scale = float(np.abs(piece).max()) / 32767 or 1.0
-    return scale, np.rint(piece / scale).astype(np.int16)
+        row = failed("decoder_error", f"{type(error).__name__}: {error}"[:500])
+    send_json(connection, row | {"fetch_retries": repeats.count, "fetch_retry_s": repeats.seconds})
+    for piece, scale in scaled:  # one at a time: a long song never stands in memory a second time
+        connection.sendall(np.rint(piece / scale).astype(np.int16).data)

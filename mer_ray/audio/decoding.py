@@ -1,8 +1,5 @@
 """A song's bytes → mono windows, or a named reason why not.
 
-    track = decode_windows("song.mp3")      # or bytes, or an open binary file
-    track.windows                           # [w, 240000] float32
-
 The file is decoded, mixed down and resampled block by block: memory follows what was decoded (96 kB a
 second of audio at 24 kHz), never what a header claims.
 """
@@ -18,11 +15,13 @@ import numpy as np
 import soxr
 
 from mer_ray.audio.fetching import AudioSource, opened
-from mer_ray.audio.formats import TRUNCATED_BELOW, AudioError, FileFacts, recognize
-from mer_ray.audio.libraries import CannotOpen, Opener, Samples, openers
+from mer_ray.audio.formats import NO_AUDIO, TRUNCATED_BELOW, AudioError, FileFacts, recognize
+from mer_ray.audio.libraries import SOUNDFILE_FIRST, CannotOpen, Opener, Samples, open_pyav, open_soundfile
 
 SAMPLE_RATE = 24_000
 """Hz, where no encoder says otherwise: the rate MERT was trained at."""
+MIN_RATE, MAX_RATE = 4_000, 768_000
+"""Hz. A header that claims 1 Hz would have a small file resampled into all of the memory."""
 WINDOW_SECONDS = 10.0
 """Length of a window (METHOD row 1)."""
 MIN_SECONDS = 0.1
@@ -65,25 +64,35 @@ def decode_windows(
 
     The channels' mean is resampled with soxr HQ. A song must last ``min_seconds``. A trailing piece shorter than a
     window is dropped, or kept as ``tail`` when it is as long as that. Nothing after ``max_seconds`` is decoded. A
-    file object must be binary, is read from its start and left open.
-
-    Raises AudioError.
+    file object must be binary, is read from its start and left open. Raises AudioError.
     """
     if window_seconds < min_seconds or (max_seconds is not None and max_seconds < min_seconds):
         raise ValueError(f"window_seconds and max_seconds must be at least {min_seconds}")
     with opened(source) as file:
-        recording = _decode(file, recognize(file), max_seconds, sample_rate)
-    _refuse_unusable(recording, min_seconds)
-    shortest_tail = max(1, math.ceil(min_seconds * sample_rate)) if keep_tail else sys.maxsize
-    return _cut(recording, round(window_seconds * sample_rate), shortest_tail)
+        one = _decode(file, recognize(file), max_seconds, sample_rate)
+    samples, seconds = one.samples, len(one.samples) / sample_rate
+    if not len(samples):
+        raise AudioError("zero_length", NO_AUDIO)
+    if seconds < min_seconds:
+        raise AudioError("too_short", f"The audio lasts {seconds:.3f} s, less than {min_seconds} s; leave it out.")
+    if one.peak < SILENCE_PEAK:
+        peak = f"peak {one.peak:.1e}"
+        raise AudioError("silent", f"All {seconds:.1f} s are silent ({peak}); replace or leave it out.")
+    window_samples = round(window_seconds * sample_rate)
+    whole = len(samples) // window_samples * window_samples
+    windows, rest = samples[:whole].reshape(-1, window_samples), samples[whole:]
+    if not whole:
+        windows, rest = samples[np.newaxis, :], samples[:0]
+    keep_tail = keep_tail and len(rest) >= max(1, math.ceil(min_seconds * sample_rate))
+    tail = rest.copy() if keep_tail else None
+    return DecodedTrack(windows, tail, seconds, one.truncated, one.bad_packets, one.capped)
 
 
 @dataclass(frozen=True)
 class _Recording:
-    """A whole decoded song: [n] mono samples at ``rate`` Hz and what was noticed on the way."""
+    """A whole decoded song: [n] mono samples and what was noticed on the way."""
 
     samples: Samples
-    rate: int
     peak: float
     truncated: bool
     capped: bool
@@ -91,18 +100,14 @@ class _Recording:
     left_unread: bool
     """An MP3 goes on: the library guessed its length, took damage for its end, or was capped."""
 
-    @property
-    def seconds(self) -> float:
-        """Its length."""
-        return len(self.samples) / self.rate
-
 
 def _decode(file: BinaryIO, facts: FileFacts, max_seconds: float | None, rate: int) -> _Recording:
     """Decode with the library that suits the format, then, if it fails or stops early, with the other one."""
     recordings: list[_Recording] = []
     verdicts: list[AudioError] = []
     reasons: list[str] = []
-    for opener in openers(facts):
+    openers = (open_soundfile, open_pyav) if facts.kind in SOUNDFILE_FIRST else (open_pyav, open_soundfile)
+    for opener in openers:
         file.seek(0)
         try:
             recording = _record(opener, file, facts, max_seconds, rate)
@@ -115,7 +120,12 @@ def _decode(file: BinaryIO, facts: FileFacts, max_seconds: float | None, rate: i
             if recording.capped or facts.cut_short or not (recording.truncated or recording.left_unread):
                 break
     if not recordings:
-        raise verdicts[-1] if verdicts else _unreadable(facts, "; ".join(reasons))
+        if verdicts:
+            raise verdicts[-1]
+        said = "; ".join(reasons)
+        if facts.kind is None:
+            raise AudioError("not_audio", f"The bytes are no known audio format ({said}); check their source.")
+        raise AudioError("corrupt", f"The file begins as {facts.kind} and cannot be opened ({said}); replace it.")
     first = recordings[0]
     if first.left_unread and verdicts and verdicts[-1].error_class == "unsupported":
         raise verdicts[-1]
@@ -129,14 +139,10 @@ def _decode(file: BinaryIO, facts: FileFacts, max_seconds: float | None, rate: i
     return replace(best, truncated=best.truncated or rest_unknown, bad_packets=bad_packets)
 
 
-def _unreadable(facts: FileFacts, reasons: str) -> AudioError:
-    if facts.kind is None:
-        return AudioError("not_audio", f"The bytes are no known audio format ({reasons}); check their source.")
-    return AudioError("corrupt", f"The file begins as {facts.kind} and cannot be opened ({reasons}); replace it.")
-
-
 def _record(opener: Opener, file: BinaryIO, facts: FileFacts, max_seconds: float | None, rate: int) -> _Recording:
     with opener(file) as stream:
+        if not MIN_RATE <= stream.rate <= MAX_RATE:
+            raise AudioError("unsupported", f"The header claims a sample rate of {stream.rate} Hz; convert the file.")
         limit = sys.maxsize if max_seconds is None else math.ceil(max_seconds * stream.rate)
         resampled = _Resampled(stream.rate, rate)
         frames, capped = 0, False
@@ -152,7 +158,7 @@ def _record(opener: Opener, file: BinaryIO, facts: FileFacts, max_seconds: float
         short = declared_s is not None and frames < TRUNCATED_BELOW * declared_s * stream.rate
         truncated = capped or facts.cut_short or short
         left_unread = facts.kind == "MP3" and facts.size - file.tell() > _TRAILING_TAGS
-        return _Recording(samples, rate, resampled.peak, truncated, capped, stream.tally.bad, left_unread)
+        return _Recording(samples, resampled.peak, truncated, capped, stream.tally.bad, left_unread)
 
 
 class _Resampled:
@@ -191,24 +197,3 @@ class _Resampled:
             self.add(np.empty(0, np.float32), last=True)
         self._samples.resize(self._length, refcheck=False)
         return self._samples
-
-
-def _refuse_unusable(recording: _Recording, min_seconds: float) -> None:
-    seconds = recording.seconds
-    if not len(recording.samples):
-        raise AudioError("zero_length", "The file has a header and no audio; replace it.")
-    if seconds < min_seconds:
-        raise AudioError("too_short", f"The audio lasts {seconds:.3f} s, less than {min_seconds} s; leave it out.")
-    if recording.peak < SILENCE_PEAK:
-        peak = f"peak {recording.peak:.1e}"
-        raise AudioError("silent", f"All {seconds:.1f} s are silent ({peak}); replace or leave it out.")
-
-
-def _cut(recording: _Recording, window_samples: int, shortest_tail: int) -> DecodedTrack:
-    samples = recording.samples
-    whole = len(samples) // window_samples * window_samples
-    windows, rest = samples[:whole].reshape(-1, window_samples), samples[whole:]
-    if not whole:
-        windows, rest = samples[np.newaxis, :], samples[:0]
-    tail = rest.copy() if len(rest) >= shortest_tail else None
-    return DecodedTrack(windows, tail, recording.seconds, recording.truncated, recording.bad_packets, recording.capped)

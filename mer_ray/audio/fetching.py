@@ -35,9 +35,7 @@ class Repeats:
 def fetch(uri: str, repeats: Repeats | None = None) -> bytes | str:
     """A song ready for :func:`decode_windows`: an ``s3://`` object's bytes, or a local path to stream from.
 
-    Args:
-        uri: where it lies.
-        repeats: counts the tries after the first.
+    ``repeats`` counts the tries after the first.
 
     Raises:
         AudioError: ``not_found``, ``forbidden``, or ``io_error`` once it has been retried.
@@ -99,35 +97,27 @@ class _Watched(io.RawIOBase):
 @contextmanager
 def opened(source: AudioSource) -> Iterator[BinaryIO]:
     """The source as a seekable file. Raises AudioError when it cannot be opened or read."""
-    if isinstance(source, bytes):
-        yield io.BytesIO(source)
-    elif isinstance(source, (str, os.PathLike)):
+    if isinstance(source, (str, os.PathLike)):
         try:
             file = open(source, "rb")  # noqa: SIM115 - closed by the with below; only opening is guarded here
         except OSError as error:
             raise _named(os.fspath(source), error) from error
-        with file, _watched(file) as watched:
-            yield watched
-    elif source.seekable():
-        with _watched(source) as watched:
-            yield watched
+        with file, opened(file) as stream:
+            yield stream
+    elif isinstance(source, bytes) or not source.seekable():
+        yield io.BytesIO(source if isinstance(source, bytes) else source.read())
     else:
-        yield io.BytesIO(source.read())
-
-
-@contextmanager
-def _watched(file: BinaryIO) -> Iterator[BinaryIO]:
-    watched = _Watched(file)
-    name = getattr(file, "name", "the file")
-    try:
-        yield cast(BinaryIO, watched)
-    except OSError as error:
-        raise _named(name, error) from error
-    except AudioError:
-        if watched.failure is None:
-            raise
-    if watched.failure is not None:
-        raise _named(name, watched.failure) from watched.failure
+        watched = _Watched(source)
+        name = getattr(source, "name", "the file")
+        try:
+            yield cast(BinaryIO, watched)
+        except OSError as error:
+            raise _named(name, error) from error
+        except AudioError:
+            if watched.failure is None:
+                raise
+        if watched.failure is not None:
+            raise _named(name, watched.failure) from watched.failure
 
 
 def _check_local(uri: str) -> str:
@@ -151,23 +141,17 @@ def _fetch_s3(uri: str) -> bytes:
     except storage.failures(uri) as error:
         if storage.credentials_gone(error):
             raise storage.refusal(uri, "read", error) from error
-        if isinstance(error, OSError):
-            raise _named(uri, error) from error
-        raise _io_error(uri, error) from error
+        raise _named(uri, error) from error
 
 
-def _named(uri: object, error: OSError) -> AudioError:
+def _named(uri: object, error: Exception) -> AudioError:
     if isinstance(error, (FileNotFoundError, NotADirectoryError)):
         return AudioError("not_found", f"{uri}: not found. Check the catalogue.")
     if isinstance(error, IsADirectoryError):
         return AudioError("not_found", f"{uri}: a folder, not a file. Check the catalogue.")
     if isinstance(error, PermissionError):
         return AudioError("forbidden", f"{uri}: access denied. Check the permissions or credentials.")
-    if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
+    if isinstance(error, OSError) and error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
         return AudioError("not_found", f"{uri}: {error.strerror}. Check the catalogue.")
-    return _io_error(uri, error)
-
-
-def _io_error(uri: object, error: Exception) -> AudioError:
     reason = str(error).rstrip(".") or type(error).__name__
     return AudioError("io_error", f"{uri}: {reason}. Try again with --retry-failed.")

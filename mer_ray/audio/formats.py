@@ -13,9 +13,15 @@ from typing import Any, BinaryIO
 TRUNCATED_BELOW = 0.98
 """A file that yields less than this part of what it states was cut short."""
 
+NO_AUDIO = "The file has a header and no audio; replace it."
+"""What is said of class ``zero_length``."""
+
 _HEAD_BYTES = 4_096
 _MAX_OGG_PAGE = 65_307
 _UNKNOWN_CHUNK_SIZE = 0x7FFF_F000  # what writers to a pipe leave in a size field, or more
+
+_MAGIC = {b"fLaC": "FLAC", b"\x1a\x45\xdf\xa3": "Matroska", b"\x30\x26\xb2\x75": "ASF", b"caff": "CAF"}
+_MAGIC |= {b".snd": "AU", b"wvPk": "WavPack", b"MAC ": "APE", b"OggS": "Ogg"}
 
 # Raw ADTS and MPEG streams state no length: libraries guess one from the bit rate, and guess wrong.
 _STATE_A_LENGTH = {"MP3", "FLAC", "WAV", "AIFF", "AU", "CAF", "Ogg", "MP4", "Matroska", "ASF", "WavPack", "APE"}
@@ -31,8 +37,7 @@ class AudioError(Exception):
 
     def __init__(self, error_class: str, message: str) -> None:
         super().__init__(error_class, message)
-        self.error_class = error_class
-        self.message = message
+        self.error_class, self.message = error_class, message
 
     def __str__(self) -> str:
         return self.message
@@ -70,7 +75,9 @@ def recognize(file: BinaryIO) -> FileFacts:
     if kind in ("WAV", "AIFF"):
         cut_short = _sound_chunk_cut(file, size, "big" if kind == "AIFF" else "little")
     elif kind == "AU":
-        cut_short = _au_cut(head, size)
+        # The header states where the audio begins and how many bytes it has.
+        begin, claimed = (int.from_bytes(head[at : at + 4], "big") for at in (4, 8))
+        cut_short = claimed < _UNKNOWN_CHUNK_SIZE and size - begin < TRUNCATED_BELOW * claimed
     elif kind == "Ogg":
         cut_short = _ogg_cut(file, size)
     elif kind == "MP3":
@@ -85,18 +92,15 @@ def _read_at(file: BinaryIO, position: int, count: int) -> bytes:
 
 def _signature(head: bytes) -> str | None:
     """The format whose signature the bytes carry."""
-    if head[:4] in (b"RIFF", b"RF64") and head[8:12] == b"WAVE":
+    magic, within = head[:4], head[8:12]
+    if magic in (b"RIFF", b"RF64") and within == b"WAVE":
         return "WAV"
-    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
+    if magic == b"FORM" and within in (b"AIFF", b"AIFC"):
         return "AIFF"
-    if head[:4] == b"OggS":
-        return "Ogg"
     if head[4:8] == b"ftyp":
         return "MP4"
-    magic = {b"fLaC": "FLAC", b"\x1a\x45\xdf\xa3": "Matroska", b"\x30\x26\xb2\x75": "ASF", b"caff": "CAF"}
-    magic |= {b".snd": "AU", b"wvPk": "WavPack", b"MAC ": "APE"}
-    if head[:4] in magic:
-        return magic[head[:4]]
+    if magic in _MAGIC:
+        return _MAGIC[magic]
     if len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:
         layer = head[1] >> 1 & 3
         if layer in (1, 2):
@@ -130,12 +134,6 @@ def _sound_chunk_cut(file: BinaryIO, size: int, order: Any) -> bool:
     return False
 
 
-def _au_cut(head: bytes, size: int) -> bool:
-    """As above: an AU file states where its audio begins and how many bytes it has."""
-    start, claimed = (int.from_bytes(head[at : at + 4], "big") for at in (4, 8))
-    return claimed < _UNKNOWN_CHUNK_SIZE and size - start < TRUNCATED_BELOW * claimed
-
-
 def _ogg_cut(file: BinaryIO, size: int) -> bool:
     """Whether an Ogg file ends before its end-of-stream page does.
 
@@ -152,7 +150,7 @@ def _ogg_cut(file: BinaryIO, size: int) -> bool:
 def _states_mp3_length(head: bytes) -> bool:
     """Whether an MP3 begins with a header that counts its frames: without one, a length is a guess."""
     for tag in (b"Xing", b"Info"):
-        at = head.find(tag)
-        if at >= 0:
-            return bool(head[at + 7 : at + 8] and head[at + 7] & 1)
+        if tag in head:
+            flags = head.partition(tag)[2][3:4]
+            return bool(flags and flags[0] & 1)
     return b"VBRI" in head

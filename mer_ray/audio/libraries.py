@@ -21,14 +21,12 @@ from av import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
-from mer_ray.audio.formats import AudioError, FileFacts
+from mer_ray.audio.formats import NO_AUDIO, AudioError
 
 Samples = npt.NDArray[np.float32]
 
 BLOCK_SAMPLES = 131_072
 """Samples of one block over all channels: Python costs nothing beside them, and a cache holds them."""
-MIN_RATE, MAX_RATE = 4_000, 768_000
-"""Hz. A header that claims 1 Hz would have a small file resampled into all of the memory."""
 MAX_BAD_FRACTION = 0.5
 """A file with more undecodable packets than this is noise rather than damaged music."""
 MAX_STRAYS = 8
@@ -38,7 +36,7 @@ _DEMUXERS = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dsf,eac3,flac,flv,matroska,mov,mp3,mpc,mpc8,mpeg,mpegts,ogg,tta,w64,wav,wv"
 )
 
-_SOUNDFILE_FIRST = frozenset({"MP3", "FLAC", "WAV", "AIFF", "AU", "CAF"})
+SOUNDFILE_FIRST = frozenset({"MP3", "FLAC", "WAV", "AIFF", "AU", "CAF"})
 
 
 class CannotOpen(Exception):  # noqa: N818 - a step on the way to an AudioError, never seen by a caller
@@ -47,9 +45,8 @@ class CannotOpen(Exception):  # noqa: N818 - a step on the way to an AudioError,
 
 @dataclass
 class Tally:
-    """Packets seen and packets that could not be decoded, counted while a stream is read."""
+    """Packets that could not be decoded, counted while a stream is read."""
 
-    packets: int = 0
     bad: int = 0
 
 
@@ -66,18 +63,11 @@ class MonoStream:
 Opener = Callable[[BinaryIO], AbstractContextManager[MonoStream]]
 
 
-def openers(facts: FileFacts) -> tuple[Opener, Opener]:
-    """Both libraries, the one to try first leading."""
-    if facts.kind in _SOUNDFILE_FIRST:
-        return open_soundfile, open_pyav
-    return open_pyav, open_soundfile
-
-
 @contextmanager
 def open_soundfile(file: BinaryIO) -> Iterator[MonoStream]:
     """Read with libsndfile.
 
-    Raises CannotOpen, or AudioError ``corrupt``, ``zero_length`` or ``unsupported``.
+    Raises CannotOpen, or AudioError ``corrupt`` or ``zero_length``.
     """
     try:
         sound = _Sequential(file)
@@ -85,8 +75,7 @@ def open_soundfile(file: BinaryIO) -> Iterator[MonoStream]:
         raise CannotOpen("libsndfile does not read it") from error
     with sound:
         if sound.frames == 0:
-            raise AudioError("zero_length", "The file has a header and no audio; replace it.")
-        _check_rate(sound.samplerate)
+            raise AudioError("zero_length", NO_AUDIO)
         try:
             yield MonoStream(sound.samplerate, _soundfile_blocks(sound), sound.frames / sound.samplerate)
         except soundfile.LibsndfileError as error:
@@ -122,10 +111,9 @@ def open_pyav(file: BinaryIO) -> Iterator[MonoStream]:
     try:
         # Tags in an old encoding must not fail a song, and nothing but music is to be opened.
         container = av.open(file, mode="r", metadata_errors="ignore", options={"format_whitelist": _DEMUXERS})
-    except av.FFmpegError as error:
-        raise CannotOpen(f"FFmpeg: {error.strerror}") from error
-    except ValueError as error:
-        raise CannotOpen("FFmpeg: its header points outside the file") from error
+    except (av.FFmpegError, ValueError) as error:
+        reason = error.strerror if isinstance(error, av.FFmpegError) else "its header points outside the file"
+        raise CannotOpen(f"FFmpeg: {reason}") from error
     with container:
         if not container.streams.audio:
             raise AudioError("no_audio_stream", "The file has no audio stream; leave it out or replace it.")
@@ -134,17 +122,18 @@ def open_pyav(file: BinaryIO) -> Iterator[MonoStream]:
         frames = _pyav_frames(container, stream, tally)
         first = next(frames, None)
         if first is None:
-            raise _nothing_decoded(tally)
-        _check_rate(first.sample_rate)
-        yield MonoStream(
-            first.sample_rate, _pyav_blocks(chain([first], frames), tally), _pyav_duration(container, stream), tally
-        )
+            if tally.bad:
+                raise AudioError("corrupt", "None of the audio can be decoded; replace the file.")
+            raise AudioError("zero_length", NO_AUDIO)
+        blocks = _pyav_blocks(chain([first], frames), tally)
+        yield MonoStream(first.sample_rate, blocks, _pyav_duration(container, stream), tally)
 
 
 def _pyav_frames(container: InputContainer, stream: AudioStream, tally: Tally) -> Iterator[AudioFrame]:
     if stream.codec_context is None:
         raise AudioError("unsupported", "No decoder for the audio in this file; convert it to FLAC or MP3.")
     packets = container.demux(stream)
+    count = 0
     while True:
         try:
             packet = next(packets, None)
@@ -153,7 +142,7 @@ def _pyav_frames(container: InputContainer, stream: AudioStream, tally: Tally) -
             break
         if packet is None:
             break
-        tally.packets += 1
+        count += 1
         tally.bad += packet.is_corrupt
         try:
             frames = packet.decode()
@@ -161,14 +150,8 @@ def _pyav_frames(container: InputContainer, stream: AudioStream, tally: Tally) -
             tally.bad += not packet.is_corrupt
             continue
         yield from frames
-    if tally.bad > MAX_BAD_FRACTION * tally.packets:
-        raise AudioError("corrupt", f"{tally.bad} of {tally.packets} packets cannot be decoded; replace the file.")
-
-
-def _nothing_decoded(tally: Tally) -> AudioError:
-    if tally.bad:
-        return AudioError("corrupt", "None of the audio can be decoded; replace the file.")
-    return AudioError("zero_length", "The file has a header and no audio; replace it.")
+    if tally.bad > MAX_BAD_FRACTION * count:
+        raise AudioError("corrupt", f"{tally.bad} of {count} packets cannot be decoded; replace the file.")
 
 
 def _pyav_blocks(frames: Iterator[AudioFrame], tally: Tally) -> Iterator[Samples]:
@@ -186,7 +169,11 @@ def _pyav_blocks(frames: Iterator[AudioFrame], tally: Tally) -> Iterator[Samples
             strays += 1
             tally.bad += 1
             if strays > MAX_STRAYS:
-                raise _changed_format(layout, found)
+                raise AudioError(
+                    "unsupported",
+                    f"The audio changes from {layout[0]} Hz and {layout[1]} channels to {found[0]} Hz"
+                    f" and {found[1]} channels on the way; convert it to one format.",
+                )
             continue
         strays = 0
         pending.append(frame.to_ndarray())
@@ -196,14 +183,6 @@ def _pyav_blocks(frames: Iterator[AudioFrame], tally: Tally) -> Iterator[Samples
             pending, held = [], 0
     if pending and layout is not None:
         yield _mix(pending, layout[1])
-
-
-def _changed_format(old: tuple[int, int, str], new: tuple[int, int, str]) -> AudioError:
-    return AudioError(
-        "unsupported",
-        f"The audio changes from {old[0]} Hz and {old[1]} channels to {new[0]} Hz"
-        f" and {new[1]} channels on the way; convert it to one format.",
-    )
 
 
 def _mix(frames: list[npt.NDArray[Any]], channels: int) -> Samples:
@@ -227,8 +206,3 @@ def _pyav_duration(container: InputContainer, stream: AudioStream) -> float | No
     if container.duration and len(container.streams) == 1:
         return container.duration / 1_000_000
     return None
-
-
-def _check_rate(rate: int) -> None:
-    if not MIN_RATE <= rate <= MAX_RATE:
-        raise AudioError("unsupported", f"The header claims a sample rate of {rate} Hz; convert the file.")

@@ -8,8 +8,8 @@ child that runs them is a bare interpreter with neither Ray nor torch in it, is 
 is replaced when it dies. What it did to its song becomes the song's row: ``crashed`` (after retries),
 ``timeout`` or ``too_much_memory``.
 
-Parent and child speak over one socket: a request is a JSON frame (4 bytes of length, then text); an answer
-is such a frame, then each window as a head (bytes, scale) and its int16 samples. No pickles.
+Parent and child speak over one socket: a request is a line of JSON; an answer is such a line, with the scale
+of each window and its bytes, then the int16 samples of all. No pickles.
 """
 
 from __future__ import annotations
@@ -18,12 +18,10 @@ import json
 import os
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -36,29 +34,22 @@ CRASH_RETRIES = 2
 """A song is tried this many times more when its decoder dies: a full machine kills the innocent too."""
 START_SECONDS = 60.0
 """A child that is not ready by then does not start; half a second is usual."""
-
 START_ATTEMPTS = 3
 """Tries to bring a child up before its song fails for it."""
-
 MEMORY_EXIT = 77
 _REAP_SECONDS = 5.0
-_MAX_FRAME = 1 << 24
-LENGTH = struct.Struct("<I")
-PIECE = struct.Struct("<Id")
+_MAX_LINE = 1 << 24
 _START = "import sys; from mer_ray.audio.child import serve; serve(*sys.argv[1:])"
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one song may cost before its decoder is ended.
-
-    Attributes:
-        seconds: to fetch and decode it.
-        memory_mb: of private memory (10^6 bytes) of the decoder, which needs some 100 before any song.
-    """
+    """What one song may cost before its decoder is ended."""
 
     seconds: float = 600.0
+    """To fetch and decode it."""
     memory_mb: int = 2_500
+    """Private memory (10^6 bytes) of the decoder, which needs some 100 before any song."""
 
 
 def room_for(max_seconds: float, sample_rate: int) -> int:
@@ -70,12 +61,6 @@ def room_for(max_seconds: float, sample_rate: int) -> int:
     return 1_000 + round(2 * 4 * sample_rate * max_seconds / 1e6)
 
 
-@cache
-def shared_decoder(limits: Limits) -> SongDecoder:
-    """This process's decoder with these limits, the same one at every call: a child a song would cost too much."""
-    return SongDecoder(limits)
-
-
 class SongDecoder:
     """Decodes songs one after another in a child process, started with the first song.
 
@@ -83,8 +68,7 @@ class SongDecoder:
     """
 
     def __init__(self, limits: Limits, reader: str = "mer_ray.audio.child:read_song") -> None:
-        """``reader`` names what the child runs, ``module:function`` with the contract of
-        :func:`mer_ray.audio.child.read_song`."""
+        """``reader`` names what the child runs, with the contract of :func:`mer_ray.audio.child.read_song`."""
         self._limits = limits
         self._reader = reader
         self._child: _Child | None = None
@@ -97,9 +81,7 @@ class SongDecoder:
     def decode(self, uri: str, **options: Any) -> Row:
         """One song's decoded columns; whatever goes wrong with it becomes its status.
 
-        Args:
-            uri: where it lies.
-            options: of :func:`mer_ray.audio.decode_windows`.
+        ``options`` are those of :func:`mer_ray.audio.decode_windows`.
 
         Raises:
             StorageError: no song can be fetched any more, see :func:`mer_ray.audio.fetch`.
@@ -107,21 +89,21 @@ class SongDecoder:
         ends: list[str] = []
         while len(ends) <= CRASH_RETRIES:
             try:
-                with self._connected() as child:
-                    row = child.ask({"uri": uri, "options": options}, self._limits.seconds)
-                if row["status"] == "refused":
-                    raise StorageError(row["error"])
-                return row
+                row = self._attempt({"uri": uri, "options": options})
             except TimeoutError:
                 limit = f"{self._limits.seconds:g} s (--song-timeout-s)"
                 return failed("timeout", f"{uri}: not decoded within {limit}; raise the limit or replace the file.")
-            except _NotStarted as error:
+            except ChildProcessError as error:
                 return failed("decoder_error", f"No decoder starts on {os.uname().nodename}: {error}. See its log.")
             except _Ended as end:
                 if end.code == MEMORY_EXIT:
                     limit = f"{self._limits.memory_mb:,} MB (--decoder-memory-mb)"
                     return failed("too_much_memory", f"{uri}: needs more than {limit}; raise it or replace the file.")
                 ends.append(str(end))
+            else:
+                if row["status"] == "refused":
+                    raise StorageError(row["error"])
+                return row
         return failed(
             "crashed", f"{uri}: {len(ends)} decoders died of it, the last by {ends[-1]}; replace or convert the file."
         )
@@ -132,37 +114,40 @@ class SongDecoder:
             self._child.end()
             self._child = None
 
-    @contextmanager
-    def _connected(self) -> Iterator[_Child]:
-        """The child, which does not outlive any failure: half an answer must not become the next song's."""
+    def _attempt(self, request: Row) -> Row:
+        """Ask the child, which does not outlive any failure: half an answer must not become the next song's."""
         if self._child is not None and self._child.process.poll() is not None:
             self.close()
-        if self._child is None:
-            self._child = self._started()
+        self._child = self._child or self._started()
         try:
-            yield self._child
+            return self._child.ask(request, self._limits.seconds)
         except BaseException:
             self.close()
             raise
 
     def _started(self) -> _Child:
         for attempt in range(1, START_ATTEMPTS):
-            with suppress(_NotStarted):
+            with suppress(ChildProcessError):
                 return _Child(self._limits, self._reader)
             time.sleep(attempt)  # a machine out of processes or memory may recover
         return _Child(self._limits, self._reader)
+
+
+shared_decoder = cache(SongDecoder)
+"""This process's decoder with these limits, the same one at every call: a child a song would cost too much."""
 
 
 class _Ended(Exception):  # noqa: N818 - what became of a child, never seen by a caller
     """The child died while it had a song."""
 
     def __init__(self, code: int | None) -> None:
-        super().__init__(_cause(code))
         self.code = code
-
-
-class _NotStarted(Exception):  # noqa: N818 - as above
-    """No child could be brought up."""
+        names = {-one: one.name for one in signal.Signals}
+        names[-signal.SIGKILL] += ", as when the machine runs out of memory"
+        if code is None:
+            super().__init__("an answer that makes no sense")
+        else:
+            super().__init__(names.get(code, f"{'exit code' if code >= 0 else 'signal'} {abs(code)}"))
 
 
 class _Child:
@@ -170,6 +155,7 @@ class _Child:
 
     def __init__(self, limits: Limits, reader: str) -> None:
         self._socket, theirs = socket.socketpair()
+        self._stream = self._socket.makefile("rb")
         with theirs:
             arguments = (theirs.fileno(), os.getpid(), limits.memory_mb, limits.seconds, reader)
             # As the spawn of multiprocessing does: what this process can import, the child can.
@@ -184,69 +170,49 @@ class _Child:
                     env={**os.environ, **paths, **threads},
                 )
             except OSError as error:
-                self._socket.close()
-                raise _NotStarted(str(error)) from error
+                self._hang_up()
+                raise ChildProcessError(str(error)) from error
         try:
-            self._deadline = time.monotonic() + START_SECONDS
-            self._receive_json()
+            self.ask(None, START_SECONDS)
         except (_Ended, TimeoutError) as error:
             self.end()
-            raise _NotStarted(str(error) or "it hangs") from error
+            raise ChildProcessError(str(error) or "it hangs") from error
 
-    def ask(self, request: Row, seconds: float) -> Row:
-        """Send a request and wait for the whole answer. Raises TimeoutError or _Ended."""
-        self._deadline = time.monotonic() + seconds
+    def ask(self, request: Row | None, seconds: float) -> Row:
+        """Send a request, if there is one, and wait for the whole answer. Raises TimeoutError or _Ended."""
+        deadline = time.monotonic() + seconds
         try:
             self._socket.settimeout(seconds)
-            send_json(self._socket, request)
-        except ConnectionError:
-            raise self._ended() from None
-        row = self._receive_json()
-        if row["status"] == "ok":
-            pieces = [self._receive_piece() for _ in range(row.pop("pieces"))]
-            row["scales"], row["windows"] = [scale for scale, _ in pieces], [window for _, window in pieces]
-        return row
+            if request is not None:
+                send_json(self._socket, request)
+            row: Row = json.loads(self._stream.readline(_MAX_LINE))
+            if row["status"] == "ok":
+                row["windows"] = [self._receive(size, deadline) for size in row["windows"]]
+            return row
+        except (ConnectionError, ValueError):  # a child whose memory is damaged talks nonsense before it dies
+            try:
+                code = self.process.wait(_REAP_SECONDS)
+            except subprocess.TimeoutExpired:
+                code = None
+            raise _Ended(code) from None
 
     def end(self) -> None:
         """Kill the child, unless it is dead, and let go of it."""
-        self._socket.close()
+        self._hang_up()
         self.process.kill()
         with suppress(subprocess.TimeoutExpired):  # stuck in a read that the kernel does not give up
             self.process.wait(_REAP_SECONDS)
 
-    def _receive_json(self) -> Row:
-        size = LENGTH.unpack(self._receive(LENGTH.size))[0]
-        try:
-            row: Row = json.loads(self._receive(size))
-        except ValueError:
-            raise self._ended() from None
-        return row
+    def _hang_up(self) -> None:
+        self._stream.close()
+        self._socket.close()
 
-    def _receive_piece(self) -> tuple[float, bytearray]:
-        size, scale = PIECE.unpack(self._receive(PIECE.size))
-        return scale, self._receive(size)
-
-    def _receive(self, size: int) -> bytearray:
-        if size > _MAX_FRAME:  # a child whose memory is damaged talks nonsense before it dies
-            raise self._ended()
-        data = bytearray(size)
-        view = memoryview(data)
-        while view:
-            self._socket.settimeout(max(1e-3, self._deadline - time.monotonic()))
-            try:
-                count = self._socket.recv_into(view)
-            except ConnectionError:
-                count = 0
-            if not count:
-                raise self._ended()
-            view = view[count:]
+    def _receive(self, size: int, deadline: float) -> bytes:
+        self._socket.settimeout(max(1e-3, deadline - time.monotonic()))
+        data = self._stream.read(size)
+        if len(data) < size:
+            raise ConnectionResetError
         return data
-
-    def _ended(self) -> _Ended:
-        try:
-            return _Ended(self.process.wait(_REAP_SECONDS))
-        except subprocess.TimeoutExpired:
-            return _Ended(None)
 
 
 def failed(error_class: str, message: str) -> Row:
@@ -256,19 +222,5 @@ def failed(error_class: str, message: str) -> Row:
 
 
 def send_json(connection: socket.socket, row: Row) -> None:
-    """A frame of the conversation."""
-    text = json.dumps(row).encode()
-    connection.sendall(LENGTH.pack(len(text)) + text)
-
-
-def _cause(code: int | None) -> str:
-    """How a process ended, in words."""
-    if code is None:
-        return "an answer that makes no sense"
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    return f"{name}, as when the machine runs out of memory" if name == "SIGKILL" else name
+    """A line of the conversation."""
+    connection.sendall(json.dumps(row).encode() + b"\n")

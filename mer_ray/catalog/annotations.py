@@ -9,8 +9,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mer_ray.catalog.datasets import SPLITS, split_songs, top_k
-from mer_ray.catalog.manifest import catalog_readings, read_manifest
+from mer_ray.catalog.manifest import READINGS, read_manifest
 from mer_ray.errors import InputError
+from mer_ray.songs import stored_json
 
 TRAIN, VALIDATION, TEST = SPLITS
 
@@ -40,18 +41,10 @@ class Annotations:
     readings: dict[str, str]
 
     @classmethod
-    def read(cls, uri: str, seed: int) -> Annotations:
-        """Read the truth of the manifest at a URI (see :meth:`from_manifest`)."""
-        return cls.from_manifest(read_manifest(uri), uri, seed)
-
-    @classmethod
     def from_manifest(cls, manifest: pa.Table, name: str, seed: int) -> Annotations:
-        """Read the truth of a manifest.
+        """The truth of a manifest; ``name`` is its URI, and the dataset's name if it states none.
 
-        Args:
-            manifest: as :mod:`mer_ray.catalog.manifest` reads it.
-            name: the manifest's URI, for messages and as the dataset's name if it states none.
-            seed: of the split by song, used for a manifest without one.
+        ``seed`` is of the split by song, used for a manifest without one.
 
         Raises:
             InputError: no song in it has a label, or it mixes datasets.
@@ -68,7 +61,7 @@ class Annotations:
         truth = np.zeros((len(rows), len(vocabulary)), bool)
         for truth_L, row in zip(truth, rows, strict=True):
             truth_L[[column[label] for label in row["labels"]]] = True
-        readings = catalog_readings(manifest)
+        readings = stored_json(manifest.schema, READINGS)
         k = int(readings["k"]) if "k" in readings else top_k(dataset, [len(row["labels"]) for row in rows])
         return cls(
             dataset=dataset,
@@ -80,6 +73,11 @@ class Annotations:
             k=min(k, len(vocabulary)),
             readings=readings,
         )
+
+    @classmethod
+    def read(cls, uri: str, seed: int) -> Annotations:
+        """The same of the manifest at a URI."""
+        return cls.from_manifest(read_manifest(uri), uri, seed)
 
     def where(self, split: str) -> NDArray[np.int64]:
         """Indices of the songs of one split, or of every song for ``all``."""

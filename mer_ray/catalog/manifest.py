@@ -1,7 +1,7 @@
 """The manifest: one row a song, with ``track_id``, unique, and ``uri``.
 
 What is not known of ``dataset``, ``split``, ``labels`` and ``size_bytes`` is null. The same source gives the
-same bytes. Its schema metadata ``mer_ray.catalog`` says which readings of the paper chose labels and splits.
+same bytes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from mer_ray import storage
 from mer_ray.catalog.datasets import SPLITS
 from mer_ray.errors import InputError, without_credentials
+from mer_ray.songs import stored_json
 
 MANIFEST_SCHEMA = pa.schema(
     [
@@ -26,7 +27,8 @@ MANIFEST_SCHEMA = pa.schema(
         ("size_bytes", pa.int64()),
     ]
 )
-_READINGS = b"mer_ray.catalog"
+READINGS = "mer_ray.catalog"
+"""Metadata: which readings of the paper chose a manifest's labels and splits."""
 
 
 def make_manifest(columns: dict[str, Any], source: str, readings: dict[str, str] | None = None) -> pa.Table:
@@ -48,7 +50,7 @@ def make_manifest(columns: dict[str, Any], source: str, readings: dict[str, str]
         raise InputError(f"{source}: the name {error.object!a} is not UTF-8; rename the file.") from error
     except pa.ArrowException as error:
         raise InputError(f"{source}: column {field.name} is malformed ({error}); mend it.") from error
-    schema = MANIFEST_SCHEMA.with_metadata({_READINGS: json.dumps(readings)} if readings else None)
+    schema = MANIFEST_SCHEMA.with_metadata({READINGS: json.dumps(readings)} if readings else None)
     table = pa.Table.from_arrays(arrays, schema=schema)
     _check(table, source)
     return table
@@ -81,7 +83,7 @@ def read_manifest(uri: str) -> pa.Table:
         if name not in table.column_names:
             raise InputError(f"{uri}: no column {name!r}; make a manifest of it with jobs/catalog.py.")
     columns = {name: table[name] for name in MANIFEST_SCHEMA.names if name in table.column_names}
-    return make_manifest(columns, uri, catalog_readings(table))
+    return make_manifest(columns, uri, stored_json(table.schema, READINGS))
 
 
 def read_parquet(uri: str) -> pa.Table:
@@ -95,12 +97,6 @@ def read_parquet(uri: str) -> pa.Table:
             return storage.read_table(uri)
     except pa.ArrowException as error:
         raise InputError(f"{uri}: not a Parquet file; write it again.") from error
-
-
-def catalog_readings(manifest: pa.Table) -> dict[str, str]:
-    """Which readings of the paper chose a manifest's labels and splits, as it states them."""
-    stated = (manifest.schema.metadata or {}).get(_READINGS)
-    return dict(json.loads(stated)) if stated else {}
 
 
 def write_manifest(uri: str, table: pa.Table) -> None:

@@ -31,21 +31,41 @@ def build_manifest(
     split: SplitRule = "seeded",
     seed: int = 0,
 ) -> pa.Table:
-    """The manifest of a source: of a dataset's label files, or for ``none`` of a table, folder or prefix.
+    """The manifest of a dataset's label files, or for ``none`` of a table, folder or prefix.
 
-    ``audio`` is where a dataset's audio lies, or what a table's relative uris start from; by default both
-    lie beside the source. ``settings`` are the dataset's own.
+    ``audio`` is where a dataset's audio lies, or what a table's relative uris start from, else beside the source. A
+    dataset's audio is found anywhere below by what names the song; a song without has no size, and the uri where it
+    should be.
 
     Raises:
         InputError: the source is missing, malformed or empty.
     """
-    if dataset != DOOR.nothing:
-        return _dataset_manifest(dataset, source, audio, settings, split, seed)
-    if source.lower().endswith(TABLE_EXTENSIONS) and not _is_folder(source):
+    if dataset == DOOR.nothing and source.lower().endswith(TABLE_EXTENSIONS) and not _is_folder(source):
         return read_catalog_table(source, audio)
-    if audio is not None:
-        raise InputError(f"{source}: a folder's songs are its own audio; leave out --audio {audio}.")
-    return scan_folder(source)
+    if dataset == DOOR.nothing:
+        if audio is not None:
+            raise InputError(f"{source}: a folder's songs are its own audio; leave out --audio {audio}.")
+        return scan_folder(source)
+    songs, readings, audio_key = _read_dataset(dataset, source, settings or part_of(DOOR, dataset)())
+    splits: Sequence[str | None] = [song.split for song in songs]
+    reading = "official"
+    if not any(splits):
+        splits, reading = draw_splits([song.track_id for song in songs], split, seed)
+    beside = source if audio or _is_folder(source) else posixpath.dirname(storage.absolute(source))
+    root = storage.absolute(audio or beside).rstrip("/")
+    sizes = list_audio(root)
+    if audio is not None and not sizes and not storage.exists(root):
+        raise InputError(f"{audio}: no such audio folder; check --audio.")
+    paths = _audio_paths(songs, audio_key, posixpath.basename(root), sizes)
+    columns = {
+        "track_id": [song.track_id for song in songs],
+        "uri": [f"{root}/{path}" for path in paths],
+        "dataset": [dataset.rpartition(".")[2]] * len(songs),
+        "split": splits,
+        "labels": [list(song.labels) for song in songs],
+        "size_bytes": [sizes.get(path) for path in paths],
+    }
+    return make_manifest(columns, source, {"split": reading, **readings})
 
 
 def load_catalog(uri: str) -> pa.Table:
@@ -79,19 +99,22 @@ def _list_local(root: str) -> Iterator[tuple[str, int | None]]:
     """Walk a local folder; an unreadable folder is an error, since its songs would be left out unseen."""
     if os.path.isfile(root):
         raise NotADirectoryError("neither a folder nor a CSV, TSV or Parquet table")
+
+    def fail(error: OSError) -> None:
+        raise error
+
     visited: set[str] = set()
-    for folder, folders, names in os.walk(root, onerror=_raise, followlinks=True):
+    for folder, folders, names in os.walk(root, onerror=fail, followlinks=True):
         real = os.path.realpath(folder)
-        folders[:] = [] if real in visited else sorted(name for name in folders if not _is_hidden(name))
-        for name in [] if real in visited else names:
+        if real in visited:
+            folders.clear()
+            continue
+        visited.add(real)
+        folders[:] = sorted(name for name in folders if not _is_hidden(name))
+        for name in names:
             path = os.path.join(folder, name)
             size = os.path.getsize(path) if os.path.exists(path) else None
             yield os.path.relpath(path, root).replace(os.sep, "/"), size
-        visited.add(real)
-
-
-def _raise(error: OSError) -> None:
-    raise error
 
 
 def _is_hidden(name: str) -> bool:
@@ -153,18 +176,16 @@ def _cell(value: Any) -> str | None:
 
 
 def _size(value: Any) -> int | None:
-    text = _cell(value)
-    return int(text) if text is not None and text.isdigit() else None
+    text = _cell(value) or ""
+    return int(text) if text.isdigit() else None
 
 
 def _labels(value: Any) -> list[str] | None:
     if isinstance(value, list):
         return [str(label) for label in value if label]
-    text = _cell(value)
-    if text is None:
-        return None
+    text = _cell(value) or ""
     separator = next((mark for mark in "|;" if mark in text), ",")
-    return [label.strip() for label in text.split(separator) if label.strip()]
+    return [label.strip() for label in text.split(separator) if label.strip()] if text else None
 
 
 def _resolve(uri: str | None, base: str, row: str) -> str:
@@ -177,35 +198,6 @@ def _resolve(uri: str | None, base: str, row: str) -> str:
         return storage.absolute(uri)
     scheme = "s3://" if storage.is_s3(base) else ""
     return scheme + posixpath.normpath(f"{base.removeprefix('s3://')}/{uri}")
-
-
-def _dataset_manifest(
-    value: str, source: str, audio: str | None, settings: Part | None, split: SplitRule, seed: int
-) -> pa.Table:
-    """A dataset's songs, each with its audio; a song without has no size, and the uri where it should be.
-
-    Audio is found anywhere below ``audio`` (default: where the labels are) by what names the song.
-    """
-    songs, readings, audio_key = _read_dataset(value, source, settings or part_of(DOOR, value)())
-    splits: Sequence[str | None] = [song.split for song in songs]
-    reading = "official"
-    if not any(splits):
-        splits, reading = draw_splits([song.track_id for song in songs], split, seed)
-    beside = source if audio or _is_folder(source) else posixpath.dirname(storage.absolute(source))
-    root = storage.absolute(audio or beside).rstrip("/")
-    sizes = list_audio(root)
-    if audio is not None and not sizes and not storage.exists(root):
-        raise InputError(f"{audio}: no such audio folder; check --audio.")
-    paths = _audio_paths(songs, audio_key, posixpath.basename(root), sizes)
-    columns = {
-        "track_id": [song.track_id for song in songs],
-        "uri": [f"{root}/{path}" for path in paths],
-        "dataset": [value.rpartition(".")[2]] * len(songs),
-        "split": splits,
-        "labels": [list(song.labels) for song in songs],
-        "size_bytes": [sizes.get(path) for path in paths],
-    }
-    return make_manifest(columns, source, {"split": reading, **readings})
 
 
 def _read_dataset(value: str, source: str, settings: Part) -> tuple[list[Song], dict[str, str], Callable[[str], str]]:
@@ -239,9 +231,8 @@ def _audio_paths(
     keys = [audio_key(song.path) for song in songs]
     depths = [key.count("/") + 1 for key in keys]  # how many parts of a path tell one song from another
     base = next((found[key].split("/")[:-depth] for key, depth in zip(keys, depths, strict=True) if key in found), None)
-    if base is None:
-        expected = [song.path.removeprefix(f"{root}/") for song in songs]
-    else:
-        ends = [song.path.split("/")[-depth:] for song, depth in zip(songs, depths, strict=True)]
-        expected = ["/".join([*base, *end]) for end in ends]
-    return [found.get(key, path) for key, path in zip(keys, expected, strict=True)]
+    paths = []
+    for song, key, depth in zip(songs, keys, depths, strict=True):
+        beside = song.path.removeprefix(f"{root}/") if base is None else "/".join(base + song.path.split("/")[-depth:])
+        paths.append(found.get(key, beside))
+    return paths

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mer_ray import storage
+from mer_ray.catalog.annotations import Annotations
 from mer_ray.cluster.session import connect
 from mer_ray.cluster.unpromised import quiet_training
 from mer_ray.errors import InputError
 from mer_ray.features import open_stores
-from mer_ray.learning.corpus import Corpus
-from mer_ray.learning.learner import Learner
+from mer_ray.learning import training
 from mer_ray.learning.projector import ProjectorShape
-from mer_ray.learning.recipe import describe, word_space
 from mer_ray.learning.settings import TrainSettings
-from mer_ray.learning.training import STATE, prepare, read_annotations, run_epochs, save_final, write_model
 from mer_ray.runs.directory import PROGRESS, SETTINGS, RunDirectory, run_file
 from mer_ray.runs.progress import EpochLines
 from mer_ray.words.labelspace import LabelSpace
@@ -37,15 +36,12 @@ def train(settings: TrainSettings) -> dict[str, Any]:
     Raises:
         InputError: manifests, features or settings that do not fit.
     """
-    datasets = read_annotations(settings)
+    datasets = [Annotations.read(uri, settings.seed) for uri in settings.train]
     stores = open_stores(settings.features)
     clustered = settings.targets == "clusters" or settings.lambda_ > 0
-    space = LabelSpace.build(
-        [one.vocabulary for one in datasets],
-        space=word_space(settings),
-        bandwidth=settings.bandwidth if clustered else None,
-    )
-    config = describe(settings, datasets, stores, space)
+    bandwidth = settings.bandwidth if clustered else "none"
+    space = LabelSpace.build([one.vocabulary for one in datasets], training.word_space(settings), bandwidth)
+    config = training.describe(settings, datasets, stores, space)
     run = RunDirectory(settings.model, "train", "model")
     with run, tempfile.TemporaryDirectory(prefix="mer-ray-") as folder:
         finished = _begin(run, config["fingerprint"])
@@ -62,7 +58,7 @@ def train(settings: TrainSettings) -> dict[str, Any]:
         fit = _fit if settings.workers else _fit_here
         task = {"settings": settings, "space": space, "shape": ProjectorShape(**config["projector"])}
         fit(run, task, Path(folder))
-        metrics = write_model(settings.model, config, space, datasets, Path(folder))
+        metrics = training.write_model(settings.model, config, space, datasets, Path(folder))
         storage.remove_folder(run.file("train"))
         return metrics
 
@@ -71,20 +67,28 @@ def fit_worker(task: dict[str, Any]) -> None:
     """What each Ray Train worker runs."""
     import ray.train
 
+    def report(write: Callable[[Path], None]) -> None:
+        """Hand Ray Train the metrics, and from the first worker a checkpoint."""
+        with tempfile.TemporaryDirectory() as folder:
+            kept = None
+            if learner.workers.rank == 0:
+                write(Path(folder))
+                kept = ray.train.Checkpoint.from_directory(folder)
+            ray.train.report(learner.history[-1], checkpoint=kept)
+
     torch.set_num_threads(_threads())
-    settings = task["settings"]
-    learner, corpus = prepare(**task)
+    learner, corpus = training.prepare(**task)
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
-            learner.restore(Path(folder) / STATE)
-    noted = run_file(settings.model, PROGRESS)
-
-    def note(line: dict[str, Any]) -> None:
-        storage.write_bytes(noted, storage.as_json(line))
-
-    run_epochs(settings, learner, note, lambda: _report(learner))
-    _report(learner, corpus)
+            learner.restore(Path(folder) / training.STATE)
+    noted = run_file(task["settings"].model, PROGRESS)
+    training.run_epochs(
+        learner,
+        note=lambda line: storage.write_bytes(noted, storage.as_json(line)),
+        save=lambda: report(lambda place: learner.save(place / training.STATE)),
+    )
+    report(lambda place: training.save_final(place, learner, corpus))
 
 
 def _threads() -> int:
@@ -95,22 +99,6 @@ def _threads() -> int:
     here = ray.get_runtime_context().get_node_id()
     cpus = next(node["Resources"].get("CPU", 1) for node in ray.nodes() if node["NodeID"] == here)
     return max(1, int(cpus) // ray.train.get_context().get_local_world_size())
-
-
-def _report(learner: Learner, corpus: Corpus | None = None) -> None:
-    """Hand Ray Train the metrics, and from the first worker a checkpoint; with the corpus, the last."""
-    import ray.train
-
-    metrics = learner.history[-1]
-    if learner.workers.rank:
-        ray.train.report(metrics)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        if corpus is None:
-            learner.save(Path(folder) / STATE)
-        else:
-            save_final(Path(folder), learner, corpus)
-        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
 
 def _fit(run: RunDirectory, task: dict[str, Any], folder: Path) -> None:
@@ -147,18 +135,18 @@ def _fit(run: RunDirectory, task: dict[str, Any], folder: Path) -> None:
 
 def _fit_here(run: RunDirectory, task: dict[str, Any], folder: Path) -> None:
     """The same inside this process, going on from its own checkpoints."""
-    learner, corpus = prepare(**task)
-    kept = storage.join(run.file("train"), STATE)
+    learner, corpus = training.prepare(**task)
+    kept = storage.join(run.file("train"), training.STATE)
     if storage.exists(kept):
-        (folder / STATE).write_bytes(storage.read_bytes(kept))
-        learner.restore(folder / STATE)
+        (folder / training.STATE).write_bytes(storage.read_bytes(kept))
+        learner.restore(folder / training.STATE)
 
     def save() -> None:
-        learner.save(folder / STATE)
-        storage.write_bytes(kept, (folder / STATE).read_bytes())
+        learner.save(folder / training.STATE)
+        storage.write_bytes(kept, (folder / training.STATE).read_bytes())
 
-    run_epochs(task["settings"], learner, lambda line: run.write_json(PROGRESS, line), save)
-    save_final(folder, learner, corpus)
+    training.run_epochs(learner, lambda line: run.write_json(PROGRESS, line), save)
+    training.save_final(folder, learner, corpus)
 
 
 def _check_resources(settings: TrainSettings, resources: dict[str, float]) -> None:

@@ -32,11 +32,8 @@ def load_encoder(
 ) -> Encoder:
     """Load an encoder.
 
-    Args:
-        name: a hub id, a directory, a file of this folder, or a module with or without a word of its own.
-        device: ``cpu``, ``cuda``, or ``auto``, which takes the GPU if there is one.
-        settings: of the encoder's own.
-        own: the same by name, such as ``layers=(12,)``, where no ``settings`` are given.
+    ``device`` may be ``auto``, which takes the GPU if there is one. Where no ``settings`` are given, ``own`` are the
+    same by name, such as ``layers=(12,)``.
 
     Raises:
         InputError: there is no such encoder, it cannot be loaded or cannot encode a moment of noise, or torch sees no

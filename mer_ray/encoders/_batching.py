@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,9 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mer_ray.encoders._encoder import Encoder
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+from mer_ray.songs import prefetched
 
 
 class Window(NamedTuple):
@@ -55,22 +52,10 @@ def encode_tracks(
             features[track][position] = vector
 
     launched: list[tuple[list[tuple[int, int]], Tensor]] = []
-    for batch, (samples, scales) in zip(batches, one_ahead(packed, batches), strict=True):
+    for batch, (samples, scales) in zip(batches, prefetched(packed, batches, 2), strict=True):
         launched.append((batch, encoder.launch(samples, scales)))
         if len(launched) > 1:
             hand_back(*launched.pop(0))
     for batch, encoded in launched:
         hand_back(batch, encoded)
     return features
-
-
-def one_ahead(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """Like map, with the next result made in another thread while the last one is used, and no more than that."""
-    with ThreadPoolExecutor(1) as pool:
-        coming = [pool.submit(function, item) for item in items[:1]]
-        for item in items[1:]:
-            result = coming.pop().result()
-            coming.append(pool.submit(function, item))
-            yield result
-        for last in coming:
-            yield last.result()

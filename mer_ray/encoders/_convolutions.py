@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -23,57 +22,33 @@ CHUNK = 128
 
 def as_products(extractor: nn.Module) -> Callable[[Tensor], Tensor]:
     """A ``HubertFeatureEncoder`` with its weights as they are now, as a function of [b, samples] to [b, C, frames]."""
-    conv_layers: Any = extractor.conv_layers
-    layers = [_Layer.of(layer) for layer in conv_layers]
-    hop = math.prod(layer.stride for layer in layers)
+    layers: Any = extractor.conv_layers
+    kernels = [(layer.conv.weight.detach().permute(2, 1, 0).contiguous(), layer.conv.bias) for layer in layers]
+    strides = [layer.conv.stride[0] for layer in layers]
+    norms = [getattr(layer, "layer_norm", nn.Identity()) for layer in layers]
+    folded = norms[0] if isinstance(norms[0], nn.GroupNorm) else None
+    if folded is not None:
+        norms[0] = nn.Identity()
+    hop = math.prod(strides)
     reach = 1  # samples that a frame depends on
-    for layer in reversed(layers):
-        reach = (reach - 1) * layer.stride + len(layer.weight_KCO)
+    for (weight_KCO, _), stride in zip(reversed(kernels), reversed(strides), strict=True):
+        reach = (reach - 1) * stride + len(weight_KCO)
 
     def frames(window_S: Tensor) -> Tensor:
-        first = layers[0].folded(window_S)
+        own = list(kernels)
+        if folded is not None:
+            own[0] = fold(window_S, kernels[0][0], strides[0], folded)
         count = (len(window_S) - reach) // hop + 1
         chunks = []
         for start in range(0, count, CHUNK):
             stop = min(start + CHUNK, count)
             rows_LC = window_S[start * hop : (stop - 1) * hop + reach, None]
-            for layer in (first, *layers[1:]):
-                rows_LC = layer(rows_LC)
+            for (weight_KCO, bias_O), stride, norm, layer in zip(own, strides, norms, layers, strict=True):
+                rows_LC = layer.activation(norm(convolve(rows_LC, weight_KCO, bias_O, stride)))
             chunks.append(rows_LC)
         return torch.cat(chunks)
 
     return lambda windows_BS: torch.stack([frames(one_S) for one_S in windows_BS.contiguous()]).transpose(1, 2)
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """One convolution with its norm and activation: [L, C] to [frames, O]."""
-
-    weight_KCO: Tensor
-    bias_O: Tensor | None
-    stride: int
-    norm: Any
-    activation: Any
-
-    @classmethod
-    def of(cls, layer: Any) -> _Layer:
-        weight_KCO = layer.conv.weight.detach().permute(2, 1, 0).contiguous()
-        norm = getattr(layer, "layer_norm", None)
-        return cls(weight_KCO, layer.conv.bias, layer.conv.stride[0], norm, layer.activation)
-
-    def folded(self, window_S: Tensor) -> _Layer:
-        """The same for this window, without its group norm, if it has one."""
-        if not isinstance(self.norm, nn.GroupNorm):
-            return self
-        weight_KCO, bias_O = fold(window_S, self.weight_KCO, self.stride, self.norm)
-        return replace(self, weight_KCO=weight_KCO, bias_O=bias_O, norm=None)
-
-    def __call__(self, rows_LC: Tensor) -> Tensor:
-        frames_FO = convolve(rows_LC, self.weight_KCO, self.bias_O, self.stride)
-        if self.norm is not None:
-            frames_FO = self.norm(frames_FO)
-        activated: Tensor = self.activation(frames_FO)
-        return activated
 
 
 def convolve(rows_LC: Tensor, weight_KCO: Tensor, bias_O: Tensor | None, stride: int) -> Tensor:

@@ -21,7 +21,7 @@ from transformers import HubertConfig, HubertModel
 
 from mer_ray.encoders._convolutions import as_products
 from mer_ray.encoders._encoder import Encoder
-from mer_ray.encoders.mert import Settings
+from mer_ray.encoders._settings import Settings
 from mer_ray.errors import InputError
 from mer_ray.fingerprints import weights_sha256
 

@@ -6,38 +6,15 @@ MERT-v1 is a HuBERT by architecture, so its weights load into the library's own 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal
-
-from pydantic import PositiveInt
 
 from mer_ray.encoders._encoder import Encoder
+from mer_ray.encoders._settings import Settings as Settings
 from mer_ray.errors import InputError
-from mer_ray.settings import Part, Presets
 
 DEFAULT = "m-a-p/MERT-v1-95M"
 REVISIONS = {DEFAULT: "12af15fef9d0ac838c3f475bfbbf26d2060dd4f5"}
 """Commits that were looked at. Another id, m-a-p/MERT-v1-330M too, needs its own named."""
 LICENCE = "CC-BY-NC-4.0"
-
-
-class Settings(Part):
-    """Which of MERT's hidden states are kept, and how."""
-
-    presets: ClassVar[Presets] = {"reference": {"pooling": "first"}}
-
-    encoder_revision: str | None = None
-    """Hub commit of the encoder; the default encoder's is pinned."""
-    layers: tuple[PositiveInt, ...] = (3, 6, 9, 12)
-    """Hidden states to keep, separated by commas, 1 = output of the first layer."""
-    pooling: Literal["mean", "first"] = "mean"
-    """Mean over a window's frames (the paper), or its first frame only (the published code)."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Arithmetic of the encoder; auto is bfloat16 on a GPU and float32 on a CPU."""
-
-    def on(self, device: str) -> Settings:
-        """The same with the arithmetic that this device stands for."""
-        auto = "float32" if device == "cpu" else "bfloat16"
-        return self.model_copy(update={"dtype": auto}) if self.dtype == "auto" else self
 
 
 def load(word: str, settings: Settings, device: str) -> Encoder:
@@ -50,8 +27,7 @@ def load(word: str, settings: Settings, device: str) -> Encoder:
 
     name = word or DEFAULT
     folder, revision, licence = _found(name, settings.encoder_revision)
-    model = load_directory(folder)
-    return hubert(model, settings, device, name=name, revision=revision, licence=licence)
+    return hubert(load_directory(folder), settings, device, name=name, revision=revision, licence=licence)
 
 
 def _found(name: str, revision: str | None) -> tuple[Path, str | None, str]:
@@ -66,7 +42,18 @@ def _found(name: str, revision: str | None) -> tuple[Path, str | None, str]:
     revision = revision or REVISIONS.get(name)
     if revision is None:
         raise InputError(f"encoder {name}: no pinned revision; add --encoder-revision with the hub's commit.")
-    return _download(name, revision), revision, LICENCE if "MERT" in name else "see the hub page"
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    patterns = ["config.json", "*.safetensors", "pytorch_model.bin"]
+    try:
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        raise InputError(
+            f"encoder {name}@{revision[:8]}: not in the local cache and the hub did not answer "
+            f"({type(error).__name__}); give a local directory, or --encoder tiny to try the pipeline."
+        ) from error
+    return folder, revision, LICENCE if "MERT" in name else "see the hub page"
 
 
 def _licence(name: str, folder: Path) -> str:
@@ -78,17 +65,3 @@ def _licence(name: str, folder: Path) -> str:
     lines = [line.partition(":") for line in "".join(head).splitlines()]
     said = [value.strip(" '\"") for key, _, value in lines if key == "license"]
     return said[0] if said else "unknown (local directory)"
-
-
-def _download(name: str, revision: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
-
-    patterns = ["config.json", "*.safetensors", "pytorch_model.bin"]
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
-        raise InputError(
-            f"encoder {name}@{revision[:8]}: not in the local cache and the hub did not answer "
-            f"({type(error).__name__}); give a local directory, or --encoder tiny to try the pipeline."
-        ) from error

@@ -1,7 +1,7 @@
 """``tiny``: MERT-v1-95M made small, for tests and first tries; random weights, the same ones each time."""
 
 from mer_ray.encoders._encoder import Encoder
-from mer_ray.encoders.mert import Settings as Settings
+from mer_ray.encoders._settings import Settings as Settings
 
 
 def load(word: str, settings: Settings, device: str) -> Encoder:

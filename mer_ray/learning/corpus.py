@@ -26,12 +26,8 @@ _CHUNK = 1024  # windows, 25 MB in double precision
 class Corpus:
     """Training and validation windows of one or several datasets.
 
-    Attributes:
-        windows: per dataset its training windows.
-        sets: the same, ready for the learner.
-        validation: per dataset its validation windows.
-        songs: songs with features, by dataset and split.
-        absent: songs without, by dataset and split and reason.
+    ``sets`` are the training ``windows`` ready for the learner; ``songs`` counts those with features by dataset and
+    split, ``absent`` those without, and by reason.
     """
 
     windows: list[Windows] = field(default_factory=list)
@@ -51,35 +47,34 @@ class Corpus:
         """
         corpus = cls()
         for dataset in datasets:
+            words = dataset.vocabulary
             windows, truth = corpus._split(stores, dataset, TRAIN)
             corpus.windows.append(windows)
             corpus.sets.append(
                 TrainingSet(
-                    name=dataset.dataset,
-                    features_ND=torch.from_numpy(windows.features),
-                    songs_N=torch.from_numpy(windows.songs),
-                    truth_SL=torch.from_numpy(truth),
-                    targets_LE=torch.from_numpy(space.targets(recipe.targets, dataset.vocabulary)),
-                    clusters_L=torch.from_numpy(space.cluster_of(dataset.vocabulary)),
-                    counts_S=torch.from_numpy(windows.counts) if recipe.context == "track" else None,
+                    dataset.dataset,
+                    torch.from_numpy(windows.features),
+                    torch.from_numpy(windows.songs),
+                    torch.from_numpy(truth),
+                    torch.from_numpy(space.targets(recipe.targets, words)),
+                    torch.from_numpy(space.cluster_of(words)),
+                    torch.from_numpy(windows.counts) if recipe.context == "track" else None,
                 )
             )
             windows, truth = corpus._split(stores, dataset, VALIDATION)
-            embeddings = space.targets("labels", dataset.vocabulary)
+            labels_LE = space.targets("labels", words)
             corpus.validation.append(
-                ValidationSet(windows.features, truth[windows.songs], embeddings, dataset.k, windows.counts)
+                ValidationSet(windows.features, truth[windows.songs], labels_LE, dataset.k, windows.counts)
             )
         return corpus
 
     def feature_scale(self) -> tuple[Tensor, Tensor]:
         """Mean and deviation of each dimension over all training windows: [D] and [D], in bounded memory."""
         count = sum(len(one.features_ND) for one in self.sets)
-        mean = sum(chunk.double().sum(0) for one in self.sets for chunk in one.features_ND.split(_CHUNK)) / count
-        squares = (
-            ((chunk.double() - mean) ** 2).sum(0) for one in self.sets for chunk in one.features_ND.split(_CHUNK)
-        )
-        variance = torch.as_tensor(sum(squares)) / count
-        return torch.as_tensor(mean).float(), variance.sqrt().float()
+        chunks = [chunk for one in self.sets for chunk in one.features_ND.split(_CHUNK)]  # views, not copies
+        mean = torch.as_tensor(sum(chunk.double().sum(0) for chunk in chunks)) / count
+        variance = torch.as_tensor(sum(((chunk.double() - mean) ** 2).sum(0) for chunk in chunks)) / count
+        return mean.float(), variance.sqrt().float()
 
     def _split(self, stores: Sequence[Store], dataset: Annotations, split: str) -> tuple[Windows, NDArray[np.bool_]]:
         """A split's windows, and the truth of the songs that have any."""

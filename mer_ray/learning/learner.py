@@ -19,18 +19,16 @@ from torch import Tensor
 from mer_ray.errors import InputError
 from mer_ray.learning import losses
 from mer_ray.learning.projector import Projector, project
-from mer_ray.learning.regularization import alignment_regularization
-from mer_ray.learning.sampling import TrainingSet, epoch_batches, stream_seed
+from mer_ray.learning.sampling import TrainingSet, Workers, epoch_batches, stream_seed
 from mer_ray.learning.scoring import macro_f1
-from mer_ray.learning.settings import TrainSettings
-from mer_ray.learning.workers import Workers
+from mer_ray.learning.settings import Regularizer, TrainSettings
 
 ORDER, DRAWS, DROPOUT = 0, 1, 2
 
 
 @dataclass(frozen=True)
 class ValidationSet:
-    """Windows of songs not trained on: [n, D] features, [S] windows a song, [n, L] truth, [L, E] label embeddings."""
+    """Windows of songs not trained on: [n, D] features, [n, L] truth, [L, E] label embeddings, [S] windows a song."""
 
     features_ND: NDArray[np.float16]
     truth_NL: NDArray[np.bool_]
@@ -48,19 +46,15 @@ class Learner:
         sets: Sequence[TrainingSet],
         validation: Sequence[ValidationSet],
         recipe: TrainSettings,
-        workers: Workers | None = None,
-        device: str = "cpu",
     ) -> None:
-        self.projector = projector.to(device)
-        self.workers = workers or Workers()
+        self.device = "cuda" if recipe.gpus else "cpu"
+        self.projector = projector.to(self.device)
+        self.workers = Workers()
         self.history: list[dict[str, float]] = []
         self.best = {"epoch": -1.0, "macro_f1": -1.0}
         self._best_weights = _copy(projector)
-        self._sets = sets
-        self._validation = validation
-        self._recipe = recipe
+        self.recipe, self._sets, self._validation = recipe, sets, validation
         self._loss = losses.DOOR.find(recipe.loss)[0].loss
-        self.device = device
         self.workers.share_gradients(self.projector.parameters())
         self._optimizer = torch.optim.AdamW(projector.parameters(), lr=recipe.lr, fused=True)
         self._schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
@@ -78,38 +72,23 @@ class Learner:
         return len(self.history)
 
     def run_epoch(self) -> dict[str, float]:
-        """Train one epoch, validate, and move the learning rate.
-
-        Returns:
-            ``epoch``, ``loss``, ``align``, ``regularization``, ``macro_f1`` (validation windows of
-            the first dataset), ``lr``.
-        """
-        epoch, recipe = self.next_epoch, self._recipe
-        torch.manual_seed(stream_seed(recipe.seed, DROPOUT, epoch, self.workers.rank))
+        """Train one epoch, validate, and move the learning rate; returns the epoch's line of the history."""
+        epoch, seed = self.next_epoch, self.recipe.seed
+        torch.manual_seed(stream_seed(seed, DROPOUT, epoch, self.workers.rank))
         self.projector.train()
-        order_seed = stream_seed(recipe.seed, ORDER)
+        draws = max(self._sets, key=len).draws_of(self.recipe.batch_size)
+        batches = epoch_batches([len(one) for one in self._sets], draws, stream_seed(seed, ORDER), epoch)
         sums = np.zeros(3)
-        largest = max(self._sets, key=len)
-        draws = largest.draws_of(recipe.batch_size)
-        batches = epoch_batches([len(one) for one in self._sets], draws, order_seed, epoch)
         for step, indices in enumerate(batches):
-            generator = torch.Generator().manual_seed(stream_seed(recipe.seed, DRAWS, epoch, step))
-            sums += self.step(indices, generator)
-        loss_mean, align_mean, regularization_mean = sums / (step + 1)
+            sums += self.step(indices, torch.Generator().manual_seed(stream_seed(seed, DRAWS, epoch, step)))
+        means = dict(zip(("loss", "align", "regularization"), (sums / (step + 1)).tolist(), strict=True))
         score = self.workers.from_first(self.validate() if self.workers.rank == 0 else 0.0)
-        metrics = {
-            "epoch": epoch,
-            "loss": loss_mean,
-            "align": align_mean,
-            "regularization": regularization_mean,
-            "macro_f1": score,
-            "lr": self._optimizer.param_groups[0]["lr"],
-        }
+        lr = float(self._optimizer.param_groups[0]["lr"])
         self._schedule.step(score)
         if score > self.best["macro_f1"]:
             self.best = {"epoch": epoch, "macro_f1": score}
             self._best_weights = _copy(self.projector)
-        self.history.append({name: float(value) for name, value in metrics.items()})
+        self.history.append({"epoch": float(epoch), **means, "macro_f1": score, "lr": lr})
         return self.history[-1]
 
     def step(self, indices: Sequence[NDArray[np.int64]], generator: torch.Generator) -> tuple[float, float, float]:
@@ -120,14 +99,14 @@ class Learner:
         """
         self._optimizer.zero_grad(set_to_none=True)
         align, regularization = self.batch_loss(indices, generator)
-        loss = align + self._recipe.lambda_ * regularization
+        loss = align + self.recipe.lambda_ * regularization
         loss.backward()
         self.workers.finish_gradients()
         self._optimizer.step()
         values = loss.item(), align.item(), regularization.item()
         if not math.isfinite(values[0]):
             raise InputError(
-                f"--loss {self._recipe.loss}: is {values[0]} in epoch {self.next_epoch + 1}; "
+                f"--loss {self.recipe.loss}: is {values[0]} in epoch {self.next_epoch + 1}; "
                 "mend it if it is yours, or lower --lr."
             )
         return values
@@ -135,22 +114,19 @@ class Learner:
     def batch_loss(self, indices: Sequence[NDArray[np.int64]], generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Alignment summed over the datasets, and regularization over their joint batch.
 
-        Args:
-            indices: per dataset what is drawn for the whole batch, windows or songs.
-            generator: of the draws, the same on every worker.
+        ``indices`` are per dataset what is drawn for the whole batch, windows or songs; ``generator`` is the same on
+        every worker.
         """
-        own = [self._project_own(one, picked) for one, picked in zip(self._sets, indices, strict=True)]
-        gathered = [
-            self.workers.gather(rows, [len(one.windows_of(share)) for share in self.workers.shares(picked)])
-            for one, rows, picked in zip(self._sets, own, indices, strict=True)
-        ]
         align = torch.zeros((), device=self.device)
-        clusters = []
-        for one, picked, projected_BE in zip(self._sets, indices, gathered, strict=True):
+        gathered, clusters = [], []
+        for one, picked in zip(self._sets, indices, strict=True):
+            counts = [len(one.windows_of(share)) for share in self.workers.shares(picked)]
+            projected_BE = self.workers.gather(self._project_own(one, picked), counts)
             batch = losses.Batch(projected_BE, one.songs_N[one.windows_of(picked)], one, generator)
             align = align + self._alignment(batch)
+            gathered.append(projected_BE)
             clusters.append(batch.draw_clusters())
-        return align, alignment_regularization(torch.cat(gathered), torch.cat(clusters), self._recipe.regularizer)
+        return align, alignment_regularization(torch.cat(gathered), torch.cat(clusters), self.recipe.regularizer)
 
     def validate(self) -> float:
         """Macro F1 of the first dataset's validation windows; nothing is learned from it but the schedule."""
@@ -167,12 +143,12 @@ class Learner:
 
     def save(self, path: Path) -> None:
         """Write a checkpoint, one safetensors file: tensors, and the rest as JSON in its metadata."""
-        tensors = {f"last.{name}": value for name, value in _copy(self.projector).items()}
-        tensors |= {f"best.{name}": value for name, value in self._best_weights.items()}
-        for at, state in self._optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{at}.{name}": value.detach().cpu().clone() for name, value in state.items()}
+        optimizer = self._optimizer.state_dict()
+        groups = {"last": self.projector.state_dict(), "best": self._best_weights}
+        groups |= {f"optimizer.{at}": state for at, state in optimizer["state"].items()}
+        tensors = {f"{group}.{name}": value for group, state in groups.items() for name, value in state.items()}
         plain = {"history": self.history, "best": self.best, "schedule": self._schedule.state_dict()}
-        plain["param_groups"] = self._optimizer.state_dict()["param_groups"]
+        plain["param_groups"] = optimizer["param_groups"]
         save_file(tensors, path, metadata={"state": json.dumps(plain)})
 
     def restore(self, path: Path) -> None:
@@ -197,10 +173,10 @@ class Learner:
         return projected if len(share) else projected[:0]
 
     def _alignment(self, batch: losses.Batch) -> Tensor:
-        value = self._loss(batch, self._recipe.part("loss"))
+        value = self._loss(batch, self.recipe.part("loss"))
         if not isinstance(value, Tensor) or value.ndim:
             shape = f"a tensor of shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-            raise InputError(f"--loss {self._recipe.loss}: gives {shape}; have it return a tensor of one number.")
+            raise InputError(f"--loss {self.recipe.loss}: gives {shape}; have it return a tensor of one number.")
         return value
 
 
@@ -212,6 +188,37 @@ def read_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str,
             group, rest = name.split(".", 1)
             groups[group][rest] = file.get_tensor(name)
         return groups, json.loads(file.metadata()["state"])
+
+
+def alignment_regularization(projected_BE: Tensor, clusters_B: Tensor, form: Regularizer = "negative") -> Tensor:
+    """Spread segments of different clusters, or gather those of one (paper §3.4).
+
+    Args:
+        projected_BE: [b, E] projected segments of the global batch.
+        clusters_B: [b] their clusters.
+        form: ``negative``: mean cosine similarity over pairs from different clusters (the paper's
+            1 - D, minimised); ``positive``: mean cosine distance over pairs from one cluster
+            (Table 6); ``reference``: per anchor the mean cosine with the other clusters plus one,
+            not below zero, averaged over anchors (the published code).
+
+    Returns:
+        Scalar; 0 when the batch holds no such pair.
+    """
+    unit_BE = losses.unit(projected_BE)
+    cosine_BB = unit_BE @ unit_BE.T
+    same_BB = clusters_B[:, None] == clusters_B[None, :]
+    if form == "positive":
+        pairs_BB = same_BB & ~torch.eye(len(clusters_B), dtype=torch.bool, device=same_BB.device)
+        return _masked_mean(1 - cosine_BB, pairs_BB)
+    if form == "negative":
+        return _masked_mean(cosine_BB, ~same_BB)
+    others_B = (~same_BB).sum(1)
+    mean_B = (cosine_BB * ~same_BB).sum(1) / others_B.clamp(min=1)
+    return _masked_mean((mean_B + 1).relu(), others_B > 0)
+
+
+def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    return (values * mask).sum() / mask.sum().clamp(min=1)
 
 
 def _copy(projector: Projector) -> dict[str, Tensor]:

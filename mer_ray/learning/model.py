@@ -56,14 +56,14 @@ class Model:
         """
         uri = str(uri)
         try:
-            config = json.loads(storage.read_bytes(storage.join(uri, "config.json")))
-            labels = json.loads(storage.read_bytes(storage.join(uri, "labels.json")))
-            weights = load_tensors(storage.read_bytes(storage.join(uri, "projector.safetensors")))
-            background = load_tensors(storage.read_bytes(storage.join(uri, "background.safetensors")))
+            config, labels = (json.loads(_read(uri, name)) for name in ("config.json", "labels.json"))
             projector = Projector(ProjectorShape(**config["projector"]))
-            projector.load_state_dict(weights)
-            songs = background["songs"].float().numpy()
-            space = _load_space(uri, config, labels)
+            projector.load_state_dict(load_tensors(_read(uri, "projector.safetensors")))
+            songs = load_tensors(_read(uri, "background.safetensors"))["songs"].float().numpy()
+            reading = labels.get("reading", {})
+            tensors = load_tensors(_read(uri, SPACE)) if reading.get("tensors") else {}
+            arrays = {key: tensor.float().numpy() for key, tensor in tensors.items()}
+            space = WordSpace.restore(config["label_model"]["name"], reading, arrays)
         except FileNotFoundError as error:
             raise InputError(
                 f"model {uri}: no finished model there; train one with jobs/train.py --model {uri}."
@@ -76,15 +76,17 @@ class Model:
 
     def save(self, uri: str) -> None:
         """Write the directory; ``config.json`` comes last, so a half-written model is not one."""
-        write = storage.write_bytes
-        write(storage.join(uri, "projector.safetensors"), save_tensors(self.projector.state_dict()))
         songs = torch.from_numpy(self.background).half()
-        write(storage.join(uri, "background.safetensors"), save_tensors({"songs": songs}))
-        if arrays := self.space.tensors():
-            tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-            write(storage.join(uri, SPACE), save_tensors(tensors))
-        write(storage.join(uri, "labels.json"), _json(self.labels))
-        write(storage.join(uri, "config.json"), _json(self.config))
+        space = {name: torch.from_numpy(array) for name, array in self.space.tensors().items()}
+        files = {
+            "projector.safetensors": save_tensors(self.projector.state_dict()),
+            "background.safetensors": save_tensors({"songs": songs}),
+            **({SPACE: save_tensors(space)} if space else {}),
+            "labels.json": _json(self.labels),
+            "config.json": _json(self.config),
+        }
+        for name, content in files.items():
+            storage.write_bytes(storage.join(uri, name), content)
 
     @property
     def digest(self) -> str:
@@ -104,11 +106,7 @@ class Model:
             )
 
     def embed(self, words: Sequence[Word]) -> NDArray[np.float32]:
-        """Words, as :meth:`read` has them, to [n, E] unit vectors with the sentence encoder of the training.
-
-        Raises:
-            InputError: the sentence encoder at hand is not the one of the training.
-        """
+        """Words, as :meth:`read` has them, to [n, E] unit vectors; InputError with another sentence encoder."""
         name = self.config["label_model"]["name"]
         here = weights_sha256(label_model(name))
         if here != self.config["label_model"]["weights_sha256"]:
@@ -116,11 +114,7 @@ class Model:
         return self.space.embed([self.read(word) for word in words])
 
     def read(self, word: Word) -> Word:
-        """A word with what stands for it here.
-
-        Words trained on keep the phrases they were trained with unless others are given; the rest are read as the
-        training read words.
-        """
+        """A word trained on with its phrases there unless others are given; the rest as the training read words."""
         known = self.labels["phrases"].get(word.label)
         if known and word.source == "the word itself":
             return Word(word.label, tuple(known), "training")
@@ -129,20 +123,12 @@ class Model:
     def project(
         self, features: NDArray[np.floating[Any]], counts: NDArray[np.int64] | None = None
     ) -> NDArray[np.float32]:
-        """Windows to unit vectors in the space of words: [n, D] to [n, E].
-
-        ``counts`` are the windows of each song; all are one song's if not given.
-        """
+        """Windows to unit vectors in the space of words, as :func:`mer_ray.learning.projector.project` does."""
         return project(self.projector, features, counts)
 
 
-def _load_space(uri: str, config: dict[str, Any], labels: dict[str, Any]) -> WordSpace:
-    """How the model reads words; older ones say nothing and read them as they stand."""
-    name, plain, arrays = config["label_model"]["name"], labels.get("reading", {}), {}
-    if plain.get("tensors"):
-        tensors = load_tensors(storage.read_bytes(storage.join(uri, SPACE)))
-        arrays = {key: tensor.float().numpy() for key, tensor in tensors.items()}
-    return WordSpace.restore(name, plain, arrays)
+def _read(uri: str, name: str) -> bytes:
+    return storage.read_bytes(storage.join(uri, name))
 
 
 def _json(value: Any) -> bytes:

@@ -1,4 +1,4 @@
-"""The projector f_theta: MERT features of a window to the space of label embeddings (paper §3.3.2)."""
+"""The projector f_theta: features of a window to the space of label embeddings (paper §3.3.2)."""
 
 from __future__ import annotations
 
@@ -16,23 +16,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 _BATCH = 4096
 
-Context = Literal["segment", "track"]
-
 
 @dataclass(frozen=True)
 class ProjectorShape:
-    """Sizes of the projector.
+    """Sizes of the projector: D features in, label embeddings of E out, the transformer's in between.
 
-    Attributes:
-        input_dim: D, length of a window's features.
-        output_dim: E, length of a label embedding.
-        hidden_dim: width of the transformer layers.
-        layers: number of transformer encoder layers.
-        heads: attention heads a layer.
-        dropout: dropout inside the transformer layers.
-        context: ``segment``: each window is a sequence of its own (the paper), so that attention is a
-            linear map; ``track``: the windows of a song attend to each other.
-        positions: with ``track``, the windows know their order; without, a song is a set of windows.
+    ``context`` is ``segment`` where each window is a sequence of its own (the paper), so that attention is a linear
+    map, and ``track`` where the windows of a song attend to each other: as a set, or with ``positions`` in order.
     """
 
     input_dim: int
@@ -41,7 +31,7 @@ class ProjectorShape:
     layers: int = 2
     heads: int = 8
     dropout: float = 0.1
-    context: Context = "segment"
+    context: Literal["segment", "track"] = "segment"
     positions: bool = False
 
 
@@ -68,25 +58,18 @@ class Projector(nn.Module):
             dropout=shape.dropout,
             activation="gelu",
             batch_first=True,
-            norm_first=False,
         )
         self.transformer = nn.TransformerEncoder(layer, shape.layers, enable_nested_tensor=False)
         self.norm = nn.LayerNorm(shape.hidden_dim)
         self.output = nn.Linear(shape.hidden_dim, shape.output_dim)
 
     def forward(self, features_ND: Tensor, counts_S: Tensor | None = None) -> Tensor:
-        """Project windows.
+        """Project windows, those of a song side by side: [n, D] to [n, E], not normalised.
 
-        Args:
-            features_ND: [n, D] windows, those of a song side by side.
-            counts_S: [songs] windows of each song, at least one each, n in all; all n are one song
-                if not given. Only ``context = track`` looks at it.
-
-        Returns:
-            [n, E], not normalised.
+        ``counts_S`` are the windows of each song, at least one each, n in all; all n are one song if not given.
+        Only ``context = track`` looks at it.
         """
-        standard_ND = (features_ND.float() - self.feature_mean) / self.feature_std
-        hidden_NH = self.input(standard_ND)
+        hidden_NH = self.input((features_ND.float() - self.feature_mean) / self.feature_std)
         # Over one window the weights of attention are 1 and the gradient of query and key is 0. The fused kernels
         # leave round-off there, which Adam would scale up to full steps, other ones on other numbers of workers.
         with sdpa_kernel(SDPBackend.MATH):
@@ -100,9 +83,8 @@ class Projector(nn.Module):
     def _attend(self, hidden_NH: Tensor, counts_S: Tensor | None) -> Tensor:
         """Let the windows of each song attend to each other; padding is masked and left out again."""
         counts = torch.tensor([len(hidden_NH)]) if counts_S is None else counts_S
-        counts = counts.to(hidden_NH.device)
-        row_W = torch.arange(int(counts.max()), device=hidden_NH.device)
-        valid_SW = row_W[None, :] < counts[:, None]
+        row_W = torch.arange(int(counts.max()))
+        valid_SW = (row_W[None, :] < counts[:, None]).to(hidden_NH.device)
         padded_SWH = hidden_NH.new_zeros(*valid_SW.shape, hidden_NH.shape[1])
         padded_SWH[valid_SW] = hidden_NH
         if self.shape.positions:
@@ -123,35 +105,27 @@ def project(
     counts_S: NDArray[np.int64] | None = None,
     device: str = "cpu",
 ) -> NDArray[np.float32]:
-    """Windows to unit vectors in the space of words, some thousand at a time.
+    """Windows to unit vectors in the space of words, some thousand at a time: [n, D] to [n, E].
 
     Args:
-        projector: in evaluation mode.
-        features_ND: [n, D] windows, those of a song side by side.
-        counts_S: [songs] windows of each song, 0 for a song without; all n are one song if not given.
+        projector: in evaluation mode, on ``device``.
+        features_ND: those of a song side by side.
+        counts_S: windows of each song, 0 for a song without; all n are one song if not given.
         device: where the projector is.
-
-    Returns:
-        [n, E] float32.
     """
     pieces = [np.zeros((0, projector.shape.output_dim), np.float32)]
-    for start, end, counts in _batches(projector.shape.context, len(features_ND), counts_S):
+    one_by_one = projector.shape.context == "segment"
+    counts_S = np.ones(len(features_ND), np.int64) if one_by_one else counts_S
+    for start, end, counts in _whole_songs(np.array([len(features_ND)]) if counts_S is None else counts_S):
         batch = torch.from_numpy(np.array(features_ND[start:end])).to(device)
         pieces.append(F.normalize(projector(batch, counts), dim=1).cpu().numpy())
     return np.concatenate(pieces)
 
 
-def _batches(
-    context: Context, windows: int, counts_S: NDArray[np.int64] | None
-) -> Iterator[tuple[int, int, Tensor | None]]:
-    """Ranges of windows to project together: any for single windows, else some whole songs."""
-    if context == "segment":
-        yield from ((start, min(start + _BATCH, windows), None) for start in range(0, windows, _BATCH))
-        return
-    counts = np.array([windows], np.int64) if counts_S is None else counts_S
+def _whole_songs(counts: NDArray[np.int64]) -> Iterator[tuple[int, int, Tensor]]:
+    """Ranges of windows to project together, some whole songs each, with the songs' counts."""
     counts = counts[counts > 0]
-    ends = np.cumsum(counts)
-    first = 0
+    ends, first = np.cumsum(counts), 0
     while first < len(counts):
         start = int(ends[first] - counts[first])
         last = max(first + 1, int(np.searchsorted(ends, start + _BATCH, side="right")))

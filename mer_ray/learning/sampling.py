@@ -1,17 +1,18 @@
-"""Which windows make up each training step (paper §4.2: datasets are trained on jointly)."""
+"""What a training step is made of: windows of each dataset (paper §4.2), labels drawn for them, and who does it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
-
-from mer_ray.learning.draws import mean_targets
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,8 @@ class TrainingSet:
         if self.counts_S is None:
             return drawn
         counts = self.counts_S.numpy()
-        starts = np.cumsum(counts) - counts
-        pieces = [np.arange(starts[song], starts[song] + counts[song]) for song in drawn]
+        ends = np.cumsum(counts)
+        pieces = [np.arange(end - count, end) for end, count in zip(ends[drawn], counts[drawn], strict=True)]
         return np.concatenate([np.zeros(0, np.int64), *pieces])
 
     def features_of(self, drawn: NDArray[np.int64]) -> Tensor:
@@ -69,18 +70,13 @@ def stream_seed(*parts: int) -> int:
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
 
 
-def steps_per_epoch(sizes: Sequence[int], batch_size: int) -> int:
-    """Steps in which the largest set is seen once."""
-    return -(-max(sizes) // batch_size)
-
-
 def epoch_batches(sizes: Sequence[int], batch_size: int, seed: int, epoch: int) -> Iterator[list[NDArray[np.int64]]]:
     """What is drawn in each step of an epoch, windows or whole songs: one array of indices a dataset.
 
     Everything in the largest set comes once; the smaller sets are shuffled anew and begin again
     as often as it takes. The order depends on the seed and the epoch alone, not on the workers.
     """
-    steps = steps_per_epoch(sizes, batch_size)
+    steps = -(-max(sizes) // batch_size)
     streams = []
     for at, size in enumerate(sizes):
         needed = size if size == max(sizes) else steps * batch_size
@@ -89,3 +85,87 @@ def epoch_batches(sizes: Sequence[int], batch_size: int, seed: int, epoch: int) 
         streams.append(np.concatenate(shuffles)[:needed])
     for step in range(steps):
         yield [stream[step * batch_size : (step + 1) * batch_size] for stream in streams]
+
+
+def mean_targets(truth_BL: Tensor, targets_LE: Tensor) -> Tensor:
+    """[b, E] the mean target of each segment's labels."""
+    weights_BL = truth_BL.float()
+    return weights_BL @ targets_LE / weights_BL.sum(1, keepdim=True).clamp(min=1)
+
+
+def negative_targets(
+    truth_BL: Tensor, targets_LE: Tensor, *, count: int = 1, generator: torch.Generator | None = None
+) -> tuple[Tensor, Tensor]:
+    """The mean of ``count`` distinct wrong labels drawn for each segment; of fewer where a song leaves fewer.
+
+    Returns:
+        [b, E] means, and [b] bool: False where a song has every label and so no wrong one, whatever stands there.
+    """
+    keys_BL = torch.rand(truth_BL.shape, generator=generator).masked_fill(truth_BL, -1.0)
+    if count == 1:  # the paper's; a fourth of the time
+        key_B, drawn_B = keys_BL.max(dim=1)
+        return targets_LE.index_select(0, drawn_B), key_B >= 0
+    keys_BN, drawn_BN = keys_BL.topk(min(count, truth_BL.shape[1]), dim=1)
+    weights_BN = (keys_BN >= 0).to(targets_LE.dtype)
+    sums_BE = F.embedding_bag(drawn_BN, targets_LE, mode="sum", per_sample_weights=weights_BN)
+    return sums_BE / weights_BN.sum(1, keepdim=True).clamp(min=1), keys_BN[:, 0] >= 0
+
+
+def draw_label(truth_BL: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """One true label of each row, all equally likely: [b] int64 (torch.multinomial takes three times as long)."""
+    return torch.rand(truth_BL.shape, generator=generator).masked_fill(~truth_BL, -1.0).max(dim=1)[1]
+
+
+class Workers:
+    """The processes that train together; one alone if torch.distributed is not running.
+
+    Each step's batch is shared among them, and the loss is that of the whole batch: projections are gathered, every
+    worker computes the same loss, and the gradients of their own shares add up to what one worker would have had.
+    """
+
+    def __init__(self) -> None:
+        together = dist.is_available() and dist.is_initialized()
+        self.rank = dist.get_rank() if together else 0
+        self.size = dist.get_world_size() if together else 1
+        self._sums: list[Any] = []
+
+    def shares(self, indices: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Every worker's part of a batch."""
+        return np.array_split(indices, self.size)
+
+    def gather(self, own_BE: Tensor, counts: Sequence[int]) -> Tensor:
+        """All workers' rows, ``counts`` of each, in the order of the batch; gradients flow into this worker's own."""
+        if self.size == 1:
+            return own_BE
+        padded = own_BE.new_zeros(max(counts), own_BE.shape[1])
+        padded[: len(own_BE)] = own_BE.detach()
+        pieces = [torch.empty_like(padded) for _ in counts]
+        dist.all_gather(pieces, padded)
+        rows = [piece[:count] for piece, count in zip(pieces, counts, strict=True)]
+        rows[self.rank] = own_BE
+        return torch.cat(rows)
+
+    def share_gradients(self, parameters: Iterable[Tensor]) -> None:
+        """From now on sum each parameter's gradient over the workers, as soon as a backward pass has it.
+
+        Every worker must do the same passes: sums are matched by their order.
+        """
+        if self.size > 1:
+            for parameter in parameters:
+                parameter.register_post_accumulate_grad_hook(
+                    lambda one: self._sums.append(dist.all_reduce(one.grad, async_op=True))
+                )
+
+    def finish_gradients(self) -> None:
+        """Wait until the gradients of the last backward pass are those of all workers."""
+        while self._sums:
+            self._sums.pop().wait()
+
+    def from_first(self, value: float) -> float:
+        """The first worker's value, on every worker."""
+        if self.size == 1:
+            return value
+        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+        box = torch.tensor([value], dtype=torch.float64, device=device)
+        dist.broadcast(box, src=0)
+        return float(box)

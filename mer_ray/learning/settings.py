@@ -11,6 +11,8 @@ from mer_ray.doors import Door
 from mer_ray.learning import losses
 from mer_ray.settings import OPERATIONAL, READING, Presets, PresetSettings, Uri, absolute
 
+Regularizer = Literal["negative", "positive", "reference"]
+
 
 def _label_text(text: str) -> str:
     """A file of phrases as any process can read it; the two names stay names."""
@@ -21,20 +23,14 @@ class RecipeSettings(PresetSettings):
     """How a projector is trained."""
 
     presets: ClassVar[Presets] = {
-        "reference": {
-            "regularizer": "reference",
-            "standardize": False,
-            "lr": 1e-4,
-            "epochs": 75,
-        }
+        "reference": {"regularizer": "reference", "standardize": False, "lr": 1e-4, "epochs": 75}
     }
-
     doors: ClassVar[Mapping[str, Door]] = {"loss": losses.DOOR}
 
     loss: Annotated[str, READING] = "triplet"
     """triplet: cosine triplets with a margin (the paper); contrastive: a softmax over all labels with several true
     ones; or a module of yours that defines 'loss', such as my_pkg.hinge. Each has settings of its own."""
-    regularizer: Annotated[Literal["negative", "positive", "reference"], READING] = "negative"
+    regularizer: Annotated[Regularizer, READING] = "negative"
     """Pairs from different clusters (the paper), from one cluster (Table 6), or the published code's form."""
     bandwidth: Annotated[str, READING] = "auto"
     """Mean Shift bandwidth of the label clusters: auto, quantile:q or a number; none leaves each word alone."""

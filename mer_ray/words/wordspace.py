@@ -9,7 +9,7 @@ valence, arousal and dominance, found by ridge regression on the thesaurus's phr
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -29,7 +29,7 @@ class WordSpace:
     """How words become vectors, fixed at training and saved with the model.
 
     Attributes:
-        model: the sentence encoder, as in :func:`mer_ray.words.embedding.embed_labels`.
+        model: the sentence encoder, as in :func:`embed_labels`.
         given: the user's phrases for some words.
         thesaurus: where other words' phrases come from; None reads each word as it stands (the paper).
         center: [E] taken from every embedding; None takes nothing.
@@ -44,37 +44,20 @@ class WordSpace:
     template_center: NDArray[np.float32] | None = None
     correction: NDArray[np.float32] | None = None
 
-    @classmethod
-    def build(
-        cls,
-        model: str = "auto",
-        *,
-        given: Mapping[str, tuple[str, ...]] | None = None,
-        thesaurus: Thesaurus | None = None,
-        lexicon: Thesaurus | None = None,
-        center: bool = False,
-        affect: float = 0.0,
-    ) -> WordSpace:
-        """Measure the centre and the axes of affect on a lexicon.
-
-        Args:
-            model: the sentence encoder.
-            given: the user's phrases.
-            thesaurus: for the words that the user gives no phrases for; None reads them as they stand.
-            lexicon: what centre and axes are measured on: the packaged thesaurus or a part of it.
-            center: take the lexicon's mean away.
-            affect: how far words are moved along the axes of affect; 0 leaves them.
-        """
-        space = cls(model, given or {}, thesaurus)
-        if lexicon is None or not (center or affect):
-            return space
-        known, templates_E = lexicon_vectors(model)
-        vectors_PE = np.stack([known[phrase] for phrase in lexicon.lexicon])
-        mean_E = vectors_PE.mean(0) if center else np.zeros(vectors_PE.shape[1], np.float32)
-        correction = affect_correction(unit(vectors_PE - mean_E), lexicon, affect) if affect else None
+    def measured(self, lexicon: Thesaurus, *, center: bool = False, affect: float = 0.0) -> WordSpace:
+        """The same with a lexicon's centre taken away, and words moved so far along its axes of affect."""
+        if not (center or affect):
+            return self
+        known, templates_E = lexicon_vectors(self.model)
+        mean_E = np.mean([known[phrase] for phrase in lexicon.lexicon], axis=0)
+        correction = None
+        if affect:
+            placed_QE = np.stack([known[phrase] for phrase in lexicon.phrase_affects])
+            affects_Q3 = np.array(list(lexicon.phrase_affects.values()))
+            correction = affect_correction(unit(placed_QE - mean_E if center else placed_QE), affects_Q3, affect)
         if not center:
-            return cls(model, space.given, thesaurus, correction=correction)
-        return cls(model, space.given, thesaurus, mean_E, templates_E, correction)
+            return replace(self, correction=correction)
+        return replace(self, center=mean_E, template_center=templates_E, correction=correction)
 
     def read(self, word: Word) -> Word:
         """A word with what this space lets stand for it, unless phrases were given with the word."""
@@ -132,26 +115,17 @@ def lexicon_vectors(model: str) -> tuple[dict[str, NDArray[np.float32]], NDArray
     return vectors, mean
 
 
-def affect_correction(vectors_PE: NDArray[np.float32], lexicon: Thesaurus, weight: float) -> NDArray[np.float32]:
+def affect_correction(
+    placed_QE: NDArray[np.float32], affects_Q3: NDArray[np.float64], weight: float
+) -> NDArray[np.float32]:
     """The matrix that moves words along the directions of affect, as far as a word's own text tells its affect.
 
-    Args:
-        vectors_PE: [phrases, E] centred unit vectors of the lexicon's phrases.
-        lexicon: with the affect of its words.
-        weight: length of the step; 1 makes the deviation of the added part over the lexicon 0.35 a direction.
-
-    Returns:
-        [E, E], the identity plus a matrix of rank three.
+    It is learned from centred unit vectors of phrases whose affect is known, [phrases, E] and [phrases, 3]. With
+    weight 1 the deviation of what it adds to them is 0.35 a direction. [E, E], the identity plus a matrix of rank 3.
     """
-    row = {phrase: at for at, phrase in enumerate(lexicon.lexicon)}
-    placed = lexicon.phrase_affects
-    inputs_QE = vectors_PE[[row[phrase] for phrase in placed]].astype(np.float64)
-    affects_Q3 = np.array(list(placed.values()))
+    inputs_QE = placed_QE.astype(np.float64)
     gram_EE = inputs_QE.T @ inputs_QE + RIDGE * np.eye(inputs_QE.shape[1])
     weights_E3 = np.linalg.solve(gram_EE, inputs_QE.T @ (affects_Q3 - affects_Q3.mean(0)))
     axes_E3, _ = np.linalg.qr(weights_E3)
     spread = (inputs_QE @ weights_E3).std(0).mean()
-    moved: NDArray[np.float32] = (np.eye(len(gram_EE)) + 0.35 * weight / spread * weights_E3 @ axes_E3.T).astype(
-        np.float32
-    )
-    return moved
+    return np.asarray(np.eye(len(gram_EE)) + 0.35 * weight / spread * weights_E3 @ axes_E3.T, np.float32)

@@ -12,12 +12,13 @@ import pytest
 
 from mer_ray.catalog.annotations import Annotations
 from mer_ray.catalog.datasets import DOOR, Song, cal500, emotify, jamendo, split_songs, top_k, vocabularies
-from mer_ray.catalog.manifest import catalog_readings
+from mer_ray.catalog.manifest import READINGS
 from mer_ray.catalog.settings import CatalogSettings
 from mer_ray.catalog.sources import build_manifest
 from mer_ray.commandline import parse
 from mer_ray.errors import InputError
 from mer_ray.settings import Part
+from mer_ray.songs import stored_json
 from tests.support import ROOT
 
 Truth = Literal["paper", "reference", "published"]
@@ -205,8 +206,8 @@ def test_a_dataset_says_which_readings_chose_its_labels_and_splits(tmp_path: Pat
     write_annotation(tmp_path, "a-b_01", {"Sad": 5})
     settings = cal500.Settings(cal500_truth="reference")
     table = build_manifest(str(tmp_path), "cal500", seed=3, settings=settings)
-    assert catalog_readings(table) == {"split": "seeded:3", "cal500_truth": "reference"}
-    assert catalog_readings(build_manifest(str(tmp_path), "cal500", split="ordered"))["split"] == "ordered"
+    assert stored_json(table.schema, READINGS) == {"split": "seeded:3", "cal500_truth": "reference"}
+    assert stored_json(build_manifest(str(tmp_path), "cal500", split="ordered").schema, READINGS)["split"] == "ordered"
 
 
 @pytest.mark.parametrize(
@@ -245,7 +246,7 @@ def test_the_reference_preset_reaches_the_settings_of_a_dataset() -> None:
     assert parse(CatalogSettings, [*flags, "--dataset", "cal500", "--cal500-truth", "paper"]).part("dataset") == (
         cal500.Settings()
     )
-    with pytest.raises(InputError, match="--cal500-truth: unknown setting"):
+    with pytest.raises(InputError, match="--cal500-truth: a setting of --dataset cal500"):
         parse(CatalogSettings, [*flags, "--dataset", "emotify", "--cal500-truth", "paper"])
     assert parse(CatalogSettings, flags).part("dataset") == Part()
 

@@ -20,7 +20,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from mer_ray.commandline import parse
-from mer_ray.learning import recipe
+from mer_ray.learning import training
 from mer_ray.learning.settings import TrainSettings
 from tests.conftest import Job, done
 from tests.support import ROOT
@@ -142,7 +142,7 @@ def test_a_training_goes_on_from_its_checkpoint_and_a_finished_one_does_nothing(
 ) -> None:
     from mer_ray.cluster.train import train
 
-    monkeypatch.setattr(recipe, "ProjectorShape", functools.partial(recipe.ProjectorShape, hidden_dim=8))
+    monkeypatch.setattr(training, "ProjectorShape", functools.partial(training.ProjectorShape, hidden_dim=8))
     data = [flag for manifest in BOTH for flag in ("--train", str(before / manifest))]
     data += ["--features", str(before / "store-finished"), "--workers", "0", *PAPER]
     train(parse(TrainSettings, [*data, "--model", str(before / "model-paper")]))

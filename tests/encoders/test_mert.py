@@ -3,7 +3,6 @@
 import json
 import os
 import pickle
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from torch import Tensor
 from transformers import HubertConfig, HubertModel
 
 from mer_ray.encoders import Encoder, load_encoder
-from mer_ray.encoders._batching import Window, encode_tracks, one_ahead
+from mer_ray.encoders._batching import Window, encode_tracks
 from mer_ray.encoders._hubert import normalize
 from mer_ray.errors import InputError
 
@@ -403,21 +402,6 @@ def test_packed_samples_times_their_scale_have_the_features_of_their_floats(tiny
     scales = np.array([1e-5, 0.01, 0.5], np.float32)
     (features,) = encode_tracks(tiny, [[*map(Window, packed, scales)]], 2)
     np.testing.assert_array_equal(features, tiny(packed * scales[:, None]).numpy())
-
-
-def test_what_comes_next_is_made_while_the_last_is_used_and_no_more_than_that() -> None:
-    made: list[int] = []
-
-    def make(item: int) -> int:
-        made.append(item)
-        return 10 * item
-
-    taken = one_ahead(make, range(6))
-    for at, result in enumerate(taken):
-        assert result == 10 * at
-        time.sleep(0.05)
-        assert made == [*range(min(at + 2, 6))]
-    assert list(one_ahead(make, [])) == []
 
 
 def refused(named: str, name: str, **options: Any) -> None:

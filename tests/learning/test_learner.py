@@ -11,11 +11,10 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor
 
-from mer_ray.learning.learner import Learner, ValidationSet
+from mer_ray.learning.learner import Learner, ValidationSet, alignment_regularization
 from mer_ray.learning.losses import DOOR
 from mer_ray.learning.losses.triplet import triplet_loss
 from mer_ray.learning.projector import Projector, ProjectorShape, project
-from mer_ray.learning.regularization import alignment_regularization
 from mer_ray.learning.sampling import TrainingSet
 from mer_ray.learning.scoring import macro_f1
 from mer_ray.learning.settings import TrainSettings

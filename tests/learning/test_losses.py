@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from mer_ray.learning.draws import draw_label, mean_targets, negative_targets
+from mer_ray.learning.learner import alignment_regularization
 from mer_ray.learning.losses.contrastive import contrastive_loss
 from mer_ray.learning.losses.triplet import triplet_loss
-from mer_ray.learning.regularization import Regularizer, alignment_regularization
+from mer_ray.learning.sampling import draw_label, mean_targets, negative_targets
+from mer_ray.learning.settings import Regularizer
 
 REGULARIZERS: tuple[Regularizer, ...] = get_args(Regularizer)
 

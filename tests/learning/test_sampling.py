@@ -5,8 +5,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from mer_ray.learning.sampling import epoch_batches, steps_per_epoch, stream_seed
-from mer_ray.learning.workers import Workers
+from mer_ray.learning.sampling import Workers, epoch_batches, stream_seed
 
 Batches = list[list[NDArray[np.int64]]]
 
@@ -36,7 +35,7 @@ def test_an_epoch_visits_every_window_of_the_larger_set_once_whatever_the_worker
     seen: list[int] = []
     for step in batches(sizes, batch_size):
         for rank in range(workers):
-            seen += worker(rank, workers).share(step[larger]).tolist()
+            seen += worker(rank, workers).shares(step[larger])[rank].tolist()
     assert sorted(seen) == list(range(max(sizes)))
 
 
@@ -44,7 +43,7 @@ def test_an_epoch_visits_every_window_of_the_larger_set_once_whatever_the_worker
 def test_the_workers_shares_are_the_batch_in_its_order_and_differ_by_one_row_at_most(workers: int) -> None:
     for step in batches([100, 23], 17):
         for batch in step:
-            shares = [worker(rank, workers).share(batch) for rank in range(workers)]
+            shares = [worker(rank, workers).shares(batch)[rank] for rank in range(workers)]
             assert np.concatenate(shares).tolist() == batch.tolist()
             lengths = [len(share) for share in shares]
             assert max(lengths) - min(lengths) <= 1
@@ -59,7 +58,7 @@ def test_two_sets_of_one_size_are_both_visited_once_in_orders_of_their_own() -> 
 @pytest.mark.parametrize("smaller", [1, 7, 23, 99])
 def test_the_smaller_set_fills_every_batch_and_begins_again_only_when_all_of_it_was_seen(smaller: int) -> None:
     epoch = batches([100, smaller])
-    assert [len(step[1]) for step in epoch] == [16] * steps_per_epoch([100, smaller], 16)
+    assert [len(step[1]) for step in epoch] == [16] * 7
     stream = order(epoch, 1)
     for start in range(0, len(stream), smaller):
         one_pass = stream[start : start + smaller]
@@ -75,7 +74,7 @@ def test_each_pass_over_the_smaller_set_is_shuffled_anew() -> None:
 
 @pytest.mark.parametrize(("size", "batch_size", "steps"), [(100, 16, 7), (96, 16, 6), (1, 16, 1), (17, 16, 2)])
 def test_an_epoch_has_the_steps_it_takes_to_see_the_larger_set(size: int, batch_size: int, steps: int) -> None:
-    assert steps_per_epoch([1, size], batch_size) == steps == len(batches([1, size], batch_size))
+    assert len(batches([1, size], batch_size)) == steps
 
 
 def test_windows_come_shuffled_and_in_full_batches_until_the_last() -> None:

@@ -16,7 +16,7 @@ from tests.learning.test_model import small_model
 def model() -> Model:
     """A model that reads words by the thesaurus, trained on two words."""
     one, lexicon = small_model(), load_thesaurus()
-    one.space = WordSpace.build(thesaurus=lexicon, lexicon=lexicon, center=True, affect=0.5)
+    one.space = WordSpace(thesaurus=lexicon).measured(lexicon, center=True, affect=0.5)
     one.labels["phrases"] = {word: one.space.read(Word.of(word)).phrases for word in ("calm", "sad")}
     return one
 

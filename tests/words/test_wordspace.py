@@ -23,7 +23,7 @@ OPPOSITES = (
 
 def built(**options: object) -> WordSpace:
     lexicon = load_thesaurus()
-    return WordSpace.build(thesaurus=lexicon, lexicon=lexicon, **options)  # type: ignore[arg-type]
+    return WordSpace(thesaurus=lexicon).measured(lexicon, **options)  # type: ignore[arg-type]
 
 
 def cosines(space: WordSpace, pairs: tuple[tuple[str, str], ...]) -> list[float]:
@@ -54,9 +54,7 @@ def test_each_mending_parts_the_opposites_further() -> None:
 def test_words_never_placed_part_too() -> None:
     words = [word for pair in OPPOSITES for word in pair]
     lexicon = load_thesaurus().without(words)
-    held_out = [
-        WordSpace.build(thesaurus=lexicon, lexicon=lexicon, center=True, affect=weight) for weight in (0.0, 0.5)
-    ]
+    held_out = [WordSpace(thesaurus=lexicon).measured(lexicon, center=True, affect=weight) for weight in (0.0, 0.5)]
     without, moved = (np.mean(cosines(space, OPPOSITES)) for space in held_out)
     assert moved < without - 0.1
 

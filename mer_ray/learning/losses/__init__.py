@@ -43,7 +43,7 @@ class Batch:
     @cached_property
     def truth_BL(self) -> Tensor:
         """[b, L] bool: the labels of each window's song, at least one."""
-        return self._truth_BL.to(self.projected_BE.device)
+        return self.dataset.truth_SL[self.songs_B].to(self.projected_BE.device)
 
     @cached_property
     def targets_LE(self) -> Tensor:
@@ -57,28 +57,25 @@ class Batch:
 
     def draw_right(self) -> Tensor:
         """[b, E] the target of one of each window's labels, drawn at random."""
-        return self._drawn(self.dataset.targets_LE)
-
-    def draw_wrong(self, count: int) -> tuple[Tensor, Tensor]:
-        """[b, E] the mean target of so many wrong labels, and [b] bool: False where a song has no wrong label."""
-        from mer_ray.learning.draws import negative_targets
-
-        targets_LE, device = self.dataset.targets_LE, self.projected_BE.device
-        negative_BE, usable_B = negative_targets(self._truth_BL, targets_LE, count=count, generator=self.generator)
-        return negative_BE.to(device), usable_B.to(device)
+        return self._of_one_label(self.dataset.targets_LE)
 
     def draw_clusters(self) -> Tensor:
         """[b] the cluster of one of each window's labels, drawn at random."""
-        return self._drawn(self.dataset.clusters_L)
+        return self._of_one_label(self.dataset.clusters_L)
 
-    def _drawn(self, of_labels: Tensor) -> Tensor:
-        from mer_ray.learning.draws import draw_label
+    def draw_wrong(self, count: int) -> tuple[Tensor, Tensor]:
+        """[b, E] the mean target of so many wrong labels, and [b] bool: False where a song has no wrong label."""
+        from mer_ray.learning.sampling import negative_targets
 
-        return of_labels[draw_label(self._truth_BL, self.generator)].to(self.projected_BE.device)
+        truth_BL, device = self.dataset.truth_SL[self.songs_B], self.projected_BE.device
+        drawn = negative_targets(truth_BL, self.dataset.targets_LE, count=count, generator=self.generator)
+        return drawn[0].to(device), drawn[1].to(device)
 
-    @cached_property
-    def _truth_BL(self) -> Tensor:
-        return self.dataset.truth_SL[self.songs_B]
+    def _of_one_label(self, values: Tensor) -> Tensor:
+        from mer_ray.learning.sampling import draw_label
+
+        drawn_B = draw_label(self.dataset.truth_SL[self.songs_B], self.generator)
+        return values[drawn_B].to(self.projected_BE.device)
 
 
 def cosine(left: Tensor, right: Tensor) -> Tensor:
