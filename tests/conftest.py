@@ -26,7 +26,7 @@ class Job(Protocol):
 
 
 class OneRay(LoadScopeScheduling):
-    """All that needs Ray lies in ``tests/e2e`` and goes to one process, which has one Ray; the rest to whoever is free."""
+    """What needs Ray lies in ``tests/e2e`` and goes to one process, which has one Ray; the rest to whoever is free."""
 
     def _split_scope(self, nodeid: str) -> str:
         return "e2e" if nodeid.startswith("tests/e2e/") else nodeid
