@@ -10,7 +10,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python jobs/demo.py $(if $(MUSIC),--music "$(MUSIC)")
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadscope
 
 # At least thirty kills of extract and tag; minutes. MUSIC=folder takes songs of your own.
 chaos: $(VENV)/.installed-test

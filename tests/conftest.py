@@ -7,10 +7,11 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 import torch
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.support import ROOT
 from tests.support.faults import FaultyProxy
@@ -24,13 +25,23 @@ class Job(Protocol):
     def __call__(self, name: str, *flags: object) -> subprocess.CompletedProcess[str]: ...
 
 
-@pytest.hookimpl(tryfirst=True)  # before the marks are read
+class OneRay(LoadScopeScheduling):
+    """What needs Ray lies in ``tests/e2e`` and goes to one process, which has one Ray; the rest to whoever is free."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "e2e" if nodeid.startswith("tests/e2e/") else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneRay:
+    """How tests are shared out where they run side by side."""
+    return OneRay(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Side by side, all that needs Ray goes to one process, which starts the session's one Ray first."""
+    """Hold tests to where they belong."""
     for item in items:
-        if "ray_address" in getattr(item, "fixturenames", ()) or "e2e" in item.path.parts:
-            item.add_marker(pytest.mark.xdist_group("ray"))
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+        if "ray_address" in getattr(item, "fixturenames", ()) and "e2e" not in item.path.parts:
+            raise pytest.UsageError(f"{item.nodeid} needs the session's Ray; it belongs in tests/e2e")
 
 
 @pytest.fixture(scope="session", autouse=True)
