@@ -27,14 +27,12 @@ from numpy.typing import NDArray
 
 from benchmarks.data import songs_of
 from benchmarks.measure import Line, as_table, flags, take_turns
-from benchmarks.processes import alone, high_water_mib
 from mer_ray.audio.decoding import SAMPLE_RATE, WINDOW_SECONDS, decode_windows
 from mer_ray.audio.process import Limits, SongDecoder
 
 RATE = 44_100
 WINDOW = round(SAMPLE_RATE * WINDOW_SECONDS)
 SONG_SECONDS = 200
-LENGTHS_MINUTES = (3, 30)
 SCALING_SECONDS = 600
 """Of audio that each of the two decoders has to decode when scaling over cores is measured."""
 # The lowest compression of a constant bit rate is MPEG-1's highest, 320 kbit/s.
@@ -60,7 +58,7 @@ def measure(music: Path | None, songs: int = 6, rounds: int = 5) -> list[Line]:
         lines = []
         for coding in CODINGS:
             lines += _chains(coding, [encoded(samples, coding) for samples in audio], rounds)
-        return [*lines, _two_cores(np.concatenate(audio), folder / "song.flac"), _memory(audio[0], folder / "song.mp3")]
+        return [*lines, _two_cores(np.concatenate(audio), folder / "song.flac")]
 
 
 def plain(data: bytes) -> Samples:
@@ -109,11 +107,8 @@ def _song(path: str) -> Samples:
     samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
     if rate != RATE:
         samples = soxr.resample(samples, rate, RATE, quality="HQ")
-    return _repeated(samples[:, [0, -1]] if samples.shape[1] == 1 else samples[:, :2], SONG_SECONDS)
-
-
-def _repeated(samples: Samples, seconds: int) -> Samples:
-    return np.resize(samples, (seconds * RATE, samples.shape[1]))
+    stereo = samples[:, [0, -1]] if samples.shape[1] == 1 else samples[:, :2]
+    return np.resize(stereo, (SONG_SECONDS * RATE, 2))
 
 
 def _chains(coding: str, files: Sequence[bytes], rounds: int) -> list[Line]:
@@ -150,23 +145,6 @@ def _two_cores(song: Samples, path: Path) -> Line:
     for decoder in decoders:
         decoder.close()
     return pair.line("decode on two cores, one core", 2 * turns * len(song) / RATE, "× real time", "≥ 1.8")
-
-
-def _memory(song: Samples, path: Path) -> Line:
-    """What decoding takes beside the windows it hands over, for a short and a long song."""
-    peaks = []
-    for minutes in LENGTHS_MINUTES:
-        path.write_bytes(encoded(_repeated(song, minutes * 60), "MP3 320k"))
-        peaks.append(alone(_peak_mib, str(path)))
-    lengths = ", then ".join(f"{minutes} min" for minutes in LENGTHS_MINUTES)
-    what = f"decode: memory beside the windows, {lengths} (less is better)"
-    return Line(what, [f"{peak:.0f} MiB" for peak in peaks], peaks[1] / max(peaks[0], 1), "flat")
-
-
-def _peak_mib(path: str) -> float:
-    before = high_water_mib()
-    track = decode_windows(path)
-    return high_water_mib() - before - track.windows.nbytes / 2**20
 
 
 if __name__ == "__main__":

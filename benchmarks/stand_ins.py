@@ -19,7 +19,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from benchmarks.processes import Peaks, this_run
-from mer_ray.catalog.manifest import make_manifest, write_manifest
+from mer_ray import storage
+from mer_ray.catalog.manifest import make_manifest
 from mer_ray.cluster import stages
 from mer_ray.cluster.session import prepare_environment
 from mer_ray.cluster.stages import Decoding, decode_songs, decoded_table
@@ -73,7 +74,7 @@ def extracted(
     """Extract songs or stand-ins to ``features``; see :func:`benchmarks.processes.this_run`."""
     ids = [f"{at:08}" for at in range(len(uris))]
     catalog = features.with_suffix(".parquet")
-    write_manifest(str(catalog), make_manifest({"track_id": ids, "uri": uris}, "stand-ins"))
+    storage.write_table(str(catalog), make_manifest({"track_id": ids, "uri": uris}, "stand-ins"))
     asked = ["--catalog", catalog, "--features", features, "--encoder", encoder, *flags]
     return this_run([*job, *asked], features, peaks)
 

@@ -4,8 +4,7 @@ python -m benchmarks.training [--windows 210000] [--steps 20]
 
 Features are drawn at random, [windows, 3072] float16, with MTG-Jamendo's 56 words, two a song. The loop is a
 ``torch.utils.data.Dataset`` that draws a window's negatives in Python and a collate function that stacks them, as
-the published code does; both train the same projector with the same settings. Everything on one thread a worker,
-but for the line that compares two threads with one.
+the published code does. Everything on one thread a worker, but for the line that compares two threads with one.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
-import numpy as np
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import torch
@@ -37,14 +35,12 @@ from mer_ray.features import Store, read_windows
 from mer_ray.learning.corpus import Corpus
 from mer_ray.learning.learner import Learner, ValidationSet
 from mer_ray.learning.losses import Batch
-from mer_ray.learning.losses.triplet import triplet_loss
 from mer_ray.learning.projector import Projector, ProjectorShape
 from mer_ray.learning.sampling import TrainingSet, epoch_batches
 from mer_ray.learning.settings import TrainSettings
 
-DIM, EMBEDDING, LR = 3072, 384, 2e-4
+DIM, EMBEDDING = 3072, 384
 BATCH, LARGE_BATCH = 256, 2048
-CURVE_EPOCHS, CURVE_WINDOWS, CURVE_DIM = 8, 2048, 128
 
 
 def main() -> None:
@@ -61,7 +57,6 @@ def measure(windows: int = 210_000, steps: int = 20) -> list[Line]:
         folder = Path(name)
         return [
             *_feed(steps),
-            _curves(),
             _pair("two threads", BATCH, steps, folder, threads=2),
             _pair("two workers that exchange nothing", BATCH, steps, None, workers=2),
             _pair("two workers", BATCH, steps, folder, workers=2),
@@ -146,42 +141,13 @@ def _timed_steps(one: TrainingSet, batch: int, steps: int, clock: Callable[[], f
         yield clock() - started
 
 
-def _learner(one: TrainingSet, dim: int, epochs: int = 1) -> Learner:
+def _learner(one: TrainingSet, dim: int) -> Learner:
     needed = ["--train=x", "--features=x", "--model=x", "--lambda=0", "--preset=paper", "--targets=labels"]
     torch.manual_seed(0)
     rows = slice(0, 256)
     truth = one.truth_SL[one.songs_N[rows]].numpy()
     validation = ValidationSet(one.features_ND[rows].numpy(), truth, one.targets_LE.numpy(), 2)
-    settings = parse(TrainSettings, [*needed, f"--epochs={epochs}"])
-    return Learner(Projector(ProjectorShape(dim, EMBEDDING)), [one], [validation], settings)
-
-
-def _curves() -> Line:
-    """The loss of both loops, epoch by epoch, from the same weights: only the draws differ."""
-    one = simulated_set(CURVE_WINDOWS, CURVE_DIM)
-    learner = _learner(one, CURVE_DIM, CURVE_EPOCHS)
-    ours = [learner.run_epoch()["align"] for _ in range(CURVE_EPOCHS)]
-    theirs = _curve_by_window(one)
-    apart = max(abs(one - two) for one, two in zip(ours, theirs, strict=True))
-    shown = [" ".join(f"{loss:.3f}" for loss in curve) for curve in (theirs, ours)]
-    return Line("loss by epoch, a Python loop (ratio: largest difference)", shown, apart, "≤ 0.05")
-
-
-def _curve_by_window(one: TrainingSet) -> list[float]:
-    random.seed(0)
-    projector = _learner(one, CURVE_DIM).projector.train()
-    optimizer = torch.optim.AdamW(projector.parameters(), lr=LR)
-    curve = []
-    for _ in range(CURVE_EPOCHS):
-        seen = []
-        for source, right, wrong, _ in by_window(one):
-            optimizer.zero_grad(set_to_none=True)
-            loss = triplet_loss(projector(source), right, wrong, torch.ones(len(source), dtype=torch.bool))
-            loss.backward()
-            optimizer.step()
-            seen.append(loss.item())
-        curve.append(float(np.mean(seen)))
-    return curve
+    return Learner(Projector(ProjectorShape(dim, EMBEDDING)), [one], [validation], parse(TrainSettings, needed))
 
 
 def _pair(what: str, batch: int, steps: int, folder: Path | None, workers: int = 1, threads: int = 1) -> Line:

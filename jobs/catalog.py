@@ -10,15 +10,15 @@ from mer_ray.commandline import ALL_DONE, run
 
 def main(settings: CatalogSettings) -> int:
     """Write the manifest and say what is in it."""
+    from mer_ray import storage
     from mer_ray.catalog.datasets import SPLITS
-    from mer_ray.catalog.manifest import write_manifest
     from mer_ray.catalog.sources import build_manifest
 
     dataset, own = settings.dataset, settings.part("dataset")
     table = build_manifest(
         settings.source, dataset, settings.audio, settings=own, split=settings.split, seed=settings.seed
     )
-    write_manifest(settings.output, table)
+    storage.write_table(settings.output, table)
     splits = table["split"].to_pylist()
     labels = {label for row in table["labels"].to_pylist() for label in row or ()}
     facts = [f"{len(table):,} songs"]

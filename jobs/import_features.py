@@ -17,8 +17,8 @@ from mer_ray.paper.settings import ImportSettings
 
 def main(settings: ImportSettings) -> int:
     """Import, write the manifest and say what came of it."""
+    from mer_ray import storage
     from mer_ray.catalog.datasets import SPLITS
-    from mer_ray.catalog.manifest import write_manifest
     from mer_ray.errors import InputError
     from mer_ray.paper.published import PublishedFiles, import_published
 
@@ -29,7 +29,7 @@ def main(settings: ImportSettings) -> int:
     files = [PublishedFiles(*each) for each in zip(settings.source, settings.index, labels, strict=True)]
     asked = settings.model_dump(include={"dataset", "layers", "split", "seed"})
     manifest, summary = import_published(files, settings.features, **asked)
-    write_manifest(settings.manifest, manifest)
+    storage.write_table(settings.manifest, manifest)
     done, hours = summary["this_run"]["songs_done"], summary["audio_seconds"] / 3600
     print(
         f"import: {done:,} of {len(manifest):,} songs added; {summary['ok']:,} ok, {summary['failed']:,} failed, "

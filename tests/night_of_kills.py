@@ -19,7 +19,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from mer_ray.catalog.manifest import write_manifest
+from mer_ray import storage
 from mer_ray.catalog.sources import load_catalog
 from mer_ray.demo.composer import write_world
 from mer_ray.pages import table
@@ -123,10 +123,10 @@ def _undisturbed(
     write_world(folder / "world", songs_per_dataset=asked.songs if asked.music is None else 30, seed=asked.seed)
     manifest, labelled = folder / "songs.parquet", folder / "labelled.parquet"
     songs = load_catalog(str(folder / "world" / "demo-gems.tsv"))
-    write_manifest(str(labelled), songs)
+    storage.write_table(str(labelled), songs)
     if asked.music is not None:
         songs = load_catalog(str(asked.music)).slice(0, asked.songs)
-    write_manifest(str(manifest), songs)
+    storage.write_table(str(manifest), songs)
     tiny: list[object] = ["--encoder", "tiny", "--songs-per-part", 2]
     features, learnt = folder / "undisturbed-extract", folder / "learnt-from"
     extract: list[object] = ["--catalog", manifest, *tiny, "--features"]

@@ -97,8 +97,3 @@ def read_parquet(uri: str) -> pa.Table:
             return storage.read_table(uri)
     except pa.ArrowException as error:
         raise InputError(f"{uri}: not a Parquet file; write it again.") from error
-
-
-def write_manifest(uri: str, table: pa.Table) -> None:
-    """Write a manifest as Parquet to a local or ``s3://`` URI, whole or not at all."""
-    storage.write_table(uri, table)

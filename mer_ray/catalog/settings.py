@@ -1,7 +1,5 @@
 """Settings of the catalog job."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from mer_ray.catalog.datasets import DOOR, SplitRule

@@ -29,8 +29,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mer_ray import storage
 from mer_ray.catalog.datasets import split_songs, vocabularies
-from mer_ray.catalog.manifest import make_manifest, write_manifest
+from mer_ray.catalog.manifest import make_manifest
 from mer_ray.errors import InputError
 from mer_ray.features import store_table
 from mer_ray.runs.songs_directory import SongsDirectory, commit
@@ -203,7 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     output, songs = asked.pop("output"), asked.pop("songs")
     manifests = simulate_manifests(asked["seed"], tuple(songs))
     for name, table in manifests.items():
-        write_manifest(str(output / f"{name}.parquet"), table)
+        storage.write_table(str(output / f"{name}.parquet"), table)
     summary = simulate_store([*manifests.values()], str(output / "features"), **asked)
     print(f"simulated: {summary['songs']:,} songs that are no music, D = {asked['dim']}, in {output}")
 

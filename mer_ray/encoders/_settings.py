@@ -1,8 +1,6 @@
 """Settings of MERT and its twins."""
 
-from __future__ import annotations
-
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from pydantic import PositiveInt
 
@@ -23,7 +21,7 @@ class Settings(Part):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Arithmetic of the encoder; auto is bfloat16 on a GPU and float32 on a CPU."""
 
-    def on(self, device: str) -> Settings:
+    def on(self, device: str) -> Self:
         """The same with the arithmetic that this device stands for."""
         auto = "float32" if device == "cpu" else "bfloat16"
         return self.model_copy(update={"dtype": auto}) if self.dtype == "auto" else self

@@ -1,7 +1,5 @@
 """Settings of status and validate."""
 
-from __future__ import annotations
-
 from pydantic import AliasChoices, Field
 
 from mer_ray.settings import JobSettings, Uri

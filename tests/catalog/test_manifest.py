@@ -6,7 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mer_ray.catalog.manifest import MANIFEST_SCHEMA, READINGS, make_manifest, read_manifest, write_manifest
+from mer_ray import storage
+from mer_ray.catalog.manifest import MANIFEST_SCHEMA, READINGS, make_manifest, read_manifest
 from mer_ray.errors import InputError
 from mer_ray.songs import stored_json
 
@@ -14,7 +15,7 @@ from mer_ray.songs import stored_json
 def test_a_manifest_comes_back_as_it_was_written_with_its_readings(tmp_path: Path) -> None:
     table = make_manifest({"track_id": ["a"], "uri": ["/a.mp3"]}, "here", {"split": "seeded:5"})
     uri = str(tmp_path / "out" / "manifest.parquet")
-    write_manifest(uri, table)
+    storage.write_table(uri, table)
     assert read_manifest(uri).equals(table, check_metadata=True)
     assert stored_json(table.schema, READINGS) == {"split": "seeded:5"}
     assert table.schema.metadata.keys() == {b"mer_ray.catalog"}

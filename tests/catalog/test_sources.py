@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mer_ray.catalog.manifest import MANIFEST_SCHEMA, read_manifest, write_manifest
+from mer_ray import storage
+from mer_ray.catalog.manifest import MANIFEST_SCHEMA, read_manifest
 from mer_ray.catalog.sources import build_manifest, load_catalog, read_catalog_table, scan_folder
 from mer_ray.errors import InputError
 
@@ -67,7 +68,7 @@ def test_linked_folders_are_followed_once_even_in_a_circle(tmp_path: Path) -> No
 def test_the_same_folder_gives_the_same_bytes(tmp_path: Path) -> None:
     touch(tmp_path / "music", *(f"{n}.mp3" for n in range(20)))
     for name in ("one.parquet", "two.parquet"):
-        write_manifest(str(tmp_path / name), build_manifest(str(tmp_path / "music")))
+        storage.write_table(str(tmp_path / name), build_manifest(str(tmp_path / "music")))
     assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from mer_ray.catalog.manifest import write_manifest
+from mer_ray import storage
 from mer_ray.catalog.sources import load_catalog
 from tests.support import ROOT
 from tests.support.chaos import assert_same, rows_of
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 def night(world: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
     """What was seen of an extraction that lost one of its two GPU nodes, and the feature store it left."""
     folder = tmp_path_factory.mktemp("several-nodes")
-    write_manifest(str(folder / "songs.parquet"), load_catalog(str(world / "demo-gems.tsv")))
+    storage.write_table(str(folder / "songs.parquet"), load_catalog(str(world / "demo-gems.tsv")))
     command = [sys.executable, str(ROOT / "tests" / "support" / "several_nodes.py"), str(folder / "songs.parquet")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     environment.pop("RAY_ADDRESS", None)

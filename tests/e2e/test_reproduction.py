@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mer_ray.catalog.manifest import write_manifest
+from mer_ray import storage
 from mer_ray.demo.simulated import simulate_manifests, simulate_store
 from mer_ray.paper.tables import DATASETS, paper_tables
 from tests.conftest import Job, done, refused
@@ -19,7 +19,7 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("simulated")
     manifests = simulate_manifests(0, (90, 90, 90))
     for name, table in manifests.items():
-        write_manifest(str(folder / f"{name}.parquet"), table)
+        storage.write_table(str(folder / f"{name}.parquet"), table)
     simulate_store(list(manifests.values()), str(folder / "features"), dim=24, windows=2)
     return folder
 
