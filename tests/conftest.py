@@ -22,7 +22,7 @@ from tests.support.warm import WarmJobs
 class Job(Protocol):
     """Runs ``python jobs/<name>.py`` with these flags and returns what it printed and its exit code."""
 
-    def __call__(self, name: str, *flags: object) -> subprocess.CompletedProcess[str]: ...
+    def __call__(self, name: str, *flags: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]: ...
 
 
 class OneRay(LoadScopeScheduling):
@@ -112,7 +112,7 @@ def job_environment(ray_address: str) -> dict[str, str]:
 def job(job_environment: dict[str, str]) -> Iterator[Job]:
     """Run a job in a process of its own, on the session's Ray."""
     with WarmJobs(job_environment) as jobs:
-        yield lambda name, *flags: jobs.run(ROOT / "jobs" / f"{name}.py", *flags)
+        yield lambda name, *flags, cwd=ROOT: jobs.run(ROOT / "jobs" / f"{name}.py", *flags, cwd=cwd)
 
 
 @pytest.fixture(scope="session")

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import duckdb
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support import ROOT
+from tests.conftest import Job, done
 
 ENCODER = '''
 """How loud each of some bands is: any function of windows."""
@@ -67,16 +65,8 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def said(elsewhere: Path, world: Path, job_environment: dict[str, str]) -> dict[str, str]:
+def said(elsewhere: Path, world: Path, job: Job) -> dict[str, str]:
     """What each job printed."""
-
-    def run(job: str, *flags: str) -> str:
-        command = [sys.executable, str(ROOT / "jobs" / f"{job}.py"), *flags]
-        found = subprocess.run(
-            command, cwd=elsewhere, env=job_environment, capture_output=True, text=True, timeout=280, check=False
-        )
-        assert found.returncode == 0, found.stdout + found.stderr
-        return found.stdout
 
     source = ["--source", str(world / "demo-gems.tsv"), "--audio", str(world)]
     bands = ["--encoder", "house_of_others.bands:fine", "--bands", "24", "--window-seconds", "15"]
@@ -87,7 +77,7 @@ def said(elsewhere: Path, world: Path, job_environment: dict[str, str]) -> dict[
         "train": ["--train", "m.parquet", "--features", "f", "--model", "model", *pull],
         "tag": ["--features", "f", "--model", "model", "--labels", "gems", "--output", "tags"],
     }
-    return {name: run(name, *own) for name, own in flags.items()}
+    return {name: done(job(name, *own, cwd=elsewhere)) for name, own in flags.items()}
 
 
 def test_the_dataset_becomes_a_manifest_with_labels_and_splits(elsewhere: Path, said: dict[str, str]) -> None:

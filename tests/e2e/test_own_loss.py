@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import done, refused
-from tests.support import ROOT
+from tests.conftest import Job, done, refused
 
 Train = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -43,7 +41,7 @@ MODULES = {
 
 
 @pytest.fixture
-def train(store: Path, job_environment: dict[str, str], tmp_path: Path) -> Train:
+def train(store: Path, job: Job, tmp_path: Path) -> Train:
     """``python jobs/train.py`` as its user runs it, in a folder with modules of their own."""
     (tmp_path / "my_losses").mkdir()
     for name, text in MODULES.items():
@@ -51,10 +49,7 @@ def train(store: Path, job_environment: dict[str, str], tmp_path: Path) -> Train
     data = ["--train", store / "demo-gems.parquet", "--features", store / "features", "--epochs", 2]
 
     def run(*flags: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(ROOT / "jobs" / "train.py"), *map(str, [*data, *flags])]
-        return subprocess.run(
-            command, env=job_environment, capture_output=True, text=True, timeout=280, cwd=tmp_path, check=False
-        )
+        return job("train", *data, *flags, cwd=tmp_path)
 
     return run
 
@@ -73,14 +68,14 @@ def test_a_loss_of_ones_own_trains_the_same_with_a_ray_worker_and_without(train:
 
 
 @pytest.mark.parametrize(
-    ("name", "workers", "named"),
+    ("name", "named"),
     [
-        ("vector", 0, r"--loss my_losses\.vector: gives a tensor of shape \[\d+\]"),
-        ("undefined", 1, r"--loss my_losses\.undefined: is nan in epoch 1"),
-        ("empty", 0, "the module defines no 'loss', as"),
-        ("missing", 0, "no such loss; give one of contrastive, triplet, or a module"),
+        ("vector", r"--loss my_losses\.vector: gives a tensor of shape \[\d+\]"),
+        ("undefined", r"--loss my_losses\.undefined: is nan in epoch 1"),
+        ("empty", "the module defines no 'loss', as"),
+        ("missing", "no such loss; give one of contrastive, triplet, or a module"),
     ],
 )
-def test_what_is_no_loss_ends_in_one_sentence(train: Train, name: str, workers: int, named: str) -> None:
-    sentence = refused(train("--loss", f"my_losses.{name}", "--model", "m", "--workers", workers))
+def test_what_is_no_loss_ends_in_one_sentence(train: Train, name: str, named: str) -> None:
+    sentence = refused(train("--loss", f"my_losses.{name}", "--model", "m", "--workers", 0))
     assert re.search(named, sentence), sentence

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,7 @@ import pytest
 import soundfile
 
 from mer_ray.features import Store
-from tests.conftest import done, refused
-from tests.support import ROOT
+from tests.conftest import Job, done, refused
 
 CODE = '''
 """Levels of bands of the spectrum; what windows of 2.5 to 4 s have of them is undefined."""
@@ -58,14 +58,9 @@ def folder(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def theirs(folder: Path, job_environment: dict[str, str]) -> OthersJob:
+def theirs(folder: Path, job: Job) -> OthersJob:
     """Run a job where the third party's package lies."""
-
-    def run(name: str, *flags: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(ROOT / "jobs" / f"{name}.py"), *map(str, flags)]
-        return subprocess.run(command, env=job_environment, capture_output=True, text=True, timeout=280, cwd=folder)
-
-    return run
+    return partial(job, cwd=folder)
 
 
 @pytest.fixture(scope="module")
@@ -112,15 +107,6 @@ def test_its_windows_are_decoded_at_its_own_rate(features: Path, folder: Path) -
         sys.path.remove(str(folder))
 
 
-def test_its_store_trains_and_tags(features: Path, store: Path, folder: Path, theirs: OthersJob) -> None:
-    model = ("--features", features, "--model", folder / "model")
-    done(theirs("train", "--train", store / "demo-gems.parquet", *model, "--epochs", 2, "--workers", 0))
-    done(theirs("tag", *model, "--labels", "gems", "--output", folder / "tags"))
-    tags = pd.read_parquet(folder / "tags")
-    assert tags[tags.status == "ok"].tags.str.len().eq(3).all()
-    assert len(tags) == 32
-
-
 def test_other_settings_of_its_own_need_a_store_of_their_own(features: Path, folder: Path, theirs: OthersJob) -> None:
     flags = ("--catalog", folder / "songs.parquet", "--features", features, "--encoder", "their_pkg.bands:wide")
     said = refused(theirs("extract", *flags))
@@ -131,7 +117,10 @@ def test_other_settings_of_its_own_need_a_store_of_their_own(features: Path, fol
     ("flags", "named"),
     [
         (("--encoder", "their_pkg.bands", "--band", 3), "--band: unknown setting (did you mean 'bands'?)"),
-        (("--encoder", "their_pkg.bands", "--layers", 3), "--layers: unknown setting"),
+        (
+            ("--encoder", "their_pkg.bands", "--layers", 3),
+            "--layers: a setting of --encoder mert, and --encoder is their_pkg.bands",
+        ),
         (("--encoder", "their_pkg.brands:x"), "--encoder their_pkg.brands:x: no such encoder"),
         (("--encoder", "their_pkg"), "the module defines no 'load'"),
     ],

@@ -41,11 +41,14 @@ class WarmJobs:
         self._server.stdin.close()
         self._server.wait(30)
 
-    def run(self, script: Path, *flags: object, timeout: float = 280.0) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, script: Path, *flags: object, cwd: Path = ROOT, timeout: float = 280.0
+    ) -> subprocess.CompletedProcess[str]:
         """As ``python script flags`` would; a job that takes longer is killed."""
         command = [str(script), *map(str, flags)]
         with tempfile.TemporaryDirectory() as folder:
             asked = {"command": command, "timeout": timeout, "out": f"{folder}/out", "err": f"{folder}/err"}
+            asked["cwd"] = str(cwd)
             print(json.dumps(asked), file=self._server.stdin, flush=True)
             code = int(self._server.stdout.readline())
             out, err = (Path(asked[name]).read_text() for name in ("out", "err"))
@@ -65,10 +68,11 @@ def serve() -> None:
         print(_ended(child, time.monotonic() + asked["timeout"]), flush=True)
 
 
-def _become(command: list[str], out: str, err: str, timeout: float) -> None:
+def _become(command: list[str], out: str, err: str, cwd: str, timeout: float) -> None:
     for descriptor, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.chdir(cwd)
     sys.argv, sys.path[0] = command, str(Path(command[0]).parent)
     runpy.run_path(command[0], run_name="__main__")
     raise SystemExit
