@@ -104,7 +104,7 @@ def _peak_mb() -> float | None:
 @pytest.mark.parametrize("song", BAD_SONGS, ids=lambda song: ascii(song.name).strip("'")[:60])
 def test_a_bad_song_is_a_row_with_the_right_class(song: BadSong, outcomes: dict[str, Outcome]) -> None:
     if _cannot_test(song):
-        pytest.skip("root may read anything; tests/test_audio.py covers it as another user")
+        pytest.skip("root may read anything; tests/audio/test_decoding.py covers it as another user")
     outcome = outcomes[song.name]
     assert outcome.label in song.becomes, outcome.row["error"]
     assert outcome.seconds < ROW_SECONDS
