@@ -117,12 +117,13 @@ def test_tags_that_were_half_made_are_finished_against_the_yardstick_they_began_
     ],
 )
 def test_finished_tags_have_nothing_to_do_and_come_out_the_same_anew(
-    name: str, model: str, flags: tuple[str, ...], before: Path, tag: Run
+    name: str, model: str, flags: tuple[str, ...], before: Path, tag: Run, job: Job
 ) -> None:
     kept = parts(before / name)
     words = before / flags[0] if flags[0] == "words.txt" else flags[0]
     assert "tag: 0 of 34 songs to do" in tag(name, model, words, *flags[1:])
     assert parts(before / name) == kept
+    assert "all 14 checks hold" in done(job("validate", "--run", before / name))
     tag(f"{name}-anew", model, words, *flags[1:])
     assert_alike(rows(before / f"{name}-anew").to_dict("list"), rows(before / name).to_dict("list"))
 
