@@ -112,10 +112,11 @@ def _whole(cls: type[JobSettings], chosen: tuple[type[Part], ...]) -> type[JobSe
     if not parts:
         return cls
     whole: Any = create_model(cls.__name__, __base__=(cls, *parts), __doc__=cls.__doc__)
-    for part in parts:
-        for name in part.model_fields if part in theirs else ():
-            whole.model_fields[name].description = f"{theirs[part]}: {part.model_fields[name].description}"
-    each: list[Presets] = [cls.presets, *(part.presets for part in parts)]
+    for part, whose in theirs.items():
+        for name, field in part.model_fields.items():
+            if part in chosen or not any(name in other.model_fields for other in chosen):
+                whole.model_fields[name].description = f"{whose}: {field.description}"
+    each: list[Presets] = [cls.presets, *(part.presets for part in chosen)]
     whole.presets = {name: ChainMap(*(own.get(name, {}) for own in each)) for own in each for name in own}
     return cast("type[JobSettings]", whole)
 
