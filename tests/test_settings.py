@@ -224,8 +224,8 @@ def test_help_shows_the_settings_of_every_loss_and_a_flag_of_another_than_the_ch
 def test_a_loss_of_ones_own_may_call_a_setting_as_another_does_and_keeps_its_default_and_its_help(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    own = 'from mer_ray.settings import Part\nclass Settings(Part):\n    negatives: int = 7\n    """How many of mine."""\n'
-    (tmp_path / "a_loss_of_mine.py").write_text(f"{own}loss = None\n")
+    settings = 'class Settings(Part):\n    negatives: int = 7\n    """How many of mine."""\n'
+    (tmp_path / "a_loss_of_mine.py").write_text(f"from mer_ray.settings import Part\n{settings}loss = None\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     mine = [*TRAIN, "--loss", "a_loss_of_mine", "--preset", "reference"]
     assert parse(TrainSettings, mine).part("loss").negatives == 7
