@@ -67,9 +67,9 @@ class RecipeSettings(PresetSettings):
     quantile:q; or a number. none leaves each word alone, as auto and reference do where they find no clusters."""
     clusters: Annotated[Uri | None, READING] = None
     """A published label_map.json: its clusters as they are, instead of Mean Shift."""
-    label_embeddings: Annotated[Uri | None, READING] = None
+    label_embeddings: Annotated[tuple[Uri, ...], READING] = ()
     """A published label_expanded_*.npz: its embeddings of the trained words as they are, instead of the sentence
-    encoder's."""
+    encoder's; repeat the flag for several."""
     label_model: str = "auto"
     """Sentence encoder: auto (all-MiniLM-L6-v2), a hub id or a directory."""
     label_text: Annotated[str, Field(min_length=1), AfterValidator(_label_text), READING] = "plain"
