@@ -12,6 +12,7 @@ from mer_ray.learning import losses
 from mer_ray.settings import OPERATIONAL, READING, Presets, PresetSettings, Uri, absolute
 
 Regularizer = Literal["negative", "positive", "reference"]
+Ranking = Literal["standardized", "cosine"]
 
 
 def _label_text(text: str) -> str:
@@ -49,6 +50,9 @@ class RecipeSettings(PresetSettings):
     """Attention over one window alone (the paper), or over all windows of a song."""
     positions: Annotated[bool, READING] = False
     """With --context track: tell the windows' order; without, a song is a set of windows."""
+    ranking: Annotated[Ranking, READING] = "cosine"
+    """The score of a word for a song, in choosing the epoch, in evaluation and in tags: the cosine (the paper), or
+    standardized over a yardstick of songs, where a word keeps how common it is and must earn its place."""
     epochs: PositiveInt = 100
     """Passes over the largest training set."""
     batch_size: PositiveInt = 256
@@ -97,6 +101,7 @@ class TrainSettings(RecipeSettings):
             "label_text": "thesaurus",
             "center_labels": True,
             "affect": 0.5,
+            "ranking": "standardized",
         },
     }
 
