@@ -27,10 +27,11 @@ from mer_ray.errors import InputError
 from mer_ray.features import Store
 from mer_ray.fingerprints import text_sha256
 from mer_ray.learning.model import Model
+from mer_ray.learning.scoring import measured_by_catalog
 from mer_ray.runs.receipts import committed
 from mer_ray.runs.songs_directory import SongsDirectory
 from mer_ray.songs import Identity, read_columns
-from mer_ray.tagging.calibration import measured_by_catalog, percentile_of
+from mer_ray.tagging.calibration import percentile_of
 from mer_ray.tagging.projections import Projections, song_vectors
 from mer_ray.tagging.ranking import Choice, SongTagger, Tagger, TagOptions
 from mer_ray.words.lists import Word, read_labels

@@ -18,10 +18,11 @@ from mer_ray.evaluation.settings import EvaluateSettings
 from mer_ray.features import Store, open_stores
 from mer_ray.learning.corpus import labelled_windows
 from mer_ray.learning.model import Model
+from mer_ray.learning.scoring import LabelScale, measured_by_catalog
+from mer_ray.learning.settings import Ranking
 from mer_ray.pages import Picture
 from mer_ray.storage import as_json
-from mer_ray.tagging.calibration import Reliability, as_plain, measured_by_catalog
-from mer_ray.tagging.ranking import LabelScale, Ranking
+from mer_ray.tagging.calibration import Reliability, as_plain
 from mer_ray.words.lists import Word, read_labels
 
 Levels = dict[str, Level]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -69,14 +69,6 @@ class Corpus:
                     labels_lE = space.targets("labels", dataset.vocabulary)
                     corpus.validation.append(ValidationSet(labelled, dataset.truth[rows], labels_lE, dataset.k))
         return corpus
-
-    def thinned(self, most: int) -> Iterator[tuple[Windows, NDArray[np.int64]]]:
-        """Evenly thinned training songs, at most so many in all: by dataset its windows, and rows of its songs."""
-        ends = np.cumsum([len(one.track_ids) for one in self.windows])
-        chosen = np.linspace(0, ends[-1] - 1, min(ends[-1], most)).astype(np.int64)
-        for one, end in zip(self.windows, ends, strict=True):
-            start = end - len(one.track_ids)
-            yield one, chosen[(chosen >= start) & (chosen < end)] - start
 
     def feature_scale(self) -> tuple[Tensor, Tensor]:
         """Mean and deviation of each dimension over all training windows: [D] and [D], in bounded memory."""

@@ -18,12 +18,14 @@ from torch import Tensor
 
 from mer_ray.errors import InputError
 from mer_ray.learning import losses
-from mer_ray.learning.projector import Projector, pieces
-from mer_ray.learning.sampling import TrainingSet, Workers, epoch_batches, stream_seed
-from mer_ray.learning.scoring import macro_f1
+from mer_ray.learning.projector import Projector, pieces, song_vectors
+from mer_ray.learning.sampling import TrainingSet, Workers, epoch_batches, stream_seed, thinned
+from mer_ray.learning.scoring import LabelScale, macro_f1, measured_by_catalog
 from mer_ray.learning.settings import Regularizer, TrainSettings
 
 ORDER, DRAWS, DROPOUT, VALIDATION = 0, 1, 2, 3
+YARDSTICK_SONGS = 500
+"""Training songs, evenly thinned, that few validation songs are measured against in each epoch."""
 
 
 @dataclass(frozen=True)
@@ -170,14 +172,31 @@ class Learner:
     def _validate_one(self, one: ValidationSet) -> tuple[float, float]:
         """Macro F1 and mean loss of one dataset, some thousand windows at a time."""
         generator = torch.Generator().manual_seed(stream_seed(self.recipe.seed, VALIDATION))
-        scores, lost, songs_N = [], 0.0, one.windows.songs_N
+        songs_N, cosines, lost = one.windows.songs_N, [], 0.0
+        sums_SE = torch.zeros(len(one.truth_Sl), self.projector.shape.output_dim)
         counts = None if one.windows.counts_S is None else one.windows.counts_S.numpy()
         for first, projected_BE in pieces(self.projector, one.windows.features_ND.numpy(), counts, self.device):
             songs_B = songs_N[first : first + len(projected_BE)]
             batch = losses.Batch(torch.from_numpy(projected_BE), songs_B, one.windows, generator)
             lost += self._alignment(batch).item() * len(songs_B)
-            scores.append(projected_BE @ one.labels_lE.T)
-        return macro_f1(np.concatenate(scores), one.truth_Sl[songs_N.numpy()], one.k), lost / len(songs_N)
+            sums_SE.index_add_(0, songs_B, batch.projected_BE)
+            cosines.append(projected_BE @ one.labels_lE.T)
+        loss = lost / len(songs_N)
+        if self.recipe.select_on == "windows":
+            return macro_f1(np.concatenate(cosines), one.truth_Sl[songs_N.numpy()], one.k), loss
+        songs_SE = sums_SE.numpy() / one.windows.counts[:, None].astype(np.float32)
+        scale = LabelScale(one.labels_lE, self._yardstick(songs_SE), self.recipe.ranking)
+        return macro_f1(scale.scores(songs_SE), one.truth_Sl, one.k, scale.floor), loss
+
+    def _yardstick(self, songs_SE: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What songs are measured against, as where they are tagged: themselves, or training songs if they are few."""
+        if measured_by_catalog("auto", len(songs_SE)):
+            return songs_SE
+        trained = [
+            song_vectors(self.projector, one.features_ND.numpy(), one.counts, songs, self.device)
+            for one, songs in thinned(self._sets, YARDSTICK_SONGS)
+        ]
+        return np.concatenate(trained)
 
     def _no_number(self, value: float, indices: Sequence[NDArray[np.int64]]) -> str:
         """The sentence for a loss that is no number: where it was, and which windows had the largest features."""

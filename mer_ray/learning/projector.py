@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mer_ray.errors import InputError
-from mer_ray.features import Windows, song_means
+from mer_ray.features import song_means
 
 _BATCH, _SONGS = 4096, 256
 
@@ -149,17 +149,28 @@ def pieces(
 
 
 def song_vectors(
-    projector: Projector, windows: Windows, songs: NDArray[np.int64], device: str = "cpu"
+    projector: Projector,
+    features_ND: NDArray[np.floating[Any]],
+    counts_S: NDArray[np.int64],
+    songs_X: NDArray[np.int64],
+    device: str = "cpu",
 ) -> NDArray[np.float32]:
-    """The mean unit vector of each of these songs, [songs, E], in the memory of some thousand windows."""
-    counts_S, means_SE = windows.counts[songs], np.zeros((len(songs), projector.shape.output_dim), np.float32)
-    starts_S = (np.cumsum(windows.counts) - windows.counts)[songs]
-    for first in range(0, len(songs), _SONGS):
-        some = slice(first, first + _SONGS)
-        rows = [np.arange(start, start + count) for start, count in zip(starts_S[some], counts_S[some], strict=True)]
-        features = windows.features[np.concatenate(rows)]
-        means_SE[some] = song_means(project(projector, features, counts_S[some], device), counts_S[some])
-    return means_SE
+    """The mean unit vector of some of the songs whose windows these are, [X, E], in the memory of a few hundred songs.
+
+    Args:
+        projector: in evaluation mode, on ``device``.
+        features_ND: those of a song side by side.
+        counts_S: windows of each song.
+        songs_X: which songs.
+        device: where the projector is.
+    """
+    means = [np.zeros((0, projector.shape.output_dim), np.float32)]
+    ends_S = np.cumsum(counts_S)
+    for some in np.array_split(songs_X, -(-len(songs_X) // _SONGS) or 1):
+        rows = [np.zeros(0, np.int64), *(np.arange(ends_S[song] - counts_S[song], ends_S[song]) for song in some)]
+        projected = project(projector, features_ND[np.concatenate(rows)], counts_S[some], device)
+        means.append(song_means(projected, counts_S[some]))
+    return np.concatenate(means)
 
 
 def _whole_songs(counts: NDArray[np.int64]) -> Iterator[tuple[int, int, Tensor]]:

@@ -48,6 +48,11 @@ class TrainingSet:
         """How many can be drawn: windows, or songs."""
         return len(self.features_ND) if self.counts_S is None else len(self.counts_S)
 
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """[S] windows of each song."""
+        return np.bincount(self.songs_N.numpy(), minlength=len(self.truth_SL))
+
     def windows_of(self, drawn: NDArray[np.int64]) -> NDArray[np.int64]:
         """The windows of what was drawn, in its order."""
         if self.counts_S is None:
@@ -70,6 +75,15 @@ class TrainingSet:
     def draws_of(self, windows: int) -> int:
         """How many to draw for about so many windows, at least one."""
         return max(1, round(windows * len(self) / len(self.features_ND)))
+
+
+def thinned(sets: Sequence[TrainingSet], most: int) -> Iterator[tuple[TrainingSet, NDArray[np.int64]]]:
+    """Evenly thinned songs of several datasets, at most so many in all: each dataset with the rows of its songs."""
+    ends = np.cumsum([len(one.truth_SL) for one in sets])
+    chosen = np.linspace(0, ends[-1] - 1, min(ends[-1], most)).astype(np.int64)
+    for one, end in zip(sets, ends, strict=True):
+        start = end - len(one.truth_SL)
+        yield one, chosen[(chosen >= start) & (chosen < end)] - start
 
 
 def stream_seed(*parts: int) -> int:

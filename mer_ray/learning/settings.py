@@ -28,6 +28,7 @@ EXPERIMENTS: dict[str, dict[str, dict[str, Any]]] = {
 }
 """By preset what the paper's three kinds of runs set: the reference's regularized runs draw to label embeddings, and
 they alone cycle the smaller dataset."""
+Ranking = Literal["standardized", "cosine"]
 
 
 def _label_text(text: str) -> str:
@@ -93,6 +94,9 @@ class RecipeSettings(PresetSettings):
     """Attention heads of each."""
     activation: Annotated[Literal["gelu", "relu"], READING] = "gelu"
     """Between the two linear maps of each."""
+    ranking: Annotated[Ranking, READING] = "cosine"
+    """The score of a word for a song, in choosing the epoch, in evaluation and in tags: the cosine (the paper), or
+    standardized over a yardstick of songs, where a word keeps how common it is and must earn its place."""
     epochs: PositiveInt = 100
     """At most so many passes over the largest training set."""
     cycle: Annotated[bool, READING] = True
@@ -120,7 +124,7 @@ class RecipeSettings(PresetSettings):
     stop_patience: Annotated[int, Field(ge=0)] = 0
     """Stop after so many epochs that were not better than the one kept; 0 goes on to the last."""
     select_on: Annotated[Literal["songs", "windows"], READING] = "windows"
-    """Validation macro F1 of songs, scored as tag writes them, or of windows by bare cosine (the paper)."""
+    """Validation macro F1 is that of songs, by the ranking, or of windows, by cosine (the paper)."""
     select_over: Annotated[Literal["all", "first"], READING] = "all"
     """Validation figures are the mean over all datasets of the training, or the first one's."""
     seed: int = 0
@@ -165,6 +169,7 @@ class TrainSettings(RecipeSettings):
             "clip_norm": 1.0,
             "stop_patience": 5,
             "select_on": "songs",
+            "ranking": "standardized",
         },
         **{f"{preset} {name}": own for preset, runs in EXPERIMENTS.items() for name, own in runs.items()},
     }

@@ -22,6 +22,7 @@ from mer_ray.learning.corpus import Corpus
 from mer_ray.learning.learner import Learner, read_checkpoint
 from mer_ray.learning.model import Model
 from mer_ray.learning.projector import Projector, ProjectorShape, song_vectors
+from mer_ray.learning.sampling import thinned
 from mer_ray.learning.scratch import Scratch
 from mer_ray.learning.settings import RecipeSettings, TrainSettings
 from mer_ray.settings import OPERATIONAL, READING, marked
@@ -48,7 +49,7 @@ REFERENCE_QUANTILES = {
 EARLIER: dict[str, Any] = {
     **{"width": 768, "depth": 2, "heads": 8, "activation": "gelu", "weight_decay": 0.01, "clip_norm": 0.0},
     **{"cycle": True, "contrast": "dataset", "negative": "label"},
-    **{"keep": "macro_f1", "stop_patience": 0, "select_on": "windows", "select_over": "first"},
+    **{"keep": "macro_f1", "stop_patience": 0, "select_on": "windows", "select_over": "first", "ranking": "cosine"},
 }
 """What trainings did before it was a setting; those that were begun then go on so."""
 
@@ -194,7 +195,10 @@ def save_final(folder: Path, learner: Learner, corpus: Corpus) -> None:
     learner.save(folder / STATE)
     projector = learner.best_projector().to(learner.device)
     songs = np.concatenate(
-        [song_vectors(projector, one, rows, learner.device) for one, rows in corpus.thinned(BACKGROUND_SONGS)]
+        [
+            song_vectors(projector, one.features_ND.numpy(), one.counts, songs, learner.device)
+            for one, songs in thinned(corpus.sets, BACKGROUND_SONGS)
+        ]
     )
     save_file({"songs": torch.from_numpy(songs)}, folder / "background.safetensors")
     (folder / "notes.json").write_text(json.dumps({"absent": corpus.absent, "songs": corpus.songs}))
