@@ -197,9 +197,7 @@ def find_windows(
             piece += 1
 
 
-def _check_finite(
-    store: Store, flat_ND: NDArray[np.float16], track_ids: list[str], starts: NDArray[np.int64]
-) -> None:
+def _check_finite(store: Store, flat_ND: NDArray[np.float16], track_ids: list[str], starts: NDArray[np.int64]) -> None:
     bad_N = ~np.isfinite(flat_ND).all(axis=1)
     if bad_N.any():
         window = int(bad_N.argmax())
