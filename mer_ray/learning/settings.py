@@ -68,7 +68,7 @@ class RecipeSettings(PresetSettings):
     quantile:q; or a number. none leaves each word alone, as auto and reference do where they find no clusters."""
     clusters: Annotated[Uri | None, READING] = None
     """A published label_map.json: its clusters as they are, instead of Mean Shift."""
-    label_embeddings: Annotated[tuple[Uri, ...], READING] = ()
+    label_embeddings: Annotated[list[Uri], READING] = Field(default_factory=list)
     """A published label_expanded_*.npz: its embeddings of the trained words as they are, instead of the sentence
     encoder's; repeat the flag for several."""
     label_model: str = "auto"
