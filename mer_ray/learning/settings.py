@@ -21,8 +21,8 @@ EXPERIMENTS: dict[str, dict[str, dict[str, Any]]] = {
         "regularized": {"targets": "clusters", "lambda_": 2.5},
     },
     "reference": {
-        "baseline1": {"targets": "labels", "lambda_": 0.0},
-        "baseline2": {"targets": "clusters", "lambda_": 0.0},
+        "baseline1": {"targets": "labels", "lambda_": 0.0, "cycle": False},
+        "baseline2": {"targets": "clusters", "lambda_": 0.0, "cycle": False},
         "regularized": {"targets": "labels", "lambda_": 2.5, "cycle": True},
     },
 }
@@ -47,7 +47,6 @@ class RecipeSettings(PresetSettings):
             "activation": "relu",
             "lr": 1e-4,
             "epochs": 75,
-            "cycle": False,
             "keep": "loss",
             "select_over": "first",
         }
