@@ -7,15 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mer_ray.catalog.annotations import TRAIN, VALIDATION, Annotations
+from mer_ray.catalog.annotations import Annotations
+from mer_ray.catalog.datasets import TRAIN, VALIDATION
 from mer_ray.errors import InputError
 from mer_ray.features import Store, Windows, read_windows
 from mer_ray.learning.learner import ValidationSet
 from mer_ray.learning.sampling import TrainingSet
+from mer_ray.learning.seen import seen_songs
 from mer_ray.learning.settings import TrainSettings
 from mer_ray.words.labelspace import LabelSpace
 
@@ -27,7 +30,7 @@ class Corpus:
     """Training and validation windows of one or several datasets.
 
     ``sets`` are the training ``windows`` ready for the learner; ``songs`` counts those with features by dataset and
-    split, ``absent`` those without, and by reason.
+    split, ``absent`` those without, and by reason; ``seen`` names each of ``songs``.
     """
 
     windows: list[Windows] = field(default_factory=list)
@@ -35,6 +38,7 @@ class Corpus:
     validation: list[ValidationSet] = field(default_factory=list)
     songs: dict[str, int] = field(default_factory=dict)
     absent: dict[str, dict[str, int]] = field(default_factory=dict)
+    seen: list[pa.Table] = field(default_factory=list)
 
     @classmethod
     def load(
@@ -81,6 +85,7 @@ class Corpus:
         windows, rows = labelled_windows(stores, dataset, dataset.where(split), split)
         name = f"{dataset.dataset} {split}"
         self.songs[name] = len(windows.track_ids)
+        self.seen.append(seen_songs(dataset, rows, split))
         if windows.absent:
             self.absent[name] = dict(Counter(windows.absent.values()))
         return windows, dataset.truth[rows]

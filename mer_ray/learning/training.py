@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from safetensors.torch import load_file, save, save_file
 
@@ -21,6 +23,7 @@ from mer_ray.learning.corpus import Corpus
 from mer_ray.learning.learner import Learner, read_checkpoint
 from mer_ray.learning.model import Model
 from mer_ray.learning.projector import Projector, ProjectorShape, project
+from mer_ray.learning.seen import SEEN
 from mer_ray.learning.settings import RecipeSettings, TrainSettings
 from mer_ray.pages import table
 from mer_ray.settings import OPERATIONAL, READING, marked
@@ -129,6 +132,7 @@ def save_final(folder: Path, learner: Learner, corpus: Corpus) -> None:
     )
     thinned = songs[np.linspace(0, len(songs) - 1, min(len(songs), BACKGROUND_SONGS)).astype(int)]
     save_file({"songs": torch.from_numpy(thinned)}, folder / "background.safetensors")
+    pq.write_table(pa.concat_tables(corpus.seen), folder / SEEN)
     (folder / "notes.json").write_text(json.dumps({"absent": corpus.absent, "songs": corpus.songs}))
 
 
@@ -143,6 +147,7 @@ def write_model(
     background = load_file(final / "background.safetensors")["songs"].numpy()
     labels = {**space.describe(), "datasets": {one.dataset: list(one.vocabulary) for one in datasets}}
     metrics = {"best": state["best"], "epochs": len(state["history"]), **notes, "history": state["history"]}
+    storage.write_bytes(storage.join(uri, SEEN), (final / SEEN).read_bytes())
     storage.write_bytes(storage.join(uri, "last.safetensors"), save(tensors["last"]))
     storage.write_bytes(storage.join(uri, "metrics.json"), storage.as_json(metrics))
     storage.write_bytes(storage.join(uri, "README.md"), _card(config, labels, metrics).encode())
