@@ -30,7 +30,8 @@ class Corpus:
     """Training and validation windows of one or several datasets.
 
     ``sets`` are the training ``windows`` ready for the learner; ``songs`` counts those with features by dataset and
-    split, ``absent`` those without, and by reason; ``seen`` names each of ``songs``.
+    split, ``absent`` those without, and by reason; ``seen`` names each of ``songs``, ``vocabularies`` the words of each
+    set.
     """
 
     windows: list[Windows] = field(default_factory=list)
@@ -39,6 +40,7 @@ class Corpus:
     songs: dict[str, int] = field(default_factory=dict)
     absent: dict[str, dict[str, int]] = field(default_factory=dict)
     seen: list[pa.Table] = field(default_factory=list)
+    vocabularies: list[tuple[str, ...]] = field(default_factory=list)
 
     @classmethod
     def load(
@@ -54,6 +56,7 @@ class Corpus:
             words = dataset.vocabulary
             windows, truth = corpus._split(stores, dataset, TRAIN)
             corpus.windows.append(windows)
+            corpus.vocabularies.append(words)
             corpus.sets.append(
                 TrainingSet(
                     dataset.dataset,
@@ -79,6 +82,14 @@ class Corpus:
         mean = torch.as_tensor(sum(chunk.double().sum(0) for chunk in chunks)) / count
         variance = torch.as_tensor(sum(((chunk.double() - mean) ** 2).sum(0) for chunk in chunks)) / count
         return mean.float(), variance.sqrt().float()
+
+    def priors(self) -> dict[str, float]:
+        """The share of training songs that have each word, over the datasets that know it."""
+        having, knowing = Counter[str](), Counter[str]()
+        for words, one in zip(self.vocabularies, self.sets, strict=True):
+            having.update(dict(zip(words, one.truth_SL.sum(0).tolist(), strict=True)))
+            knowing.update(dict.fromkeys(words, len(one.truth_SL)))
+        return {word: having[word] / knowing[word] for word in sorted(knowing)}
 
     def _split(self, stores: Sequence[Store], dataset: Annotations, split: str) -> tuple[Windows, NDArray[np.bool_]]:
         """A split's windows, and the truth of the songs that have any."""

@@ -133,7 +133,9 @@ def save_final(folder: Path, learner: Learner, corpus: Corpus) -> None:
     thinned = songs[np.linspace(0, len(songs) - 1, min(len(songs), BACKGROUND_SONGS)).astype(int)]
     save_file({"songs": torch.from_numpy(thinned)}, folder / "background.safetensors")
     pq.write_table(pa.concat_tables(corpus.seen), folder / SEEN)
-    (folder / "notes.json").write_text(json.dumps({"absent": corpus.absent, "songs": corpus.songs}))
+    (folder / "notes.json").write_text(
+        json.dumps({"absent": corpus.absent, "songs": corpus.songs, "priors": corpus.priors()})
+    )
 
 
 def write_model(
@@ -145,7 +147,11 @@ def write_model(
     projector = Projector(ProjectorShape(**config["projector"]))
     projector.load_state_dict(tensors["best"])
     background = load_file(final / "background.safetensors")["songs"].numpy()
-    labels = {**space.describe(), "datasets": {one.dataset: list(one.vocabulary) for one in datasets}}
+    labels = {
+        **space.describe(),
+        "datasets": {one.dataset: list(one.vocabulary) for one in datasets},
+        "priors": notes.pop("priors"),
+    }
     metrics = {"best": state["best"], "epochs": len(state["history"]), **notes, "history": state["history"]}
     storage.write_bytes(storage.join(uri, SEEN), (final / SEEN).read_bytes())
     storage.write_bytes(storage.join(uri, "last.safetensors"), save(tensors["last"]))
