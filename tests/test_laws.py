@@ -20,7 +20,7 @@ from tests.support import ROOT
 FLOORS = (
     {"errors", "fingerprints", "pages"},
     {"storage", "doors"},
-    {"settings"},
+    {"settings", "arrays"},
     {"commandline", "songs"},
     {"audio", "catalog"},
     {"encoders", "words"},

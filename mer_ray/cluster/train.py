@@ -20,7 +20,6 @@ from mer_ray.learning.projector import ProjectorShape
 from mer_ray.learning.settings import TrainSettings
 from mer_ray.runs.directory import PROGRESS, SETTINGS, RunDirectory, run_file
 from mer_ray.runs.progress import EpochLines
-from mer_ray.words.labelspace import LabelSpace
 
 RETRIES = 3
 EVERY_LOSS = ("temperature", "margin", "positive", "negatives")
@@ -36,13 +35,13 @@ def train(settings: TrainSettings) -> dict[str, Any]:
     Raises:
         InputError: manifests, features or settings that do not fit.
     """
+    tracker = Tracker(settings)
+    run = RunDirectory(settings.model, "train", "model")
+    settings = training.as_begun(settings, (run.read_json(SETTINGS) or {}).get("fingerprint", {}))
     datasets = [Annotations.read(uri, settings.seed) for uri in settings.train]
     stores = open_stores(settings.features)
-    clustered = settings.targets == "clusters" or settings.lambda_ > 0
-    bandwidth = settings.bandwidth if clustered else "none"
-    space = LabelSpace.build([one.vocabulary for one in datasets], training.word_space(settings), bandwidth)
+    space = training.label_space(settings, datasets)
     config = training.describe(settings, datasets, stores, space)
-    run = RunDirectory(settings.model, "train", "model")
     with run, tempfile.TemporaryDirectory(prefix="mer-ray-") as folder:
         finished = _begin(run, config["fingerprint"])
         if finished is not None:

@@ -71,9 +71,19 @@ def _trusted(split: Split, model: Model, dataset: Annotations, stated: NDArray[n
     trained = dataset.dataset in model.config.get("datasets", [])
     if trained and split != "all" and not dataset.splits_stated:
         raise InputError(
-            f"manifest of {dataset.dataset}: states no splits, and the model, made before 0.3, does not say which songs "
-            "it has seen; train it again, or give --split all for figures of songs it may know."
+            f"manifest of {dataset.dataset}: states no splits, and a model made before 0.3 does not say which songs it "
+            "has seen; train it again, or give --split all for figures of songs it may know."
         )
     rows = stated if len(stated) else dataset.where("all")
-    told = _TOLD.get(split, "") if len(stated) else "songs it may have learned from"
+    told = _TOLD.get(split, "") if len(stated) and split != "all" else "songs it may have learned from"
     return Scored(rows, seen=told if trained else "", known=False)
+
+
+def describe_scored(split: Split, scored: Scored) -> str:
+    """What was scored, for a reader of figures."""
+    if not scored.known:
+        kind = scored.seen or "as the manifest splits them"
+        return f"{len(scored.rows):,} ({split}), {kind}; a model made before 0.3 does not say which songs it has seen"
+    kind = f"SEEN, {scored.seen}" if scored.seen else "the model has seen none of them"
+    left = f"; {scored.left_out:,} more are left out because it has" if scored.left_out else ""
+    return f"{len(scored.rows):,} ({split}), {kind}{left}"

@@ -121,7 +121,9 @@ class Model:
         known = self.labels.get("priors", {})
         own = {label: tuple(phrases) for label, phrases in self.labels["phrases"].items()}
         seen = (word.phrases == own.get(word.label) for word in map(self.read, words))
-        shares = [known.get(word.label, np.nan) if is_seen else np.nan for word, is_seen in zip(words, seen, strict=True)]
+        shares = [
+            known.get(word.label, np.nan) if is_seen else np.nan for word, is_seen in zip(words, seen, strict=True)
+        ]
         return np.array(shares, np.float32)
 
     @property
