@@ -58,8 +58,9 @@ def card(config: dict[str, Any], labels: dict[str, Any], metrics: dict[str, Any]
             f"**{encoder.get('licence')}**. What is made with them is bound by it.",
             f"- Label model: all-MiniLM-L6-v2 or as given (`{config['label_model']['name']}`, weights "
             f"{config['label_model']['weights_sha256'][:12]}).",
-            f"- Trained with mer_ray {config['version']} for {metrics['epochs']} epochs; the weights are those of epoch "
-            f"{best['epoch'] + 1:.0f}, validation macro F1 {best['macro_f1']:.3f} ({_chosen_by(config['settings'])}).",
+            f"- Trained with mer_ray {config['version']} for {metrics['epochs']} epochs; the weights are those "
+            f"of epoch {best['epoch'] + 1:.0f}, validation macro F1 {best['macro_f1']:.3f} "
+            f"({_chosen_by(config['settings'])}).",
             "",
             "![Loss and validation macro F1 by epoch](history.png)",
             "",

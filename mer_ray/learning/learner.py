@@ -185,7 +185,7 @@ class Learner:
         loss = lost / len(songs_N)
         if self.recipe.select_on == "windows":
             return macro_f1(np.concatenate(cosines), one.truth_Sl[songs_N.numpy()], one.k), loss
-        songs_SE = sums_SE.numpy() / one.windows.counts[:, None].astype(np.float32)
+        songs_SE = (sums_SE / torch.from_numpy(one.windows.counts)[:, None]).numpy()
         scale = self._scale(one, songs_SE)
         return macro_f1(scale.scores(songs_SE), one.truth_Sl, one.k, scale.floor), loss
 
@@ -204,7 +204,7 @@ class Learner:
 
     def _no_number(self, value: float, indices: Sequence[NDArray[np.int64]]) -> str:
         """The sentence for a loss that is no number: where it was, and which windows had the largest features."""
-        largest = []
+        largest: list[tuple[float, str]] = []
         for one, picked in zip(self._sets, indices, strict=True):
             if len(picked):
                 sizes_B, at_B = one.features_of(picked).float().abs().amax(1).topk(min(3, len(picked)))
@@ -212,9 +212,9 @@ class Learner:
                 largest += zip(sizes_B.tolist(), map(one.name_of, windows.tolist()), strict=True)
         named = ", ".join(f"{name} ({size:.3g})" for size, name in sorted(largest, reverse=True)[:3])
         return (
-            f"--loss {self.recipe.loss}: is {value} in step {self._step + 1} of epoch {self.next_epoch + 1}, nothing is "
-            f"written; its windows with the largest features: {named}. Lower --lr, give --clip-norm, or mend the loss "
-            "if it is yours."
+            f"--loss {self.recipe.loss}: is {value} in step {self._step + 1} of epoch {self.next_epoch + 1}; the "
+            f"windows with the largest features there: {named}. Lower --lr, give --clip-norm, or mend the loss if it "
+            "is yours."
         )
 
     def best_projector(self) -> Projector:

@@ -136,7 +136,7 @@ class Model:
     def read(self, word: Word) -> Word:
         """A word trained on with its phrases there unless others are given; the rest as the training read words."""
         known = self.labels["phrases"].get(word.label)
-        if known and word.source == "the word itself":
+        if known and word.source == "the word itself" and word.label not in self.space.published:
             return Word(word.label, tuple(known), "training")
         return self.space.read(word)
 

@@ -30,6 +30,11 @@ def measured_by_catalog(asked: str, songs: int) -> bool:
     return asked == "catalog" or (asked == "auto" and songs >= YARDSTICK_LEAST)
 
 
+def floor_of(ranking: Ranking) -> float | None:
+    """The score from which a word earns its place; None by cosine, where the k best are taken (paper §3.5)."""
+    return FLOOR if ranking == "standardized" else None
+
+
 class LabelScale:
     """How each label's cosines spread over a yardstick of songs.
 
@@ -42,7 +47,7 @@ class LabelScale:
     training songs stands as had the word, it scores :data:`FLOOR` + :data:`MARGIN`.
 
     Attributes:
-        floor: the score from which a word earns its place; None by cosine, where the k best are taken.
+        floor: as :func:`floor_of` has it.
     """
 
     def __init__(
@@ -67,7 +72,7 @@ class LabelScale:
         songs_SE = np.asarray(yardstick_SE, np.float32)
         trained_SE = songs_SE if training_SE is None else np.asarray(training_SE, np.float32)
         weight = _strangeness(songs_SE, trained_SE) if training_SE is not None and standardized else 1.0
-        self.floor = FLOOR if standardized else None
+        self.floor = floor_of(ranking)
         self._labels_LE = labels_LE
         self._center_E = _blend(weight, songs_SE.mean(0), trained_SE.mean(0)) if standardized else None
         cosines_SL = self._cosines(songs_SE)

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save, save_file
 
 from mer_ray import __version__, storage
 from mer_ray.catalog.annotations import Annotations
+from mer_ray.errors import InputError
 from mer_ray.features import Store, open_stores
 from mer_ray.fingerprints import canonical, text_sha256, weights_sha256
 from mer_ray.learning.card import card, loss_curve
@@ -31,7 +32,7 @@ from mer_ray.learning.settings import RecipeSettings, TrainSettings
 from mer_ray.settings import OPERATIONAL, READING, marked
 from mer_ray.words.embedding import label_model
 from mer_ray.words.labelspace import LabelSpace
-from mer_ray.words.lists import read_labels
+from mer_ray.words.lists import Word, read_labels
 from mer_ray.words.published import read_label_embeddings
 from mer_ray.words.thesaurus import Thesaurus, load_thesaurus
 from mer_ray.words.wordspace import WordSpace
@@ -69,7 +70,7 @@ def word_space(settings: RecipeSettings, lexicon: Thesaurus | None = None) -> Wo
     space = space.measured(lexicon, center=settings.center_labels, affect=settings.affect)
     if not settings.label_embeddings:
         return space
-    width = label_model(settings.label_model).get_embedding_dimension()
+    width = space.embed([Word.of("music")]).shape[1]
     return replace(space, published=read_label_embeddings(settings.label_embeddings, width))
 
 

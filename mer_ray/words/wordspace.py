@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from mer_ray.words.embedding import embed_labels, unit
 from mer_ray.words.lists import Word
 from mer_ray.words.thesaurus import Thesaurus, load_thesaurus, template_phrases
 
-PUBLISHED = "published"
+PUBLISHED: Literal["published"] = "published"
 """The source of a word whose vector was given as it is."""
 RIDGE = 3.0
 """Best of 0.3 to 30 at telling the affect of words of left-out groups of the thesaurus."""

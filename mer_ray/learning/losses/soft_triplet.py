@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Settings(Part):
     """What the soft triplet loss is read with."""
 
-    temperature: Annotated[PositiveFloat, READING] = 0.1
+    temperature: Annotated[PositiveFloat, READING] = 0.15
     """Divides the cosines; the lower, the harder the hardest wrong label, and the sharper the margin."""
 
 
@@ -27,7 +27,7 @@ def loss(batch: Batch, settings: Settings) -> Tensor:
 
 
 def soft_triplet_loss(
-    projected_BE: Tensor, truth_BL: Tensor, wrong_BL: Tensor, targets_LE: Tensor, temperature: float = 0.1
+    projected_BE: Tensor, truth_BL: Tensor, wrong_BL: Tensor, targets_LE: Tensor, temperature: float = 0.155
 ) -> Tensor:
     """Mean over a window's true labels, then over windows, of softplus(hardest wrong - true), cosines over temperature.
 
