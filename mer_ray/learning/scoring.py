@@ -124,8 +124,8 @@ class LabelScale:
 def strangeness(songs_SE: NDArray[np.floating[Any]], mean_E: NDArray[np.float32], variance: float, count: int) -> float:
     """How much of the distance of songs from others is more than chance, 0 to 1, had all been drawn from one kind.
 
-    Of the others, ``count`` songs, ``mean_E`` is the mean and ``variance`` the variance summed over E. The positive part
-    of James and Stein's estimate.
+    ``mean_E`` and ``variance``, summed over E, are of the others, ``count`` songs. This is the positive part of James
+    and Stein's estimate.
     """
     apart = float(((songs_SE.mean(0) - mean_E) ** 2).sum())
     by_chance = variance * (1 / len(songs_SE) + 1 / count)
