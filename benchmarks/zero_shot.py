@@ -132,7 +132,8 @@ def _parted(songs: Annotations, order: NDArray[np.int64], folds: int) -> Annotat
 
 def _some(songs: Annotations, rows: NDArray[np.int64], track_ids: list[str]) -> Annotations:
     """Some songs alone."""
-    return replace(songs, track_ids=track_ids, truth=songs.truth[rows], splits=songs.splits[rows])
+    uris = [songs.uris[row] for row in rows]
+    return replace(songs, track_ids=track_ids, uris=uris, truth=songs.truth[rows], splits=songs.splits[rows])
 
 
 def _only(songs: Annotations, labels: NDArray[np.int64]) -> Annotations:

@@ -85,18 +85,21 @@ class TagSettings(AudioSettings, ClusterSettings, RunSettings):
     k: PositiveInt | None = None
     """At most this many tags a song; 3 if neither this nor a threshold is given."""
     threshold: float | None = None
-    """Only tags whose score reaches this."""
+    """Only tags whose score reaches this; if neither this nor a percentile or precision is given, what earns a word its
+    place on a song: 0.75, or by cosine whatever is among the k best. -100 gives every song k words, however wrong."""
     min_percentile: Fraction | None = None
     """Only tags whose percentile reaches this, 0 to 1: 0.9 gives a word to the tenth of the songs it suits best."""
     min_precision: Fraction | None = None
     """Only tags of which this share is expected to be right, by the --calibration of an evaluation."""
     calibration: Uri | None = None
-    """Directory of an evaluation of the model, whose truth says how right a percentile is."""
+    """Directory of an evaluation of the model on songs it had not seen, whose truth says how right a percentile is:
+    each tag gets the precision expected of it, and between what it lies."""
     yardstick: Literal["auto", "catalog", "model"] = "auto"
     """What scores are measured against: the catalogue, or the model's training songs; auto is the catalogue if it has
     100 songs."""
-    ranking: Literal["standardized", "cosine"] = "standardized"
-    """Score a word against its own spread over the catalogue, or by bare cosine (the paper)."""
+    ranking: Literal["auto", "standardized", "cosine"] = "auto"
+    """The score of a word for a song: against its own spread over the catalogue, or the bare cosine (the paper); auto
+    is the model's own, by which its epoch was chosen."""
     timeline: bool = False
     """Also write the tags of each window."""
     embedding: bool = False
@@ -107,8 +110,8 @@ class TagSettings(AudioSettings, ClusterSettings, RunSettings):
 
     @model_validator(mode="after")
     def _precision_needs_truth(self) -> TagSettings:
-        if (self.min_precision is None) != (self.calibration is None):
-            raise ValueError("--min-precision and --calibration belong together; give both or neither")
+        if self.min_precision is not None and self.calibration is None:
+            raise ValueError("--min-precision needs truth; give --calibration the directory of an evaluation")
         if self.min_precision is not None and self.min_percentile is not None:
             raise ValueError("--min-precision sets the percentile; leave --min-percentile out")
         return self

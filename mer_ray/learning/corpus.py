@@ -7,16 +7,19 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mer_ray.catalog.annotations import TRAIN, VALIDATION, Annotations
+from mer_ray.catalog.annotations import Annotations
+from mer_ray.catalog.datasets import TRAIN, VALIDATION
 from mer_ray.errors import InputError
 from mer_ray.features import Store, Windows, read_windows
 from mer_ray.learning.learner import ValidationSet
 from mer_ray.learning.sampling import TrainingSet
 from mer_ray.learning.scratch import Scratch
+from mer_ray.learning.seen import seen_songs
 from mer_ray.learning.settings import TrainSettings
 from mer_ray.words.labelspace import LabelSpace
 
@@ -30,7 +33,8 @@ class Corpus:
     """Training and validation windows of one or several datasets.
 
     ``sets`` are the training ``windows`` ready for the learner; ``songs`` counts those with features by dataset and
-    split, ``absent`` those without, and by reason.
+    split, ``absent`` those without, and by reason; ``seen`` names each of ``songs``, ``having`` counts the training
+    songs that have a word, ``knowing`` those of which it is known.
     """
 
     windows: list[Windows] = field(default_factory=list)
@@ -38,6 +42,9 @@ class Corpus:
     validation: list[ValidationSet] = field(default_factory=list)
     songs: dict[str, int] = field(default_factory=dict)
     absent: dict[str, dict[str, int]] = field(default_factory=dict)
+    seen: list[pa.Table] = field(default_factory=list)
+    having: Counter[str] = field(default_factory=Counter)
+    knowing: Counter[str] = field(default_factory=Counter)
 
     @classmethod
     def load(
@@ -54,20 +61,25 @@ class Corpus:
             InputError: a dataset has no training or no validation song with features.
         """
         corpus = cls()
-        for at, dataset in enumerate(datasets):
-            for split in (TRAIN, VALIDATION):
+        for split in (TRAIN, VALIDATION):
+            for at, dataset in enumerate(datasets):
                 read: Read = read_windows
                 if scratch is not None:
                     read = lambda *asked, name=f"{at}-{split}": scratch.windows(name, *asked)  # noqa: E731
                 windows, rows = labelled_windows(stores, dataset, dataset.where(split), split, read)
                 corpus._count(f"{dataset.dataset} {split}", windows)
+                corpus.seen.append(seen_songs(dataset, rows, split))
                 labelled = _labelled(windows, dataset, rows, space, recipe)
+                truth_Sl, words = dataset.truth[rows], dataset.vocabulary
                 if split == TRAIN:
+                    corpus.having.update(dict(zip(words, truth_Sl.sum(0).tolist(), strict=True)))
+                    corpus.knowing.update(dict.fromkeys(words, len(truth_Sl)))
                     corpus.windows.append(windows)
                     corpus.sets.append(labelled)
                 else:
-                    labels_lE = space.targets("labels", dataset.vocabulary)
-                    corpus.validation.append(ValidationSet(labelled, dataset.truth[rows], labels_lE, dataset.k))
+                    priors, labels_lE = corpus.priors(), space.targets("labels", words)
+                    priors_l = np.array([priors[word] for word in words], np.float32)
+                    corpus.validation.append(ValidationSet(labelled, truth_Sl, labels_lE, dataset.k, priors_l))
         return corpus
 
     def feature_scale(self) -> tuple[Tensor, Tensor]:
@@ -77,6 +89,10 @@ class Corpus:
         mean = torch.as_tensor(sum(chunk.double().sum(0) for chunk in chunks)) / count
         variance = torch.as_tensor(sum(((chunk.double() - mean) ** 2).sum(0) for chunk in chunks)) / count
         return mean.float(), variance.sqrt().float()
+
+    def priors(self) -> dict[str, float]:
+        """How common each word is: the share of the training songs of which it is known."""
+        return {word: self.having[word] / count for word, count in self.knowing.items()}
 
     def _count(self, name: str, windows: Windows) -> None:
         self.songs[name] = len(windows.track_ids)

@@ -32,13 +32,14 @@ YARDSTICK_SONGS = 500
 class ValidationSet:
     """Windows of songs not trained on, the [l, E] embeddings of their dataset's words, and how many a song is given.
 
-    ``truth_Sl`` is the songs' truth over these words.
+    ``truth_Sl`` is the songs' truth over these words, ``priors_l`` the share of training songs that have each.
     """
 
     windows: TrainingSet
     truth_Sl: NDArray[np.bool_]
     labels_lE: NDArray[np.float32]
     k: int
+    priors_l: NDArray[np.float32] | None = None
 
 
 class Learner:
@@ -185,18 +186,21 @@ class Learner:
         if self.recipe.select_on == "windows":
             return macro_f1(np.concatenate(cosines), one.truth_Sl[songs_N.numpy()], one.k), loss
         songs_SE = (sums_SE / torch.from_numpy(one.windows.counts)[:, None]).numpy()
-        scale = LabelScale(one.labels_lE, self._yardstick(songs_SE), self.recipe.ranking)
+        scale = self._scale(one, songs_SE)
         return macro_f1(scale.scores(songs_SE), one.truth_Sl, one.k, scale.floor), loss
 
-    def _yardstick(self, songs_SE: NDArray[np.float32]) -> NDArray[np.float32]:
-        """What songs are measured against, as where they are tagged: themselves, or training songs if they are few."""
-        if measured_by_catalog("auto", len(songs_SE)):
-            return songs_SE
-        trained = [
-            song_vectors(self.projector, one.features_ND.numpy(), one.counts, songs, self.device)
-            for one, songs in thinned(self._sets, YARDSTICK_SONGS)
-        ]
-        return np.concatenate(trained)
+    def _scale(self, one: ValidationSet, songs_SE: NDArray[np.float32]) -> LabelScale:
+        """What songs are measured by, as where they are tagged: themselves, or training songs alone if they are few."""
+        if self.recipe.ranking == "cosine":
+            return LabelScale(one.labels_lE, songs_SE, "cosine")
+        trained_SE = np.concatenate(
+            [
+                song_vectors(self.projector, own.features_ND.numpy(), own.counts, songs, self.device)
+                for own, songs in thinned(self._sets, YARDSTICK_SONGS)
+            ]
+        )
+        yardstick_SE = songs_SE if measured_by_catalog("auto", len(songs_SE)) else trained_SE
+        return LabelScale(one.labels_lE, yardstick_SE, self.recipe.ranking, one.priors_l, trained_SE)
 
     def _no_number(self, value: float, indices: Sequence[NDArray[np.int64]]) -> str:
         """The sentence for a loss that is no number: where it was, and which windows had the largest features."""

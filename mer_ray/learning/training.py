@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from safetensors.torch import load_file, save, save_file
 
@@ -25,6 +27,7 @@ from mer_ray.learning.model import Model
 from mer_ray.learning.projector import Projector, ProjectorShape, song_vectors
 from mer_ray.learning.sampling import thinned
 from mer_ray.learning.scratch import Scratch
+from mer_ray.learning.seen import SEEN
 from mer_ray.learning.settings import RecipeSettings, TrainSettings
 from mer_ray.settings import OPERATIONAL, READING, marked
 from mer_ray.words.embedding import label_model
@@ -202,7 +205,9 @@ def save_final(folder: Path, learner: Learner, corpus: Corpus) -> None:
         ]
     )
     save_file({"songs": torch.from_numpy(songs)}, folder / "background.safetensors")
-    (folder / "notes.json").write_text(json.dumps({"absent": corpus.absent, "songs": corpus.songs}))
+    pq.write_table(pa.concat_tables(corpus.seen), folder / SEEN)
+    notes = {"absent": corpus.absent, "songs": corpus.songs, "priors": corpus.priors()}
+    (folder / "notes.json").write_text(json.dumps(notes))
 
 
 def write_model(
@@ -214,9 +219,11 @@ def write_model(
     projector = Projector(ProjectorShape(**config["projector"]))
     projector.load_state_dict(tensors["best"])
     background = load_file(final / "background.safetensors")["songs"].numpy()
-    labels = {**space.describe(), "datasets": {one.dataset: list(one.vocabulary) for one in datasets}}
+    vocabularies = {one.dataset: list(one.vocabulary) for one in datasets}
+    labels = {**space.describe(), "datasets": vocabularies, "priors": notes.pop("priors")}
     metrics = {"best": state["best"], "epochs": len(state["history"]), **notes, "history": state["history"]}
     curve = loss_curve(state["history"], state["best"])
+    storage.write_bytes(storage.join(uri, SEEN), (final / SEEN).read_bytes())
     storage.write_bytes(storage.join(uri, "last.safetensors"), save(tensors["last"]))
     storage.write_bytes(storage.join(uri, "metrics.json"), storage.as_json(metrics))
     storage.write_bytes(storage.join(uri, HISTORY), as_lines(state["history"]))
