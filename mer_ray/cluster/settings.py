@@ -76,6 +76,12 @@ class ExtractSettings(AudioSettings, ClusterSettings, RunSettings):
     """The feature store: a folder or s3:// prefix; continued if it is there."""
 
 
+class CheckSettings(ExtractSettings):
+    """Look, in seconds, at all that would spoil an extract with these settings; no song is done."""
+
+    opening = "check: {catalog} into {features}, encoder {encoder}"
+
+
 class TagSettings(AudioSettings, ClusterSettings, RunSettings):
     """Rank any list of words for every song of a feature store, or of a catalogue."""
 

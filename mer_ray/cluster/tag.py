@@ -34,7 +34,7 @@ from mer_ray.runs.receipts import committed
 from mer_ray.runs.songs_directory import SongsDirectory
 from mer_ray.songs import Identity, read_columns
 from mer_ray.tagging.calibration import measured_by_catalog, percentile_of
-from mer_ray.tagging.projections import Projections, song_vectors
+from mer_ray.tagging.projections import Projections, collect, song_vectors
 from mer_ray.tagging.ranking import Choice, SongTagger, Tagger, TagOptions
 from mer_ray.words.lists import Word, read_labels
 
@@ -107,7 +107,10 @@ def tag(settings: TagSettings) -> Summary:
             stage = (TagSongs, load, options, scale, output.uri, output.lock.token, watched.actor)
             return Planned(partial(_over_parts, work, workers, *stage), listed())
 
-        return drive(output, pending, len(asked), planned, watched)
+        summary = drive(output, pending, len(asked), planned, watched)
+        if settings.keep_projections:
+            collect(store.uri, store.parts)
+        return summary
 
 
 class TagSongs:
@@ -117,9 +120,9 @@ class TagSongs:
         import ray
 
         self._told = Told(watch, "tag")
-
-        self._projections = load()
-        self._tagger = SongTagger(ray.get(scale), options, self._projections.encoder, self._projections.model)
+        with self._told.busy("load"):
+            self._projections = load()
+            self._tagger = SongTagger(ray.get(scale), options, self._projections.encoder, self._projections.model)
         self._windows = options.timeline
         self._output, self._token = output, token
         self._ready = time.time()
