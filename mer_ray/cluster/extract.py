@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from ray.data import Dataset
 
 COMMIT_CPUS = 0.2
+COME_BACK_MINUTES = 5.0
+"""So long at least a run waits where no node is left that could do its work."""
 
 NO_GPU = (
     "extract: WARNING no GPU in this Ray: encodes on CPUs, in their arithmetic. --require-gpus 1 would refuse that, "
@@ -61,12 +63,20 @@ def extract(settings: ExtractSettings | TagSettings, read: Callable[[], pa.Table
         watched = Watched(output)
 
         def planned(songs: pa.Table) -> Planned:
+            first = songs is pending
+            if not first:  # nodes that all went may come back
+                wait_for(int(encoding.device == "cuda"), max(settings.wait_minutes, COME_BACK_MINUTES))
             cluster = answering()
-            if settings.preflight and songs is pending:  # not again in a later pass
+            if first and settings.preflight:
                 preflight.check(settings.features, songs, cluster, encoder.dim)
             plan = resolve_plan(settings, cluster, len(songs), decoding.limits.memory_mb)
+            if encoding.device == "cuda" and not plan.gpus:
+                raise InputError(
+                    "extract: began on GPUs, and no node with one answers any more; add one and run again."
+                )
             print(f"extract: {plan.describe(encoder.dtype, len(songs))}", flush=True)
-            output.write_pending(songs)
+            if first:
+                output.write_pending(songs)
             own = replace(encoding, batch_windows=plan.batch_windows, threads=plan.threads)
             # Named here: whoever puts another in its place does so in this process.
             decode = partial(stages.decode_songs, decoding=decoding)
