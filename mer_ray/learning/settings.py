@@ -9,7 +9,8 @@ from pydantic import AfterValidator, AliasChoices, Field, PositiveFloat, Positiv
 
 from mer_ray.doors import Door
 from mer_ray.learning import losses
-from mer_ray.settings import OPERATIONAL, READING, Presets, PresetSettings, Uri, absolute
+from mer_ray.settings import OPERATIONAL, READING, Presets, PresetSettings, Uri
+from mer_ray.uris import absolute
 
 Regularizer = Literal["negative", "positive", "reference"]
 

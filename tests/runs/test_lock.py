@@ -33,6 +33,7 @@ def leave_lock(tmp_path: Path, **facts: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     found = {"token": "other", "job": "tag", "host": "far-away", "pid": 4711, "heartbeat": time.time()}
     path.write_text(json.dumps({**found, **facts}))
+    os.utime(path, ({**found, **facts}["heartbeat"],) * 2)
 
 
 def dead_process() -> int:
@@ -74,13 +75,13 @@ def test_a_released_lock_leaves_nothing_and_can_be_taken(tmp_path: Path) -> None
 
 
 def test_a_dead_process_of_this_machine_is_taken_over_at_once(tmp_path: Path) -> None:
-    leave_lock(tmp_path, host=socket.gethostname(), pid=dead_process())
+    leave_lock(tmp_path, machine=lock._machine(), pid=dead_process())
     assert taken(tmp_path)
 
 
 def test_a_dead_process_that_nobody_waited_for_is_taken_over_at_once(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
-        leave_lock(tmp_path, host=socket.gethostname(), pid=process.pid)
+        leave_lock(tmp_path, machine=lock._machine(), pid=process.pid)
         wait_until(lambda: Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z")
         assert taken(tmp_path)
 
@@ -112,7 +113,7 @@ def test_of_runs_that_start_at_one_moment_one_has_the_lock_and_the_others_are_re
 
 
 def test_a_living_process_of_this_machine_is_not(tmp_path: Path) -> None:
-    leave_lock(tmp_path, host=socket.gethostname(), pid=os.getpid())
+    leave_lock(tmp_path, **lock._this_process())
     assert not taken(tmp_path)
 
 
