@@ -87,6 +87,13 @@ class JobSettings(BaseSettings):
         return values
 
 
+class OutputSettings(JobSettings):
+    """Jobs that write into a directory in which one run at a time is at work."""
+
+    wait: Annotated[bool, OPERATIONAL] = False
+    """Where another run is at work in the output, wait for its end; else it is named and this one stops."""
+
+
 class PresetSettings(JobSettings):
     """Jobs whose settings decide how the paper is read."""
 

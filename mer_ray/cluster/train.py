@@ -42,7 +42,7 @@ def train(settings: TrainSettings) -> dict[str, Any]:
     bandwidth = settings.bandwidth if clustered else "none"
     space = LabelSpace.build([one.vocabulary for one in datasets], training.word_space(settings), bandwidth)
     config = training.describe(settings, datasets, stores, space)
-    run = RunDirectory(settings.model, "train", "model")
+    run = RunDirectory(settings.model, "train", "model", settings.wait)
     with run, tempfile.TemporaryDirectory(prefix="mer-ray-") as folder:
         finished = _begin(run, config["fingerprint"])
         if finished is not None:

@@ -186,7 +186,7 @@ def _survey_part(uri: str, fingerprint: dict[str, object], contents: Sequence[Co
     """Read one part and check all that it alone can tell."""
     name = uri.rsplit("/", 1)[-1]
     with storage.opened(uri) as opened:
-        file = pq.ParquetFile(opened)
+        file = pq.ParquetFile(opened, pre_buffer=not deep)  # columns side by side in one request
         schema: pa.Schema = file.schema_arrow
         content = next((each for each in contents if each.column in schema.names), contents[0])
         survey = Survey(content, schema, versions={stored_metadata(schema).get("mer_ray.version", "unknown")})
