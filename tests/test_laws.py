@@ -19,6 +19,7 @@ from tests.support import ROOT
 
 FLOORS = (
     {"errors", "fingerprints", "pages"},
+    {"uris"},
     {"storage", "doors"},
     {"settings", "arrays"},
     {"commandline", "songs"},

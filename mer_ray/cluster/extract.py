@@ -47,7 +47,7 @@ def extract(settings: ExtractSettings | TagSettings, read: Callable[[], pa.Table
     # Asked while the manifest is read. (The process that answers serves tasks alone: Ray starts each encoder its own.)
     told = ray.remote(know).options(num_cpus=0.5).remote(encoding)
     manifest = read()
-    with SongsDirectory(settings.features, "extract") as output:
+    with SongsDirectory(settings.features, "extract", wait=settings.wait) as output:
         encoder: Encoder | str = ray.get(told)
         if isinstance(encoder, str):
             raise InputError(encoder)

@@ -9,7 +9,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from mer_ray.doors import Door
 from mer_ray.encoders import DOOR
-from mer_ray.settings import Fraction, JobSettings, PresetSettings, Uri
+from mer_ray.settings import Fraction, JobSettings, OutputSettings, PresetSettings, Uri
 
 
 class AudioSettings(PresetSettings):
@@ -47,7 +47,7 @@ class ClusterSettings(JobSettings):
     """Memory of one decoder, in MB; fitted to --max-minutes if not given. A song that needs more fails."""
 
 
-class RunSettings(JobSettings):
+class RunSettings(OutputSettings):
     """How a run treats failures."""
 
     retry_failed: bool = False

@@ -79,7 +79,7 @@ def tag(settings: TagSettings) -> Summary:
     if manifest is not None:
         wanted = rows.filter(pc.is_in(rows["track_id"], value_set=manifest["track_id"].combine_chunks()))
     asked = wanted.select(["track_id", "uri"])
-    with SongsDirectory(settings.output, "tag") as output:
+    with SongsDirectory(settings.output, "tag", wait=settings.wait) as output:
         options = _options(settings, words, model, output)
         output.begin(_fingerprint(settings, options, model), settings.resolved(), asked)
         pending = output.pending(asked, retry_failed=settings.retry_failed)

@@ -9,7 +9,8 @@ from pydantic import AfterValidator, AliasChoices, Field, PositiveFloat, Positiv
 
 from mer_ray.doors import Door
 from mer_ray.learning import losses
-from mer_ray.settings import OPERATIONAL, READING, Presets, PresetSettings, Uri, absolute
+from mer_ray.settings import OPERATIONAL, READING, OutputSettings, Presets, PresetSettings, Uri
+from mer_ray.uris import absolute
 
 Regularizer = Literal["negative", "positive", "reference"]
 Experiment = Literal["baseline1", "baseline2", "regularized"]
@@ -149,7 +150,7 @@ class RecipeSettings(PresetSettings):
         return fit
 
 
-class TrainSettings(RecipeSettings):
+class TrainSettings(RecipeSettings, OutputSettings):
     """Fit a projector from stored features to the embeddings of emotion words."""
 
     opening = "train: a model into {model}"
