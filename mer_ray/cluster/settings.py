@@ -32,9 +32,18 @@ class ClusterSettings(JobSettings):
     """How much of the cluster to use; these never change the result."""
 
     gpus: Annotated[int, Field(ge=0)] | None = None
-    """GPUs for the encoder pool; all of the cluster's if not given, 0 for the CPU."""
+    """GPUs for the encoder pool; all of the cluster's, and those that join, if not given; 0 for the CPU."""
+    gpus_per_encoder: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of a GPU that one encoder takes; 0.25 puts four on each."""
+    require_gpus: Annotated[int, Field(ge=0)] = 0
+    """Do not begin with fewer GPUs than this; without it a cluster that has none encodes on CPUs and says so."""
+    wait_minutes: Annotated[float, Field(ge=0)] = 0.0
+    """Wait so long for nodes to come, two CPUs and --require-gpus, before a cluster that lacks them is refused."""
+    preflight: bool = True
+    """Look first, which takes seconds, whether every node has the same versions, sees the output, reads songs, has room
+    on its disk."""
     encoders: PositiveInt | None = None
-    """Encoder processes; one a GPU, or fitted to the CPUs if not given."""
+    """Encoder processes; as many as GPUs or CPUs and the songs to do are good for if not given."""
     decoders: PositiveInt | None = None
     """Songs decoded at a time; fitted to the CPUs if not given."""
     batch_windows: PositiveInt | None = None
