@@ -19,7 +19,7 @@ from tests.support import ROOT
 
 FLOORS = (
     {"errors", "fingerprints", "pages"},
-    {"storage", "doors"},
+    {"storage", "doors", "models"},
     {"settings"},
     {"commandline", "songs"},
     {"audio", "catalog"},

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, AliasChoices, Field, PositiveFloat, Positiv
 
 from mer_ray.doors import Door
 from mer_ray.learning import losses
-from mer_ray.settings import OPERATIONAL, READING, Presets, PresetSettings, Uri, absolute
+from mer_ray.settings import OPERATIONAL, READING, NewModelUri, Presets, PresetSettings, Uri, absolute
 
 Regularizer = Literal["negative", "positive", "reference"]
 
@@ -106,7 +106,7 @@ class TrainSettings(RecipeSettings):
     """Manifest with labels; repeat the flag to train on several datasets together."""
     features: Annotated[list[Uri], Field(min_length=1), OPERATIONAL]
     """Feature store with the songs' features; repeat the flag for several."""
-    model: Annotated[Uri, OPERATIONAL]
+    model: Annotated[NewModelUri, OPERATIONAL]
     """Directory to write the model to; an unfinished training there goes on."""
     targets: Annotated[Literal["labels", "clusters"], READING] = "clusters"
     """Draw songs to their labels' embeddings, or to the centres of the labels' clusters."""
