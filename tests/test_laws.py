@@ -20,7 +20,7 @@ from tests.support import ROOT
 FLOORS = (
     {"errors", "fingerprints", "pages"},
     {"uris"},
-    {"storage", "doors"},
+    {"storage", "doors", "models"},
     {"settings", "arrays"},
     {"commandline", "songs"},
     {"audio", "catalog"},

@@ -9,7 +9,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from mer_ray.doors import Door
 from mer_ray.encoders import DOOR
-from mer_ray.settings import Fraction, JobSettings, OutputSettings, PresetSettings, Uri
+from mer_ray.settings import Fraction, JobSettings, ModelUri, OutputSettings, PresetSettings, Uri
 
 
 class AudioSettings(PresetSettings):
@@ -83,8 +83,8 @@ class TagSettings(AudioSettings, ClusterSettings, RunSettings):
 
     features: Uri
     """Feature store to tag from; with --catalog, also where new songs' features go."""
-    model: Uri
-    """Directory of a trained model."""
+    model: ModelUri
+    """Directory of a trained model, or the name of one that ships: gems."""
     labels: str
     """Words: a text file (one a line), a YAML file (label: phrase, phrase), or jamendo, cal500, gems."""
     output: Uri

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, AliasChoices, Field, PositiveFloat, Positiv
 
 from mer_ray.doors import Door
 from mer_ray.learning import losses
-from mer_ray.settings import OPERATIONAL, READING, OutputSettings, Presets, PresetSettings, Uri
+from mer_ray.settings import OPERATIONAL, READING, NewModelUri, OutputSettings, Presets, PresetSettings, Uri
 from mer_ray.uris import absolute
 
 Regularizer = Literal["negative", "positive", "reference"]
@@ -183,7 +183,7 @@ class TrainSettings(RecipeSettings, OutputSettings):
     """Manifest with labels; repeat the flag to train on several datasets together."""
     features: Annotated[list[Uri], Field(min_length=1), OPERATIONAL]
     """Feature store with the songs' features; repeat the flag for several."""
-    model: Annotated[Uri, OPERATIONAL]
+    model: Annotated[NewModelUri, OPERATIONAL]
     """Directory to write the model to; an unfinished training there goes on."""
     targets: Annotated[Literal["labels", "clusters"], READING] = "clusters"
     """Draw songs to their labels' embeddings, or to the centres of the labels' clusters."""
