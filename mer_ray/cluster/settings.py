@@ -106,8 +106,8 @@ class TagSettings(AudioSettings, ClusterSettings, RunSettings):
     """What scores are measured against: the catalogue, or the model's training songs; auto is the catalogue if it has
     100 songs."""
     ranking: Literal["auto", "standardized", "cosine"] = "auto"
-    """The score of a word for a song: against its own spread over the catalogue, or the bare cosine (the paper); auto is
-    the model's own, by which its epoch was chosen."""
+    """The score of a word for a song: against its own spread over the catalogue, or the bare cosine (the paper); auto
+    is the model's own, by which its epoch was chosen."""
     timeline: bool = False
     """Also write the tags of each window."""
     embedding: bool = False
