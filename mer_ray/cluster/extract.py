@@ -54,7 +54,7 @@ def extract(settings: ExtractSettings | TagSettings, read: Callable[[], pa.Table
     encoding, encoder, manifest = _ready(settings, read)
     import ray
 
-    with SongsDirectory(settings.features, "extract") as output:
+    with SongsDirectory(settings.features, "extract", wait=settings.wait) as output:
         decoding = _decoding(settings, encoder)
         output.begin({**encoder.fingerprint(), **decoding.fingerprint()}, settings.resolved(), manifest)
         pending = output.pending(manifest.select(["track_id", "uri"]), retry_failed=settings.retry_failed)

@@ -9,7 +9,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from mer_ray.doors import Door
 from mer_ray.encoders import DOOR
-from mer_ray.settings import Fraction, JobSettings, PresetSettings, Uri
+from mer_ray.settings import Fraction, JobSettings, ModelUri, OutputSettings, PresetSettings, Uri
 
 
 class AudioSettings(PresetSettings):
@@ -56,7 +56,7 @@ class ClusterSettings(JobSettings):
     """Memory of one decoder, in MB; fitted to --max-minutes if not given. A song that needs more fails."""
 
 
-class RunSettings(JobSettings):
+class RunSettings(OutputSettings):
     """How a run treats failures."""
 
     retry_failed: bool = False
@@ -89,8 +89,8 @@ class TagSettings(AudioSettings, ClusterSettings, RunSettings):
 
     features: Uri
     """Feature store to tag from; with --catalog, also where new songs' features go."""
-    model: Uri
-    """Directory of a trained model."""
+    model: ModelUri
+    """Directory of a trained model, or the name of one that ships: gems."""
     labels: str
     """Words: a text file (one a line), a YAML file (label: phrase, phrase), or jamendo, cal500, gems."""
     output: Uri
@@ -100,7 +100,8 @@ class TagSettings(AudioSettings, ClusterSettings, RunSettings):
     k: PositiveInt | None = None
     """At most this many tags a song; 3 if neither this nor a threshold is given."""
     threshold: float | None = None
-    """Only tags whose score reaches this."""
+    """Only tags whose score reaches this; if neither this nor a percentile or precision is given, what earns a word its
+    place on a song: 0.75, or by cosine whatever is among the k best. -100 gives every song k words, however wrong."""
     min_percentile: Fraction | None = None
     """Only tags whose percentile reaches this, 0 to 1: 0.9 gives a word to the tenth of the songs it suits best."""
     min_precision: Fraction | None = None
@@ -110,8 +111,9 @@ class TagSettings(AudioSettings, ClusterSettings, RunSettings):
     yardstick: Literal["auto", "catalog", "model"] = "auto"
     """What scores are measured against: the catalogue, or the model's training songs; auto is the catalogue if it has
     100 songs."""
-    ranking: Literal["standardized", "cosine"] = "standardized"
-    """Score a word against its own spread over the catalogue, or by bare cosine (the paper)."""
+    ranking: Literal["auto", "standardized", "cosine"] = "auto"
+    """The score of a word for a song: against its own spread over the catalogue, or the bare cosine (the paper); auto
+    is the model's own, by which its epoch was chosen."""
     timeline: bool = False
     """Also write the tags of each window."""
     embedding: bool = False
