@@ -27,6 +27,8 @@ class ReproduceSettings(RecipeSettings):
     """Manifest of CAL500."""
     emotify: Uri | None = None
     """Manifest of Emotify."""
+    seeds: PositiveInt = 1
+    """Train each model so many times, with the seeds from --seed on; more can be asked for later."""
     only: list[Wanted] = Field(default_factory=list)
     """Only this table or figure; repeat the flag for several."""
     at_once: PositiveInt | None = None

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pytest
 
 from mer_ray import storage
 from mer_ray.demo.simulated import simulate_manifests, simulate_store
-from mer_ray.paper.tables import DATASETS, paper_tables
+from mer_ray.paper.tables import DATASETS, comparisons, paper_tables, sweep
 from tests.conftest import Job, done, refused
 
 
@@ -25,20 +26,31 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_tables_hold_the_papers_figures_and_name_their_models() -> None:
-    tables = {table.name: table for table in paper_tables()}
+    tables = paper_tables()
     assert [cell.paper for cell in tables["table2"].rows["EMO"]] == [0.0193, 0.267, 0.421]
     assert [cell.paper for cell in tables["table5"].rows["regularized"]] == [0.400, 0.0202, 0.229]
     assert [cell.test for cell in tables["table5"].rows["regularized"]] == ["emotify", "jamendo", "cal500"]
     assert {cell.level for cells in tables["table6"].rows.values() for cell in cells} == {"window"}
+    swept = [training for models in sweep().values() for training in models.values()]
     names = {training.name for table in tables.values() for training in table.trainings()}
+    names |= {training.name for training in swept}
     assert len(names) == 22
     assert "MTG+CAL-clusters-positive-2.5" in names
 
 
 def test_no_table_tests_zero_shot_on_a_dataset_it_trained_on() -> None:
-    for table in paper_tables():
-        if table.name in ("table5", "sweep"):
-            assert all(cell.test not in cell.training.datasets for cells in table.rows.values() for cell in cells)
+    rows = paper_tables()["table5"].rows
+    assert all(cell.test not in cell.training.datasets for cells in rows.values() for cell in cells)
+
+
+def test_differences_are_between_figures_that_stand_in_the_tables() -> None:
+    tables = paper_tables()
+    titles = [one.title.partition(":")[0] for one in comparisons(tables)]
+    assert titles == ["Zero-shot", "Table 4 against Table 3", "Table 6"]
+    clusters, regularized = comparisons(tables)[0].rows.values(), comparisons(tables)[1].rows
+    assert [round(one.paper or 0, 4) for one in next(iter(clusters))] == [0.031, 0.0046, 0.015]
+    assert all(one.this.test == one.other.test for cells in regularized.values() for one in cells)
+    assert [one.title for one in comparisons({"table3": tables["table3"]})] == []
 
 
 @pytest.mark.slow
@@ -60,11 +72,37 @@ def test_given_datasets_fill_their_cells_and_others_are_marked_not_run(
     assert "not run" in page
     assert "data:image/png;base64" in page
     assert (tmp_path / "clusters_CAL+EMO.png").read_bytes().startswith(b"\x89PNG")
-    model = tmp_path / "runs" / "CAL+EMO-clusters" / "model" / "projector.safetensors"
-    made = model.stat().st_mtime_ns
-    done(job("reproduce", *flags, *only))
-    assert model.stat().st_mtime_ns == made
+    assert emotify["songs"] == 9
+    assert emotify["deviation"] is None
+    seeds = {seed: tmp_path / "runs" / "CAL+EMO-clusters" / f"seed-{seed}" for seed in (0, 1)}
+    made = {path: path.stat().st_mtime_ns for path in seeds[0].rglob("*") if path.name.startswith(("proj", "metrics"))}
+    assert len(made) == 3
+    done(job("reproduce", *flags, *only, "--seeds", 2))
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+    assert (seeds[1] / "model" / "projector.safetensors").exists()
+    both = json.loads((tmp_path / "results.json").read_text())["table3"]["CAL+EMO"][DATASETS.index("emotify")]
+    assert both["seeds"][0] == emotify["ours"]
+    assert both["ours"] == pytest.approx(sum(both["seeds"]) / 2)
     assert "epochs is 2 there, 3 asked" in refused(job("reproduce", *flags[:-1], 3, *only))
+
+
+@pytest.mark.slow
+def test_figures_of_yesterdays_songs_never_come_back_after_extraction_went_on(
+    simulated: Path, job: Job, tmp_path: Path
+) -> None:
+    manifest = storage.read_table(str(simulated / "emotify.parquet"))
+    part = manifest.filter(pc.not_equal(manifest["track_id"], manifest["track_id"][0]))
+    simulate_store([part], str(tmp_path / "features"), dim=24, windows=2)
+    emotify = ("--emotify", simulated / "emotify.parquet", "--features", tmp_path / "features")
+    flags = (*emotify, "--output", tmp_path / "out", "--epochs", 1, "--only", "table2")
+    printed = done(job("reproduce", *flags))
+    assert "1 of 90 have no features; figures are of the others" in printed
+    facts = json.loads((tmp_path / "out" / "results.json").read_text())["facts"]
+    assert "1 of 90 have no features" in facts["songs with features"]
+    simulate_store([manifest], str(tmp_path / "features"), dim=24, windows=2)
+    told = refused(job("reproduce", *flags))
+    assert "emotify is '89 of 90 songs with features" in told
+    assert "'90 of 90 songs with features" in told
 
 
 def test_a_manifest_of_another_dataset_is_refused(simulated: Path, job: Job, tmp_path: Path) -> None:
