@@ -79,15 +79,25 @@ def reproduce(settings: ReproduceSettings) -> Reproduction:
                 f"reproduce: songs of {', '.join(changed)} got features while this ran; when they are all there, run "
                 "it with another --output."
             )
+        measured = {name: (one, _rows(one.rows, found, measure)) for name, one in tables.items()}
         made = Reproduction(
-            {name: (one, _rows(one.rows, found, measure)) for name, one in tables.items()},
+            measured,
             [(one, _rows(one.rows, found, compare)) for one in comparisons(tables)],
             [choose(pair, models, found) for pair, models in swept.items()],
             given,
-            _facts(settings, store, given),
+            {**_facts(settings, store, given), "songs scored": _scored(found)},
         )
         storage.write_bytes(storage.join(settings.output, "results.json"), as_json(made.plain()))
     return made
+
+
+def _scored(found: Outcomes) -> str:
+    """How many test songs of each dataset the figures are of."""
+    counts: dict[str, set[int]] = defaultdict(set)
+    for one in (one for runs in found.values() for one in runs):
+        for name, levels in one.tested.items():
+            counts[name].add(int(levels["song_vote"]["songs"]))
+    return ", ".join(f"{name} {' or '.join(f'{count:,}' for count in sorted(own))}" for name, own in counts.items())
 
 
 def _rows(rows: Mapping[str, Sequence[Any]], found: Outcomes, of: Any) -> dict[str, list[Any]]:
