@@ -274,4 +274,4 @@ def test_the_job_makes_a_store_and_a_manifest_to_train_from(tmp_path: Path) -> N
     assert (found.dataset, found.vocabulary, len(found.track_ids)) == ("cal500", ("happy", "sad"), 20)
     wrong = run_job(*flags, "--index", one.index)
     assert wrong.returncode == 2
-    assert wrong.stderr.startswith("error: --source, --index, --labels: ")
+    assert wrong.stderr.startswith("error: --source, --index: ")
