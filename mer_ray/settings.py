@@ -84,6 +84,11 @@ class JobSettings(BaseSettings):
         """Environment, then what the caller read from the settings file (flags come before both)."""
         return env_settings, init_settings
 
+    @property
+    def preset_names(self) -> list[str]:
+        """The keys of :attr:`presets` that were asked for; a later one wins."""
+        return [getattr(self, "preset", "")]
+
     def part(self, name: str) -> Any:
         """The settings of the module that a setting with a door has chosen."""
         if name not in self._parts:

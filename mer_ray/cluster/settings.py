@@ -85,7 +85,8 @@ class TagSettings(AudioSettings, ClusterSettings, RunSettings):
     k: PositiveInt | None = None
     """At most this many tags a song; 3 if neither this nor a threshold is given."""
     threshold: float | None = None
-    """Only tags whose score reaches this."""
+    """Only tags whose score reaches this; if neither this nor a percentile or precision is given, what earns a word its
+    place on a song: 0.75, or by cosine whatever is among the k best. -100 gives every song k words, however wrong."""
     min_percentile: Fraction | None = None
     """Only tags whose percentile reaches this, 0 to 1: 0.9 gives a word to the tenth of the songs it suits best."""
     min_precision: Fraction | None = None
@@ -95,8 +96,9 @@ class TagSettings(AudioSettings, ClusterSettings, RunSettings):
     yardstick: Literal["auto", "catalog", "model"] = "auto"
     """What scores are measured against: the catalogue, or the model's training songs; auto is the catalogue if it has
     100 songs."""
-    ranking: Literal["standardized", "cosine"] = "standardized"
-    """Score a word against its own spread over the catalogue, or by bare cosine (the paper)."""
+    ranking: Literal["auto", "standardized", "cosine"] = "auto"
+    """The score of a word for a song: against its own spread over the catalogue, or the bare cosine (the paper); auto is
+    the model's own, by which its epoch was chosen."""
     timeline: bool = False
     """Also write the tags of each window."""
     embedding: bool = False
