@@ -13,6 +13,7 @@ from mer_ray.cluster.session import side_by_side
 from mer_ray.errors import InputError
 from mer_ray.features import Store, open_stores
 from mer_ray.fingerprints import canonical
+from mer_ray.learning.settings import EXPERIMENTS
 from mer_ray.paper.inputs import Given, read_inputs
 from mer_ray.paper.measures import Choice, Difference, Measured, Outcomes, choose, compare, measure
 from mer_ray.paper.settings import ReproduceSettings
@@ -27,6 +28,8 @@ SWEEP = "sweep"
 _ROLES = ("targets", "lambda_", "regularizer")
 _NOT_RESULTS = ("seed", "seeds", "only", "at_once", "output", "features", "settings", "preset", *DATASETS)
 """Settings that change no figure, or that are told by what the datasets and stores hold."""
+_FILES = ("clusters", "label_embeddings", "label_text")
+"""Settings that name files; what is in them is in the fingerprint of each model."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,9 @@ def reproduce(settings: ReproduceSettings) -> Reproduction:
     with RunDirectory(settings.output, "reproduce") as run:
         _begin(run, _fingerprint(settings, store, given))
         wanted = set(settings.only)
-        tables = {name: one for name, one in paper_tables().items() if not wanted or name in wanted}
-        swept = sweep() if not wanted or SWEEP in wanted else {}
+        targets = EXPERIMENTS[settings.preset]["regularized"]["targets"]
+        tables = {name: one for name, one in paper_tables(targets).items() if not wanted or name in wanted}
+        swept = sweep(targets) if not wanted or SWEEP in wanted else {}
         choosing = {model for models in swept.values() for model in models.values()}
         trainings = list(dict.fromkeys([*(one for table in tables.values() for one in table.trainings()), *choosing]))
         possible = [one for one in trainings if set(one.datasets) <= set(given)]
@@ -108,7 +112,7 @@ def _fingerprint(settings: ReproduceSettings, store: Store, given: Mapping[str, 
     """What every figure of the output is made of; datasets may be added, and seeds."""
     kept = {"name", "revision", "weights_sha256", "layers", "pooling"}
     encoder = {name: value for name, value in store.encoder.items() if name in kept}
-    left_out = {*_NOT_RESULTS, *marked(settings, OPERATIONAL)}
+    left_out = {*_NOT_RESULTS, *_FILES, *marked(settings, OPERATIONAL)}
     recipe = {name.rstrip("_"): value for name, value in settings.resolved().items() if name not in left_out}
     return canonical({**recipe, "encoder": {**encoder, "dim": store.dim}, **{k: one.state for k, one in given.items()}})
 
@@ -157,6 +161,8 @@ def _facts(settings: ReproduceSettings, store: Store, given: Mapping[str, Given]
     recipe = settings.resolved()
     songs = [f"{name} {given[name].counts() if name in given else 'not given'}" for name in DATASETS]
     readings = [f"{name} = {recipe[name]}" for name in marked(settings, READING) if name not in _ROLES]
+    regularized = EXPERIMENTS[settings.preset]["regularized"]
+    readings += [f"regularized runs: {', '.join(f'{k} = {v}' for k, v in regularized.items() if k != 'lambda_')}"]
     last = settings.seed + settings.seeds - 1
     seeds = f"seeds {settings.seed} to {last}" if settings.seeds > 1 else f"seed {settings.seed}"
     interval = "95 %, bootstrap over test songs; it does not cover the chance of training"

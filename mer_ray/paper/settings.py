@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from mer_ray.learning.settings import RecipeSettings
-from mer_ray.settings import JobSettings, Uri
+from mer_ray.settings import READING, JobSettings, Uri
 
 Wanted = Literal["table2", "table3", "table4", "table5", "table6", "sweep", "figure2"]
 
@@ -29,6 +29,8 @@ class ReproduceSettings(RecipeSettings):
     """Manifest of Emotify."""
     seeds: PositiveInt = 1
     """Train each model so many times, with the seeds from --seed on; more can be asked for later."""
+    clusters: Annotated[Uri | None, READING] = None
+    """The published code's folder 'clusters': each pair's label_map.json as it is, instead of Mean Shift."""
     only: list[Wanted] = Field(default_factory=list)
     """Only this table or figure; repeat the flag for several."""
     at_once: PositiveInt | None = None

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from mer_ray.learning.settings import Experiment
+
 JAMENDO, CAL500, EMOTIFY = "jamendo", "cal500", "emotify"
 DATASETS = (JAMENDO, CAL500, EMOTIFY)
 PAIRS = ((JAMENDO, CAL500), (CAL500, EMOTIFY), (EMOTIFY, JAMENDO))
@@ -29,6 +31,13 @@ class Training:
     targets: Targets
     lambda_: float = 0.0
     regularizer: Literal["negative", "positive"] = "negative"
+
+    @property
+    def experiment(self) -> Experiment:
+        """Which of the paper's three kinds of runs it is."""
+        if self.lambda_:
+            return "regularized"
+        return "baseline1" if self.targets == "labels" else "baseline2"
 
     @property
     def name(self) -> str:

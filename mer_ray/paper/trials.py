@@ -13,12 +13,14 @@ from mer_ray.evaluation.predictions import PREDICTIONS
 from mer_ray.evaluation.settings import EvaluateSettings
 from mer_ray.fingerprints import canonical
 from mer_ray.learning.model import Model
-from mer_ray.learning.settings import TrainSettings
+from mer_ray.learning.settings import EXPERIMENTS, TrainSettings
 from mer_ray.paper.settings import ReproduceSettings
-from mer_ray.paper.tables import Training
+from mer_ray.paper.tables import PAIRS, Training
 from mer_ray.storage import as_json, read_json
 
 Metrics = dict[str, Any]
+CLUSTERS_OF: dict[tuple[str, ...], str] = dict(zip(PAIRS, ("mtg_CAL500", "CAL500_emotify", "mtg_emotify"), strict=True))
+"""The published folder of each pair's clusters."""
 MADE_OF = "made_of.json"
 """Beside an evaluation: the digest of its model, and what was asked of which code."""
 
@@ -59,10 +61,11 @@ def make_trial(
     folder = storage.join(settings.output, "runs", training.name, f"seed-{seed}")
     shared: dict[str, Any] = {"features": settings.features, "model": storage.join(folder, "model")}
     fit = settings.training(
+        **EXPERIMENTS[settings.preset][training.experiment]
+        | {"targets": training.targets, "lambda_": training.lambda_, "experiment": training.experiment},
         regularizer="positive" if training.regularizer == "positive" else settings.regularizer,
+        clusters=_published_clusters(settings.clusters, training),
         train=[getattr(settings, name) for name in training.datasets],
-        targets=training.targets,
-        lambda_=training.lambda_,
         seed=seed,
         workers=0,
         gpus=0,
@@ -75,6 +78,20 @@ def make_trial(
 
     validation = scored("validation", training.datasets) if chooses else None
     return Trial(training.name, seed, fit, scored("test", given), validation)
+
+
+def _published_clusters(given: str | None, training: Training) -> str | None:
+    """The published map of a training's datasets; None where none is given, or nothing is clustered.
+
+    Raises:
+        InputError: there is none of them in the folder.
+    """
+    if given is None or training.experiment == "baseline1":
+        return None
+    uri = storage.join(given, CLUSTERS_OF[training.datasets], "label_map.json")
+    if not storage.exists(uri):
+        raise InputError(f"--clusters {given}: no {uri} there; give the folder 'clusters' of the published code.")
+    return uri
 
 
 def run_trial(trial: Trial) -> Outcome | Refusal:

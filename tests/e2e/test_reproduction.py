@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pyarrow.compute as pc
 import pytest
 
 from mer_ray import storage
 from mer_ray.demo.simulated import simulate_manifests, simulate_store
 from mer_ray.paper.tables import DATASETS, comparisons, paper_tables, sweep
 from tests.conftest import Job, done, refused
+
+SMALL = ("--width", 16, "--heads", 2)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def test_given_datasets_fill_their_cells_and_others_are_marked_not_run(
     simulated: Path, job: Job, tmp_path: Path
 ) -> None:
     given = ("--cal500", simulated / "cal500.parquet", "--emotify", simulated / "emotify.parquet")
-    flags = (*given, "--features", simulated / "features", "--output", tmp_path, "--epochs", 2)
+    flags = (*given, "--features", simulated / "features", "--output", tmp_path, *SMALL, "--epochs", 2)
     only = ("--only", "table3", "--only", "figure2")
     printed = done(job("reproduce", *flags, *only))
     assert "1 of 3 models to train" in printed
@@ -72,37 +73,8 @@ def test_given_datasets_fill_their_cells_and_others_are_marked_not_run(
     assert "not run" in page
     assert "data:image/png;base64" in page
     assert (tmp_path / "clusters_CAL+EMO.png").read_bytes().startswith(b"\x89PNG")
-    assert emotify["songs"] == 9
-    assert emotify["deviation"] is None
-    seeds = {seed: tmp_path / "runs" / "CAL+EMO-clusters" / f"seed-{seed}" for seed in (0, 1)}
-    made = {path: path.stat().st_mtime_ns for path in seeds[0].rglob("*") if path.name.startswith(("proj", "metrics"))}
-    assert len(made) == 3
-    done(job("reproduce", *flags, *only, "--seeds", 2))
-    assert {path: path.stat().st_mtime_ns for path in made} == made
-    assert (seeds[1] / "model" / "projector.safetensors").exists()
-    both = json.loads((tmp_path / "results.json").read_text())["table3"]["CAL+EMO"][DATASETS.index("emotify")]
-    assert both["seeds"][0] == emotify["ours"]
-    assert both["ours"] == pytest.approx(sum(both["seeds"]) / 2)
+    assert (emotify["songs"], emotify["deviation"]) == (9, None)
     assert "epochs is 2 there, 3 asked" in refused(job("reproduce", *flags[:-1], 3, *only))
-
-
-@pytest.mark.slow
-def test_figures_of_yesterdays_songs_never_come_back_after_extraction_went_on(
-    simulated: Path, job: Job, tmp_path: Path
-) -> None:
-    manifest = storage.read_table(str(simulated / "emotify.parquet"))
-    part = manifest.filter(pc.not_equal(manifest["track_id"], manifest["track_id"][0]))
-    simulate_store([part], str(tmp_path / "features"), dim=24, windows=2)
-    emotify = ("--emotify", simulated / "emotify.parquet", "--features", tmp_path / "features")
-    flags = (*emotify, "--output", tmp_path / "out", "--epochs", 1, "--only", "table2")
-    printed = done(job("reproduce", *flags))
-    assert "1 of 90 have no features; figures are of the others" in printed
-    facts = json.loads((tmp_path / "out" / "results.json").read_text())["facts"]
-    assert "1 of 90 have no features" in facts["songs with features"]
-    simulate_store([manifest], str(tmp_path / "features"), dim=24, windows=2)
-    told = refused(job("reproduce", *flags))
-    assert "emotify is '89 of 90 songs with features" in told
-    assert "'90 of 90 songs with features" in told
 
 
 def test_a_manifest_of_another_dataset_is_refused(simulated: Path, job: Job, tmp_path: Path) -> None:
