@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from mer_ray import storage
 from mer_ray.catalog.annotations import Annotations
 from mer_ray.errors import InputError
 from mer_ray.evaluation.figures import per_label_figure, reliability_figure
 from mer_ray.evaluation.metrics import Level, evaluate_songs
+from mer_ray.evaluation.predictions import prediction_rows, write_predictions
+from mer_ray.evaluation.ratings import add_rank_correlations
 from mer_ray.evaluation.report import report_sections, write_report
 from mer_ray.evaluation.settings import EvaluateSettings
 from mer_ray.evaluation.unseen import Scored, describe_scored, songs_to_score
@@ -29,20 +32,24 @@ Levels = dict[str, Level]
 
 
 class Assessed(NamedTuple):
-    """What came of one dataset: which songs were scored and how, and the songs without features, ``absent``."""
+    """What came of one dataset: which songs were scored and how, and the songs without features, ``absent``.
+
+    ``predictions`` is a row a song.
+    """
 
     levels: Levels
     reliability: Reliability
     scored: Scored
     absent: int
     yardstick: str
+    predictions: pa.Table
 
 
 def assess(settings: EvaluateSettings) -> dict[str, Levels]:
     """Evaluate a model on one or several datasets and write metrics, report and figures.
 
-    ``metrics.json`` and ``per_label.json`` are for programs; ``report.html`` holds all that a person
-    reads, ``report.md`` the same beside its pictures.
+    ``metrics.json``, ``per_label.json`` and ``songs.parquet`` are for programs; ``report.html`` holds all that a
+    person reads, ``report.md`` the same beside its pictures.
 
     Raises:
         InputError: manifests, features or model that do not fit, or a dataset of which the model has seen every song.
@@ -79,21 +86,27 @@ def _assess_one(
     tagger = Tagger.against(model, settings.yardstick, songs_SE)
     scale = tagger.scale(words, None if settings.ranking == "auto" else settings.ranking)
     others = np.setdiff1d(np.arange(len(dataset.truth)), scored)
+    scores_NL, song_scores_SL, k = scale.scores(projected_NE), scale.scores(songs_SE), settings.k or dataset.k
     levels = evaluate_songs(
-        scale.scores(projected_NE),
+        scores_NL,
         windows.songs,
         dataset.truth[scored],
         dataset.vocabulary,
-        settings.k or dataset.k,
+        k,
         dataset.truth[others if len(others) else scored].mean(0),
         settings.seed,
-        song_scores_SL=scale.scores(songs_SE),
+        song_scores_SL=song_scores_SL,
         floor=scale.floor,
         track_ids=windows.track_ids,
         clusters=known_clusters(model.labels.get("clusters", []), dataset.vocabulary),
     )
     reliability = Reliability.measure(scale.percentiles(songs_SE), dataset.truth[scored])
-    return Assessed(levels, reliability, chosen, len(windows.absent), tagger.measured)
+    if dataset.ratings is not None:
+        rated = dataset.ratings[scored], windows.track_ids, settings.seed
+        add_rank_correlations(levels["song_mean"], song_scores_SL, *rated)
+    songs = windows.track_ids, scores_NL, windows.songs, dataset.truth[scored], k
+    predictions = prediction_rows(dataset.dataset, dataset.vocabulary, *songs)
+    return Assessed(levels, reliability, chosen, len(windows.absent), tagger.measured, predictions)
 
 
 def known_clusters(clusters: Sequence[Sequence[str]], vocabulary: Sequence[str]) -> list[list[str]]:
@@ -113,6 +126,7 @@ def _write(settings: EvaluateSettings, model: Model, found: dict[str, Assessed])
     }
     for file, content in files.items():
         storage.write_bytes(storage.join(settings.output, f"{file}.json"), as_json(_plain(content)))
+    write_predictions(settings.output, [one.predictions for one in found.values()])
     figures = {
         name: [
             Picture(f"per_label_{name}", f"{name}: F1 and ROC-AUC by label", per_label_figure(name, one.levels)),
