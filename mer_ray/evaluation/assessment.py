@@ -18,6 +18,7 @@ from mer_ray.evaluation.unseen import Scored, describe_scored, songs_to_score
 from mer_ray.features import Store, open_stores
 from mer_ray.learning.corpus import labelled_windows
 from mer_ray.learning.model import Model
+from mer_ray.learning.ridge import read_ridge
 from mer_ray.learning.scoring import top_k_mask
 from mer_ray.learning.seen import read_seen
 from mer_ray.learning.settings import Ranking
@@ -87,6 +88,7 @@ def _assess_one(
     tagger = Tagger.against(model, settings.yardstick, songs_SE)
     ranking = _ranking(settings, model)
     scale = tagger.scale(words, ranking)
+    ridge = read_ridge(settings.model, model.labels["datasets"], dataset.vocabulary)
     others = np.setdiff1d(np.arange(len(dataset.truth)), scored)
     levels = evaluate_songs(
         scale.scores(projected_NE),
@@ -98,6 +100,7 @@ def _assess_one(
         settings.seed,
         song_scores_SL=scale.scores(songs_SE),
         floor=scale.floor,
+        ridge_SL=None if ridge is None else ridge.scores(windows.song_means(windows.features)),
         track_ids=windows.track_ids,
         clusters=known_clusters(model.labels.get("clusters", []), dataset.vocabulary),
     )

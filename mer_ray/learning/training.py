@@ -25,6 +25,7 @@ from mer_ray.learning.corpus import Corpus
 from mer_ray.learning.learner import Learner, read_checkpoint
 from mer_ray.learning.model import Model
 from mer_ray.learning.projector import Projector, ProjectorShape, song_vectors
+from mer_ray.learning.ridge import RIDGE, ridge_file
 from mer_ray.learning.sampling import thinned
 from mer_ray.learning.scratch import Scratch
 from mer_ray.learning.seen import SEEN
@@ -206,6 +207,7 @@ def save_final(folder: Path, learner: Learner, corpus: Corpus) -> None:
     )
     save_file({"songs": torch.from_numpy(songs)}, folder / "background.safetensors")
     pq.write_table(pa.concat_tables(corpus.seen), folder / SEEN)
+    (folder / RIDGE).write_bytes(ridge_file(corpus.ridges()))
     notes = {"absent": corpus.absent, "songs": corpus.songs, "priors": corpus.priors()}
     (folder / "notes.json").write_text(json.dumps(notes))
 
@@ -223,7 +225,8 @@ def write_model(
     labels = {**space.describe(), "datasets": vocabularies, "priors": notes.pop("priors")}
     metrics = {"best": state["best"], "epochs": len(state["history"]), **notes, "history": state["history"]}
     curve = loss_curve(state["history"], state["best"])
-    storage.write_bytes(storage.join(uri, SEEN), (final / SEEN).read_bytes())
+    for name in (SEEN, RIDGE):
+        storage.write_bytes(storage.join(uri, name), (final / name).read_bytes())
     storage.write_bytes(storage.join(uri, "last.safetensors"), save(tensors["last"]))
     storage.write_bytes(storage.join(uri, "metrics.json"), storage.as_json(metrics))
     storage.write_bytes(storage.join(uri, HISTORY), as_lines(state["history"]))
