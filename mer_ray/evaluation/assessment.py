@@ -171,7 +171,7 @@ def _facts(settings: EvaluateSettings, model: Model, found: dict[str, Assessed])
         clusters.append(f"{name}: {trained}")
     calibrated = {"expected precision": "; ".join(f"{name}: {one.expected}" for name, one in found.items())}
     return {
-        "model": f"{settings.model} (trained on {', '.join(model.config['datasets'])})",
+        "model": f"{settings.model} ({model.digest[:12]}, trained on {', '.join(model.config['datasets'])})",
         "encoder": f"{encoder.get('name')}, D = {encoder['dim']}, licence {encoder.get('licence')}",
         "readings": ", ".join(f"{name} = {value}" for name, value in sorted(model.config["readings"].items())),
         "ranking": f"{_ranking(settings, model)}; yardstick: "

@@ -17,6 +17,7 @@ from mer_ray.catalog.datasets import TRAIN, VALIDATION
 from mer_ray.errors import InputError
 from mer_ray.features import Store, Windows, read_windows
 from mer_ray.learning.learner import ValidationSet
+from mer_ray.learning.presence import nothing_present
 from mer_ray.learning.ridge import Ridge
 from mer_ray.learning.sampling import TrainingSet
 from mer_ray.learning.scratch import Scratch
@@ -121,10 +122,7 @@ def labelled_windows(
     at = {dataset.track_ids[row]: int(row) for row in rows}
     windows = read(stores, list(at))
     if not windows.track_ids:
-        raise InputError(
-            f"manifest of {dataset.dataset}: none of its {len(rows)} {what} songs has features in "
-            f"{', '.join(store.uri for store in stores)}; extract them first."
-        )
+        raise InputError(nothing_present(dataset, list(at), what, stores))
     return windows, [at[track_id] for track_id in windows.track_ids]
 
 

@@ -24,6 +24,7 @@ from mer_ray.learning.card import card, loss_curve
 from mer_ray.learning.corpus import Corpus
 from mer_ray.learning.learner import Learner, read_checkpoint
 from mer_ray.learning.model import Model
+from mer_ray.learning.presence import songs_present
 from mer_ray.learning.projector import Projector, ProjectorShape, song_vectors
 from mer_ray.learning.ridge import RIDGE, ridge_file
 from mer_ray.learning.sampling import thinned
@@ -38,6 +39,9 @@ from mer_ray.words.published import read_label_embeddings
 from mer_ray.words.thesaurus import Thesaurus, load_thesaurus
 from mer_ray.words.wordspace import WordSpace
 
+SONGS = "songs"
+_NOT_ITS_FEATURES = ("name", "dim", "licence", "dtype")
+"""What an encoder's identity says that the fingerprint has already, or that makes no other features."""
 _BY_CONTENT = ("preset", "experiment", "label_text", "label_embeddings", "clusters")
 STATE = "state.safetensors"
 """A checkpoint's file."""
@@ -133,8 +137,15 @@ def describe(
             "phrases": text_sha256(json.dumps([words["phrases"], words["reading"]]))[:16],
             **({"groups": text_sha256(json.dumps(words["clusters"]))[:16]} if settings.clusters else {}),
             "encoder": f"{encoder.get('name')}, D = {stores[0].dim}",
+            **{f"encoder {key}": value for key, value in encoder.items() if key not in _NOT_ITS_FEATURES},
+            SONGS: songs_present(stores, datasets),
         },
     }
+
+
+def of_store(name: str) -> bool:
+    """Whether a key of a fingerprint tells the features of a store."""
+    return name == SONGS or name.startswith("encoder ")
 
 
 def projector_shape(settings: TrainSettings, input_dim: int, output_dim: int) -> ProjectorShape:
