@@ -41,7 +41,7 @@ def train(settings: TrainSettings) -> dict[str, Any]:
         InputError: manifests, features or settings that do not fit.
     """
     tracker = Tracker(settings)
-    run = RunDirectory(settings.model, "train", "model")
+    run = RunDirectory(settings.model, "train", "model", settings.wait)
     settings = training.as_begun(settings, (run.read_json(SETTINGS) or {}).get("fingerprint", {}))
     datasets = [Annotations.read(uri, settings.seed) for uri in settings.train]
     stores = open_stores(settings.features)

@@ -121,9 +121,7 @@ def test_ids_that_the_store_does_not_know_are_refused_before_a_worker_starts(
 ) -> None:
     monkeypatch.setattr(training_run, "connect", lambda: pytest.fail("a worker starts"))
     write_store(tmp_path / "features", range(20), prefix="other/")
-    with pytest.raises(
-        InputError, match=r"none of its 12 train .* like 'x/0', the store's like 'other/x/0'"
-    ):
+    with pytest.raises(InputError, match=r"none of its 12 train .* like 'x/0', the store's like 'other/x/0'"):
         train(asked(tmp_path, "--workers", workers))
     assert not (tmp_path / "model").exists()
 
