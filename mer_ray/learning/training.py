@@ -79,13 +79,15 @@ def word_space(settings: RecipeSettings, lexicon: Thesaurus | None = None) -> Wo
     return replace(space, published=read_label_embeddings(settings.label_embeddings, width))
 
 
-def label_space(settings: TrainSettings, datasets: Sequence[Annotations]) -> LabelSpace:
-    """The words of these datasets as the training reads and groups them.
+def label_space(
+    settings: TrainSettings, datasets: Sequence[Annotations], lexicon: Thesaurus | None = None
+) -> LabelSpace:
+    """The words of these datasets as the training reads and groups them, with a thesaurus as for :func:`word_space`.
 
     Raises:
         InputError: a file of words, or a bandwidth, that does not serve.
     """
-    space = word_space(settings)
+    space = word_space(settings, lexicon)
     for one in datasets:
         for label in one.vocabulary if space.published else ():
             if label not in space.published:
