@@ -1,4 +1,4 @@
-"""Words never trained on: the presets at the values they ship, and steps away from them. DEAM to PMEmo, Emotify.
+"""Words never trained on: the presets at the values they ship, and steps away. DEAM to PMEmo, Emotify.
 
 python -m benchmarks.zero_shot --data data/ --output zero_shot/ [--seeds 3] [--draws 10] [--threads 2] [--only best …]
 

@@ -89,9 +89,8 @@ class Store:
             raise InputError(
                 f"features {uri}: no part-*.parquet there; make them with jobs/extract.py --features {uri}."
             )
-        fs, path = storage.filesystem(parts[0])
         try:
-            with storage.guarded(parts[0]), fs.open(path, "rb") as file:
+            with storage.opened(parts[0]) as file:
                 schema = pq.read_schema(file)
         except pa.ArrowInvalid as error:
             raise InputError(

@@ -19,7 +19,8 @@ from tests.support import ROOT
 
 FLOORS = (
     {"errors", "fingerprints", "pages"},
-    {"storage", "doors"},
+    {"uris"},
+    {"storage", "doors", "models"},
     {"settings", "arrays"},
     {"commandline", "songs"},
     {"audio", "catalog"},

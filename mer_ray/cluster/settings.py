@@ -9,7 +9,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from mer_ray.doors import Door
 from mer_ray.encoders import DOOR
-from mer_ray.settings import Fraction, JobSettings, PresetSettings, Uri
+from mer_ray.settings import Fraction, JobSettings, ModelUri, OutputSettings, PresetSettings, Uri
 
 
 class AudioSettings(PresetSettings):
@@ -32,9 +32,18 @@ class ClusterSettings(JobSettings):
     """How much of the cluster to use; these never change the result."""
 
     gpus: Annotated[int, Field(ge=0)] | None = None
-    """GPUs for the encoder pool; all of the cluster's if not given, 0 for the CPU."""
+    """GPUs for the encoder pool; all of the cluster's, and those that join, if not given; 0 for the CPU."""
+    gpus_per_encoder: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of a GPU that one encoder takes; 0.25 puts four on each."""
+    require_gpus: Annotated[int, Field(ge=0)] = 0
+    """Do not begin with fewer GPUs than this; without it a cluster that has none encodes on CPUs and says so."""
+    wait_minutes: Annotated[float, Field(ge=0)] = 0.0
+    """Wait so long for nodes to come, two CPUs and --require-gpus, before a cluster that lacks them is refused."""
+    preflight: bool = True
+    """Look first, which takes seconds, whether every node has the same versions, sees the output, reads songs, has room
+    on its disk."""
     encoders: PositiveInt | None = None
-    """Encoder processes; one a GPU, or fitted to the CPUs if not given."""
+    """Encoder processes; as many as GPUs or CPUs and the songs to do are good for if not given."""
     decoders: PositiveInt | None = None
     """Songs decoded at a time; fitted to the CPUs if not given."""
     batch_windows: PositiveInt | None = None
@@ -47,7 +56,7 @@ class ClusterSettings(JobSettings):
     """Memory of one decoder, in MB; fitted to --max-minutes if not given. A song that needs more fails."""
 
 
-class RunSettings(JobSettings):
+class RunSettings(OutputSettings):
     """How a run treats failures."""
 
     retry_failed: bool = False
@@ -67,6 +76,12 @@ class ExtractSettings(AudioSettings, ClusterSettings, RunSettings):
     """The feature store: a folder or s3:// prefix; continued if it is there."""
 
 
+class CheckSettings(ExtractSettings):
+    """Look, in seconds, at all that would spoil an extract with these settings; no song is done."""
+
+    opening = "check: {catalog} into {features}, encoder {encoder}"
+
+
 class TagSettings(AudioSettings, ClusterSettings, RunSettings):
     """Rank any list of words for every song of a feature store, or of a catalogue."""
 
@@ -74,8 +89,8 @@ class TagSettings(AudioSettings, ClusterSettings, RunSettings):
 
     features: Uri
     """Feature store to tag from; with --catalog, also where new songs' features go."""
-    model: Uri
-    """Directory of a trained model."""
+    model: ModelUri
+    """Directory of a trained model, or the name of one that ships: gems."""
     labels: str
     """Words: a text file (one a line), a YAML file (label: phrase, phrase), or jamendo, cal500, gems."""
     output: Uri

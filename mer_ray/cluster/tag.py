@@ -22,8 +22,11 @@ from mer_ray import storage
 from mer_ray.catalog.sources import load_catalog
 from mer_ray.cluster.drive import Summary, drive, report
 from mer_ray.cluster.extract import extract
+from mer_ray.cluster.nodes import answering, listed
 from mer_ray.cluster.session import connect, quiet_data
 from mer_ray.cluster.settings import TagSettings
+from mer_ray.cluster.supervision import Planned, Watched
+from mer_ray.cluster.watch import Told
 from mer_ray.errors import InputError
 from mer_ray.features import Store
 from mer_ray.fingerprints import text_sha256
@@ -34,7 +37,7 @@ from mer_ray.runs.receipts import committed
 from mer_ray.runs.songs_directory import SongsDirectory
 from mer_ray.songs import Identity, read_columns
 from mer_ray.tagging.calibration import CALIBRATION, Calibration
-from mer_ray.tagging.projections import Projections, song_vectors
+from mer_ray.tagging.projections import Projections, collect, song_vectors
 from mer_ray.tagging.ranking import Choice, SongTagger, Tagger, TagOptions, measured_against
 from mer_ray.words.lists import Word, read_labels
 
@@ -85,7 +88,7 @@ def tag(settings: TagSettings) -> Summary:
     if manifest is not None:
         wanted = rows.filter(pc.is_in(rows["track_id"], value_set=manifest["track_id"].combine_chunks()))
     asked = wanted.select(["track_id", "uri"])
-    with SongsDirectory(settings.output, "tag") as output:
+    with SongsDirectory(settings.output, "tag", wait=settings.wait) as output:
         options = _options(settings, words, model, output)
         readable = wanted.filter(pc.equal(wanted["status"], "ok"))["track_id"].to_pylist()
         if options.calibration is not None and not storage.exists(output.file(YARDSTICK)):
@@ -102,36 +105,48 @@ def tag(settings: TagSettings) -> Summary:
 
         source, tagger = _tagger(output, settings, model, readable, vectors)
         print(f"tag: {len(pending):,} of {len(asked):,} songs to do, {len(words):,} words, measured against {source}")
-        graph = None
+        watched = Watched(output)
+        scale = None
         if len(pending):
             import ray
 
-            work = by_part(rows, pending["track_id"].combine_chunks())
-            workers = settings.encoders or min(len(work), cpus)
             if options.calibration is not None:
                 options = replace(options, calibration=_calibrated(output, options.calibration, readable, vectors))
             # In the object store once, for all processes.
             scale = ray.put(tagger.scale(words, options.ranking))
-            graph = _over_parts(work, workers, TagSongs, load, options, scale, output.uri, output.lock.token)
-        return drive(output, graph, len(asked), len(pending))
+
+        def planned(songs: pa.Table) -> Planned:
+            work = by_part(rows, songs["track_id"].combine_chunks())
+            workers = settings.encoders or max(1, min(len(work), int(answering().cpus)))
+            stage = (TagSongs, load, options, scale, output.uri, output.lock.token, watched.actor)
+            return Planned(partial(_over_parts, work, workers, *stage), listed())
+
+        summary = drive(output, pending, len(asked), planned, watched)
+        if settings.keep_projections:
+            collect(store.uri, store.parts)
+        return summary
 
 
 class TagSongs:
     """A tagging process: parts of a feature store in, receipts of committed tag parts out."""
 
-    def __init__(self, load: Load, options: TagOptions, scale: Any, output: str, token: str) -> None:
+    def __init__(self, load: Load, options: TagOptions, scale: Any, output: str, token: str, watch: Any = None) -> None:
         import ray
 
-        self._projections = load()
-        self._tagger = SongTagger(ray.get(scale), options, self._projections.encoder, self._projections.model)
+        self._told = Told(watch, "tag")
+        with self._told.busy("load"):
+            self._projections = load()
+            self._tagger = SongTagger(ray.get(scale), options, self._projections.encoder, self._projections.model)
         self._windows = options.timeline
         self._output, self._token = output, token
         self._ready = time.time()
 
     def __call__(self, work: pa.Table) -> Iterator[pa.Table]:
-        for songs in _projected(self._projections, work, windows=self._windows):
-            if len(songs):
-                yield committed(self._output, self._tagger.tag(songs), self._token, ready=self._ready)
+        with self._told.busy():
+            for songs in _projected(self._projections, work, windows=self._windows):
+                self._told.step(len(songs))
+                if len(songs):
+                    yield committed(self._output, self._tagger.tag(songs), self._token, ready=self._ready)
 
 
 class ProjectSongs:

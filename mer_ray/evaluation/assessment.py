@@ -6,18 +6,22 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from mer_ray import storage
 from mer_ray.catalog.annotations import Annotations
 from mer_ray.errors import InputError
 from mer_ray.evaluation.figures import per_label_figure, reliability_figure
 from mer_ray.evaluation.metrics import Level, evaluate_songs
+from mer_ray.evaluation.predictions import prediction_rows, write_predictions
+from mer_ray.evaluation.ratings import add_rank_correlations
 from mer_ray.evaluation.report import report_sections, write_report
 from mer_ray.evaluation.settings import EvaluateSettings
 from mer_ray.evaluation.unseen import Scored, describe_scored, songs_to_score
 from mer_ray.features import Store, open_stores
 from mer_ray.learning.corpus import labelled_windows
 from mer_ray.learning.model import Model
+from mer_ray.learning.ridge import read_ridge
 from mer_ray.learning.scoring import top_k_mask
 from mer_ray.learning.seen import read_seen
 from mer_ray.learning.settings import Ranking
@@ -34,7 +38,8 @@ class Assessed(NamedTuple):
     """What came of one dataset.
 
     ``scored`` are its songs, ``absent`` those without features, ``calibration`` is its part of ``calibration.json``,
-    ``expected`` says how right the tags were expected to be by another calibration, and how right they were.
+    ``expected`` says how right the tags were expected to be by another calibration, and how right they were;
+    ``predictions`` is a row a song.
     """
 
     levels: Levels
@@ -44,13 +49,14 @@ class Assessed(NamedTuple):
     yardstick: str
     calibration: dict[str, Any]
     expected: str
+    predictions: pa.Table
 
 
 def assess(settings: EvaluateSettings) -> dict[str, Levels]:
     """Evaluate a model on one or several datasets and write metrics, report and figures.
 
-    ``metrics.json`` and ``per_label.json`` are for programs; ``report.html`` holds all that a person
-    reads, ``report.md`` the same beside its pictures.
+    ``metrics.json``, ``per_label.json`` and ``songs.parquet`` are for programs; ``report.html`` holds all that a
+    person reads, ``report.md`` the same beside its pictures.
 
     Raises:
         InputError: manifests, features or model that do not fit, or a dataset of which the model has seen every song.
@@ -87,26 +93,34 @@ def _assess_one(
     tagger = Tagger.against(model, settings.yardstick, songs_SE)
     ranking = _ranking(settings, model)
     scale = tagger.scale(words, ranking)
+    ridge = read_ridge(settings.model, model.labels["datasets"], dataset.vocabulary)
     others = np.setdiff1d(np.arange(len(dataset.truth)), scored)
+    scores_NL, song_scores_SL, k = scale.scores(projected_NE), scale.scores(songs_SE), settings.k or dataset.k
     levels = evaluate_songs(
-        scale.scores(projected_NE),
+        scores_NL,
         windows.songs,
         dataset.truth[scored],
         dataset.vocabulary,
-        settings.k or dataset.k,
+        k,
         dataset.truth[others if len(others) else scored].mean(0),
         settings.seed,
-        song_scores_SL=scale.scores(songs_SE),
+        song_scores_SL=song_scores_SL,
         floor=scale.floor,
+        ridge_SL=None if ridge is None else ridge.scores(windows.song_means(windows.features)),
         track_ids=windows.track_ids,
         clusters=known_clusters(model.labels.get("clusters", []), dataset.vocabulary),
     )
+    if dataset.ratings is not None:
+        rated = dataset.ratings[scored], windows.track_ids, settings.seed
+        add_rank_correlations(levels["song_mean"], song_scores_SL, *rated)
+    songs = windows.track_ids, scores_NL, windows.songs, dataset.truth[scored], k
+    predictions = prediction_rows(dataset.dataset, dataset.vocabulary, *songs)
     percentiles_SL, truth_SL = scale.percentiles(songs_SE), dataset.truth[scored]
     expected = ""
     if settings.calibration is not None:
         known = Calibration.read(settings.calibration, model.digest, ranking)
         known.check_yardstick(tagger.measured)
-        given_SL = top_k_mask(scale.scores(songs_SE), settings.k or dataset.k, scale.floor)
+        given_SL = top_k_mask(song_scores_SL, k, scale.floor)
         promised = known.of(songs_SE).expected(dataset.vocabulary, percentiles_SL)
         expected = expected_and_found(promised, given_SL, truth_SL)
         print(f"evaluate: {dataset.dataset}: {expected}")
@@ -119,7 +133,8 @@ def _assess_one(
         words=dataset.vocabulary,
         songs_SE=songs_SE,
     )
-    return Assessed(levels, reliability, chosen, len(windows.absent), tagger.measured, calibration, expected)
+    facts = tagger.measured, calibration, expected, predictions
+    return Assessed(levels, reliability, chosen, len(windows.absent), *facts)
 
 
 def _ranking(settings: EvaluateSettings, model: Model) -> Ranking:
@@ -145,6 +160,7 @@ def _write(settings: EvaluateSettings, model: Model, found: dict[str, Assessed])
     }
     for file, content in files.items():
         storage.write_bytes(storage.join(settings.output, f"{file}.json"), as_json(_plain(content)))
+    write_predictions(settings.output, [one.predictions for one in found.values()])
     figures = {
         name: [
             Picture(f"per_label_{name}", f"{name}: F1 and ROC-AUC by label", per_label_figure(name, one.levels)),
@@ -168,7 +184,7 @@ def _facts(settings: EvaluateSettings, model: Model, found: dict[str, Assessed])
         clusters.append(f"{name}: {trained}")
     calibrated = {"expected precision": "; ".join(f"{name}: {one.expected}" for name, one in found.items())}
     return {
-        "model": f"{settings.model} (trained on {', '.join(model.config['datasets'])})",
+        "model": f"{settings.model} ({model.digest[:12]}, trained on {', '.join(model.config['datasets'])})",
         "encoder": f"{encoder.get('name')}, D = {encoder['dim']}, licence {encoder.get('licence')}",
         "readings": ", ".join(f"{name} = {value}" for name, value in sorted(model.config["readings"].items())),
         "ranking": f"{_ranking(settings, model)}; yardstick: "

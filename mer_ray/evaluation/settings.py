@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
-from mer_ray.settings import JobSettings, Uri
+from mer_ray.settings import JobSettings, ModelUri, Uri
 
 Split = Literal["test", "validation", "train", "all"]
 
@@ -14,8 +14,8 @@ class EvaluateSettings(JobSettings):
 
     opening = "evaluate: {model} into {output}"
 
-    model: Uri
-    """Directory of a trained model."""
+    model: ModelUri
+    """Directory of a trained model, or the name of one that ships: gems."""
     test: Annotated[list[Uri], Field(min_length=1)]
     """Manifest with labels; repeat the flag for several datasets."""
     features: Annotated[list[Uri], Field(min_length=1)]

@@ -22,6 +22,7 @@ from mer_ray.features import Store
 from mer_ray.fingerprints import encoder_differences, text_sha256, weights_sha256
 from mer_ray.learning.projector import Projector, ProjectorShape, project
 from mer_ray.learning.settings import Ranking
+from mer_ray.models import located, names
 from mer_ray.words.embedding import label_model
 from mer_ray.words.lists import Word
 from mer_ray.words.wordspace import WordSpace
@@ -50,12 +51,12 @@ class Model:
 
     @classmethod
     def load(cls, uri: str | PathLike[str]) -> Model:
-        """Read a model directory.
+        """Read a model directory, or a model that ships by its name.
 
         Raises:
             InputError: there is no finished model, or a file of it is damaged.
         """
-        uri = str(uri)
+        uri = located(str(uri))
         try:
             config, labels = (json.loads(_read(uri, name)) for name in ("config.json", "labels.json"))
             projector = Projector(ProjectorShape(**config["projector"]))
@@ -67,7 +68,8 @@ class Model:
             space = WordSpace.restore(config["label_model"]["name"], reading, arrays)
         except FileNotFoundError as error:
             raise InputError(
-                f"model {uri}: no finished model there; train one with jobs/train.py --model {uri}."
+                f"model {uri}: no finished model there; train one with jobs/train.py --model {uri}, or "
+                f"give one that ships: {', '.join(names())}."
             ) from error
         except (ValueError, KeyError, TypeError, RuntimeError, SafetensorError, NotADirectoryError) as error:
             raise InputError(

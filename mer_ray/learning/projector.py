@@ -26,6 +26,7 @@ class ProjectorShape:
 
     ``context`` is ``segment`` where each window is a sequence of its own (the paper), so that attention is a linear
     map, and ``track`` where the windows of a song attend to each other: as a set, or with ``positions`` in order.
+    Without ``layers`` it is a linear map of rank ``hidden_dim``. Standardised features beyond ``clip`` are cut off.
     """
 
     input_dim: int
@@ -36,10 +37,11 @@ class ProjectorShape:
     dropout: float = 0.1
     context: Literal["segment", "track"] = "segment"
     positions: bool = False
+    clip: float | None = None
     activation: Literal["gelu", "relu"] = "gelu"
 
     def __post_init__(self) -> None:
-        if self.hidden_dim % self.heads:
+        if self.layers and self.hidden_dim % self.heads:
             raise InputError(
                 f"projector: {self.hidden_dim} wide with {self.heads} heads; "
                 f"give --width a multiple of {self.heads}, or other --heads."
@@ -47,7 +49,7 @@ class ProjectorShape:
 
 
 class Projector(nn.Module):
-    """Linear, post-norm transformer layers, LayerNorm, Linear.
+    """Linear, post-norm transformer layers, LayerNorm, Linear; without layers the two linear maps alone.
 
     Features are standardised first with the training set's mean and deviation, which travel with
     the weights: MERT's dimensions differ in scale by orders of magnitude.
@@ -62,11 +64,12 @@ class Projector(nn.Module):
         self.register_buffer("feature_mean", torch.zeros(shape.input_dim))
         self.register_buffer("feature_std", torch.ones(shape.input_dim))
         self.input = nn.Linear(shape.input_dim, shape.hidden_dim)
-        # The library clones its first layer; drawn one by one, no two start with equal weights.
-        layers = [_layer(shape) for _ in range(shape.layers)]
-        self.transformer = nn.TransformerEncoder(layers[0], 1, enable_nested_tensor=False)
-        self.transformer.layers = nn.ModuleList(layers)
-        self.norm = nn.LayerNorm(shape.hidden_dim)
+        if shape.layers:
+            # The library clones its first layer; drawn one by one, no two start with equal weights.
+            layers = [_layer(shape) for _ in range(shape.layers)]
+            self.transformer = nn.TransformerEncoder(layers[0], 1, enable_nested_tensor=False)
+            self.transformer.layers = nn.ModuleList(layers)
+            self.norm = nn.LayerNorm(shape.hidden_dim)
         self.output = nn.Linear(shape.hidden_dim, shape.output_dim)
 
     def forward(self, features_ND: Tensor, counts_S: Tensor | None = None) -> Tensor:
@@ -75,16 +78,23 @@ class Projector(nn.Module):
         ``counts_S`` are the windows of each song, at least one each, n in all; all n are one song if not given.
         Only ``context = track`` looks at it.
         """
-        hidden_NH = self.input((features_ND.float() - self.feature_mean) / self.feature_std)
+        scaled_ND = (features_ND.float() - self.feature_mean) / self.feature_std
+        if self.shape.clip is not None:
+            scaled_ND = scaled_ND.clamp(-self.shape.clip, self.shape.clip)
+        hidden_NH = self.input(scaled_ND)
+        if self.shape.layers:
+            hidden_NH = self.norm(self._transformed(hidden_NH, counts_S))
+        projected: Tensor = self.output(hidden_NH)
+        return projected
+
+    def _transformed(self, hidden_NH: Tensor, counts_S: Tensor | None) -> Tensor:
         # Over one window the weights of attention are 1 and the gradient of query and key is 0. The fused kernels
         # leave round-off there, which Adam would scale up to full steps, other ones on other numbers of workers.
         with sdpa_kernel(SDPBackend.MATH):
             if self.shape.context == "segment":
-                hidden_NH = self.transformer(hidden_NH.unsqueeze(1)).squeeze(1)
-            else:
-                hidden_NH = self._attend(hidden_NH, counts_S)
-        projected: Tensor = self.output(self.norm(hidden_NH))
-        return projected
+                alone_NH: Tensor = self.transformer(hidden_NH.unsqueeze(1)).squeeze(1)
+                return alone_NH
+            return self._attend(hidden_NH, counts_S)
 
     def _attend(self, hidden_NH: Tensor, counts_S: Tensor | None) -> Tensor:
         """Let the windows of each song attend to each other; padding is masked and left out again."""

@@ -9,7 +9,8 @@ from pydantic import AfterValidator, AliasChoices, Field, PositiveFloat, Positiv
 
 from mer_ray.doors import Door
 from mer_ray.learning import losses
-from mer_ray.settings import OPERATIONAL, READING, Presets, PresetSettings, Uri, absolute
+from mer_ray.settings import OPERATIONAL, READING, NewModelUri, OutputSettings, Presets, PresetSettings, Uri
+from mer_ray.uris import absolute
 
 Regularizer = Literal["negative", "positive", "reference"]
 Experiment = Literal["baseline1", "baseline2", "regularized"]
@@ -148,7 +149,7 @@ class RecipeSettings(PresetSettings):
         return fit
 
 
-class TrainSettings(RecipeSettings):
+class TrainSettings(RecipeSettings, OutputSettings):
     """Fit a projector from stored features to the embeddings of emotion words."""
 
     opening = "train: a model into {model}"
@@ -181,7 +182,7 @@ class TrainSettings(RecipeSettings):
     """Manifest with labels; repeat the flag to train on several datasets together."""
     features: Annotated[list[Uri], Field(min_length=1), OPERATIONAL]
     """Feature store with the songs' features; repeat the flag for several."""
-    model: Annotated[Uri, OPERATIONAL]
+    model: Annotated[NewModelUri, OPERATIONAL]
     """Directory to write the model to; an unfinished training there goes on."""
     targets: Annotated[Literal["labels", "clusters"], READING] = "clusters"
     """Draw songs to their labels' embeddings, or to the centres of the labels' clusters."""

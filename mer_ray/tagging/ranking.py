@@ -64,7 +64,7 @@ class Tagger:
 
     @classmethod
     def load(cls, model: str | PathLike[str]) -> Tagger:
-        """A tagger from a model directory (local or ``s3://``)."""
+        """A tagger from a model directory (local or ``s3://``), or from a model that ships by its name."""
         return cls(Model.load(model))
 
     @property

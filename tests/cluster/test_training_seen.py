@@ -144,7 +144,7 @@ def test_a_training_whose_directory_another_run_has_taken_ends_after_its_epoch(d
     run_epoch = Learner.run_epoch
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Learner, "run_epoch", steal)
-        with pytest.raises((RuntimeError, InputError), match="lost its lock|taken over"):
+        with pytest.raises((RuntimeError, InputError), match=r"lost its lock|taken over"):
             train(settings(data, model))
     assert not (model / "config.json").exists()
 
