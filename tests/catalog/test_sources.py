@@ -101,6 +101,7 @@ def test_a_table_may_say_everything_about_its_songs(tmp_path: Path) -> None:
             "dataset": "mine",
             "split": "train",
             "labels": ["happy", "sad"],
+            "ratings": None,
             "size_bytes": None,
         },
         {
@@ -109,6 +110,7 @@ def test_a_table_may_say_everything_about_its_songs(tmp_path: Path) -> None:
             "dataset": None,
             "split": None,
             "labels": None,
+            "ratings": None,
             "size_bytes": None,
         },
     ]
