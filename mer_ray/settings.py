@@ -12,12 +12,29 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from mer_ray import models
 from mer_ray.doors import Door
 from mer_ray.uris import absolute
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Presets = dict[str, dict[str, Any]]
+
+
+def _named_or_absolute(model: str) -> str:
+    """A model that ships by its name, which every machine of a cluster finds at home; any other as a URI."""
+    return model if model in models.names() else absolute(model)
+
+
+def _not_shipped(model: str) -> str:
+    """The URI of a model to be written."""
+    if model in models.names():
+        raise ValueError(f"'{model}' is a model that ships; call the folder ./{model}")
+    return absolute(model)
+
+
 Uri = Annotated[str, Field(min_length=1), AfterValidator(absolute)]
+ModelUri = Annotated[str, Field(min_length=1), AfterValidator(_named_or_absolute)]
+NewModelUri = Annotated[str, Field(min_length=1), AfterValidator(_not_shipped)]
 
 READING = "a reading of the paper: a result always says which it used"
 OPERATIONAL = "how the work is done; another value gives the same result"
@@ -72,6 +89,11 @@ class JobSettings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Environment, then what the caller read from the settings file (flags come before both)."""
         return env_settings, init_settings
+
+    @property
+    def preset_names(self) -> list[str]:
+        """The keys of :attr:`presets` that were asked for; a later one wins."""
+        return [getattr(self, "preset", "")]
 
     def part(self, name: str) -> Any:
         """The settings of the module that a setting with a door has chosen."""

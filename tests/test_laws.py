@@ -20,8 +20,8 @@ from tests.support import ROOT
 FLOORS = (
     {"errors", "fingerprints", "pages"},
     {"uris"},
-    {"storage", "doors"},
-    {"settings"},
+    {"storage", "doors", "models"},
+    {"settings", "arrays"},
     {"commandline", "songs"},
     {"audio", "catalog"},
     {"encoders", "words"},

@@ -70,6 +70,11 @@ class SongsDirectory(RunDirectory):
         done = rows["track_id"].combine_chunks()
         return manifest.filter(pc.invert(pc.is_in(manifest["track_id"], value_set=done)))
 
+    def lacking(self, songs: pa.Table) -> pa.Table:
+        """Those of the songs that stand in no part yet."""
+        done = self._mend(["track_id", "status"]).rows["track_id"].combine_chunks()
+        return songs.filter(pc.invert(pc.is_in(songs["track_id"], value_set=done)))
+
     def write_pending(self, songs: pa.Table) -> None:
         """Put down the songs of this run, for who looks on. Written as its work begins."""
         self._keep(PENDING, songs)
