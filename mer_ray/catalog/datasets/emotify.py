@@ -28,6 +28,16 @@ _FIRST_OF_GENRE = {"classical": 0, "rock": 100, "electronic": 200, "pop": 300}
 
 def read(source: str, settings: Part) -> list[Song]:
     """The songs of ``data.csv``, or of the folder that holds it, by number."""
+    counted = read_votes(source)
+    return [_song(track, genre, counted[track, genre], source) for track, genre in sorted(counted)]
+
+
+def read_votes(source: str) -> dict[tuple[int, str], list[int]]:
+    """How many listeners gave each of the nine words to each song, by its number and genre.
+
+    Raises:
+        InputError: the file is not Emotify's.
+    """
     uri = source if source.endswith(".csv") else storage.join(source, "data.csv")
     reader = csv.DictReader(io.StringIO(storage.read_text(uri)))
     reader.fieldnames = [name.strip() for name in reader.fieldnames or []]
@@ -42,7 +52,7 @@ def read(source: str, settings: Part) -> list[Song]:
                 song[column] += int(row[word])
         except (ValueError, TypeError, AttributeError) as error:
             raise InputError(f"{uri} line {reader.line_num}: not a listener's votes; mend it.") from error
-    return [_song(track, genre, votes[track, genre], uri) for track, genre in sorted(votes)]
+    return dict(votes)
 
 
 def _song(track: int, genre: str, votes: Sequence[int], uri: str) -> Song:
