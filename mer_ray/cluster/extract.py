@@ -26,7 +26,9 @@ from mer_ray.cluster.stages import Decoding, Encoding
 from mer_ray.cluster.unpromised import map_as_they_come
 from mer_ray.encoders import Encoder, load_encoder
 from mer_ray.errors import InputError
+from mer_ray.runs.directory import SETTINGS, run_file
 from mer_ray.runs.songs_directory import SongsDirectory
+from mer_ray.settings import Part
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -118,16 +120,25 @@ def know(encoding: Encoding) -> Encoder | str:
 
 
 def _encoding(settings: ExtractSettings | TagSettings, plan: Plan) -> Encoding:
-    local, part = storage.filesystem(settings.encoder)[1], settings.part("encoder")
+    local = storage.filesystem(settings.encoder)[1]
     return Encoding(
         name=local if storage.is_folder(settings.encoder) else settings.encoder,
-        settings=part.on(plan.device) if hasattr(part, "on") else part,
+        settings=_settled(settings.part("encoder"), plan.device, settings.features),
         device=plan.device,
         window_seconds=settings.window_seconds,
         keep_tail=settings.keep_tail,
         batch_windows=plan.batch_windows,
         threads=plan.threads,
     )
+
+
+def _settled(part: Part, device: str, features: str) -> Part:
+    """An encoder's settings with nothing left to the device; a store that was begun goes on in its own arithmetic."""
+    begun = (storage.read_json(run_file(features, SETTINGS)) or {}).get("fingerprint", {}).get("dtype")
+    if begun and getattr(part, "dtype", None) == "auto":
+        return part.model_copy(update={"dtype": begun})
+    settled: Part = part.on(device) if hasattr(part, "on") else part
+    return settled
 
 
 def _decoding(settings: ExtractSettings | TagSettings, encoder: Encoder) -> Decoding:

@@ -69,5 +69,5 @@ def _beside(words_LE: NDArray[np.float64]) -> NDArray[np.float64]:
     return beside
 
 
-def _float(values: NDArray[np.float64]) -> torch.Tensor:
+def _float(values: NDArray[np.floating[Any]]) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(values, np.float32))
