@@ -28,9 +28,9 @@ from mer_ray.features import Store, Windows, read_windows, song_means
 from mer_ray.fingerprints import weights_sha256
 from mer_ray.learning.linear import linear_projector
 from mer_ray.learning.model import Model
+from mer_ray.learning.scoring import LabelScale, measured_by_catalog
+from mer_ray.learning.seen import SEEN
 from mer_ray.settings import Part
-from mer_ray.tagging.calibration import measured_by_catalog
-from mer_ray.tagging.ranking import LabelScale
 from mer_ray.words.embedding import label_model
 from mer_ray.words.labelspace import LabelSpace
 from mer_ray.words.lists import MOODS, Word
@@ -51,7 +51,7 @@ TEST = {
     "pop": (8, 13, 24, 28, 34, 39, 45, 51, 52, 58, 59, 69, 71, 73, 78, 86, 87, 97, 98, 99),
 }
 """Songs of each genre, as their audio is numbered, that are never learned from."""
-SEEN = pa.schema([(name, pa.string()) for name in ("split", "dataset", "track_id", "uri")])
+SEEN_SCHEMA = pa.schema([(name, pa.string()) for name in ("split", "dataset", "track_id", "uri")])
 SUMS = "SHA256SUMS"
 FOLDS = 5
 BY_WORD = ("f1", "roc_auc", "best_tenth")
@@ -235,7 +235,7 @@ def write(folder: str, model: Model, songs: Songs, measured: dict[str, Any]) -> 
         "track_id": ids,
         "uri": [None] * len(ids),
     }
-    storage.write_table(storage.join(folder, "songs.parquet"), pa.table(columns, schema=SEEN))
+    storage.write_table(storage.join(folder, SEEN), pa.table(columns, schema=SEEN_SCHEMA))
     storage.write_bytes(storage.join(folder, "metrics.json"), storage.as_json(measured))
     storage.write_bytes(storage.join(folder, "README.md"), card(model, measured).encode())
     model.save(folder)

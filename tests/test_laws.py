@@ -19,8 +19,9 @@ from tests.support import ROOT
 
 FLOORS = (
     {"errors", "fingerprints", "pages"},
+    {"uris"},
     {"storage", "doors", "models"},
-    {"settings"},
+    {"settings", "arrays"},
     {"commandline", "songs"},
     {"audio", "catalog"},
     {"encoders", "words"},

@@ -16,7 +16,7 @@ MOODS = (
     *("wistful", "nostalgic", "sentimental", "tender", "calm", "relaxing", "spiritual"),
 )
 """Everyday words, each of which the nine words of GEMS span by nearly half or more."""
-Source = Literal["yours", "training", "thesaurus", "templates", "the word itself"]
+Source = Literal["yours", "training", "thesaurus", "templates", "the word itself", "published"]
 
 
 @dataclass(frozen=True)
