@@ -33,7 +33,7 @@ def seen_songs(dataset: Annotations, rows: Sequence[int], split: str) -> pa.Tabl
 
 
 def read_seen(model: str) -> pa.Table | None:
-    """The songs that a model has seen, of a directory or one that ships; None for a model of before 0.3, which does not say.
+    """The songs that a model, by its directory or name, has seen; None for one of before 0.3, which does not say.
 
     Raises:
         InputError: the file is damaged.
