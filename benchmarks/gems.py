@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 from benchmarks.gems_card import card
 from benchmarks.measure import flags
 from mer_ray import __version__, models, storage
-from mer_ray.catalog.datasets import vocabularies
-from mer_ray.catalog.datasets.emotify import K, read, read_votes
+from mer_ray.catalog.datasets.emotify import K, read
 from mer_ray.evaluation.metrics import Level, evaluate_scores
 from mer_ray.features import Store, Windows, read_windows, song_means
 from mer_ray.fingerprints import weights_sha256
@@ -64,15 +63,15 @@ Rows = NDArray[np.int64]
 class Songs:
     """The S songs that have features, with what their listeners said.
 
-    ``votes_SL`` is the share of a song's votes that each of L words had, ``truth_SL`` whether it is among the most
-    voted, ``tested_S`` whether the song is never learned from.
+    ``ratings_SL`` is the share of a song's listeners who chose each of L words, ``truth_SL`` whether it is among the
+    three most chosen, ``tested_S`` whether the song is never learned from.
     """
 
     windows: Windows
     means_SD: NDArray[np.float32]
     genres_S: NDArray[np.str_]
     tested_S: NDArray[np.bool_]
-    votes_SL: NDArray[np.float64]
+    ratings_SL: NDArray[np.float64]
     truth_SL: NDArray[np.bool_]
     words: tuple[str, ...]
 
@@ -80,19 +79,16 @@ class Songs:
     def read(cls, emotify: str, store: Store) -> Songs:
         """Songs of a folder of Emotify and of a store."""
         songs = {song.track_id: song for song in read(emotify, Part())}
-        counted = {f"emotify/{track}": votes for (track, _), votes in read_votes(emotify).items()}
         windows = read_windows([store], list(songs))
         there = [songs[track_id] for track_id in windows.track_ids]
         words = tuple(sorted({label for song in there for label in song.labels}))
-        order = [vocabularies()[NAME].index(word) for word in words]
-        votes_SL = np.array([counted[song.track_id] for song in there], float)[:, order]
         places = [song.path.removesuffix(".mp3").split("/")[-2:] for song in there]
         return cls(
             windows,
             windows.song_means(windows.features),
             np.array([genre for genre, _ in places]),
             np.array([int(number) in TEST[genre] for genre, number in places]),
-            votes_SL / votes_SL.sum(axis=1, keepdims=True),
+            np.array([[(song.ratings or {})[word] for word in words] for song in there]),
             np.array([[word in song.labels for word in words] for song in there]),
             words,
         )
@@ -128,9 +124,7 @@ def fit(songs: Songs, rows: Rows, words: Sequence[str], space: WordSpace, store:
     """A model of some songs and some of their words."""
     labels = LabelSpace.build([words], space, "none")
     columns = [songs.words.index(word.label) for word in labels.words]
-    # Of counts the square root is about as uncertain wherever it lies.
-    amounts_SL = np.sqrt(songs.votes_SL[rows][:, columns])
-    projector = linear_projector(songs.means_SD[rows], amounts_SL, labels.embeddings)
+    projector = linear_projector(songs.means_SD[rows], songs.ratings_SL[rows][:, columns], labels.embeddings)
     shares = songs.truth_SL[rows][:, columns].mean(axis=0)
     config = {
         "version": __version__,
