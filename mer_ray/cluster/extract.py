@@ -30,7 +30,9 @@ from mer_ray.cluster.supervision import Planned, Watched
 from mer_ray.cluster.unpromised import map_as_they_come
 from mer_ray.encoders import Encoder, load_encoder
 from mer_ray.errors import InputError
+from mer_ray.runs.directory import SETTINGS, run_file
 from mer_ray.runs.songs_directory import SongsDirectory
+from mer_ray.settings import Part
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -185,14 +187,23 @@ def know(encoding: Encoding) -> Encoder | str:
 
 
 def _encoding(settings: ExtractSettings | TagSettings, device: str) -> Encoding:
-    local, part = storage.filesystem(settings.encoder)[1], settings.part("encoder")
+    local = storage.filesystem(settings.encoder)[1]
     return Encoding(
         name=local if storage.is_folder(settings.encoder) else settings.encoder,
-        settings=part.on(device) if hasattr(part, "on") else part,
+        settings=_settled(settings.part("encoder"), device, settings.features),
         device=device,
         window_seconds=settings.window_seconds,
         keep_tail=settings.keep_tail,
     )
+
+
+def _settled(part: Part, device: str, features: str) -> Part:
+    """An encoder's settings with nothing left to the device; a store that was begun goes on in its own arithmetic."""
+    begun = (storage.read_json(run_file(features, SETTINGS)) or {}).get("fingerprint", {}).get("dtype")
+    if begun and getattr(part, "dtype", None) == "auto":
+        return part.model_copy(update={"dtype": begun})
+    settled: Part = part.on(device) if hasattr(part, "on") else part
+    return settled
 
 
 def _decoding(settings: ExtractSettings | TagSettings, encoder: Encoder) -> Decoding:

@@ -18,8 +18,8 @@ class AudioSettings(PresetSettings):
     doors: ClassVar[Mapping[str, Door]] = {"encoder": DOOR}
 
     encoder: str = "m-a-p/MERT-v1-95M"
-    """Hub id, local directory, a seeded twin without trained weights: 'random' (full size) or 'tiny', or a module of
-    your own."""
+    """Hub id, local directory, 'descriptors' (classical ones, without weights), a seeded twin without trained weights:
+    'random' (full size) or 'tiny', or a module of your own."""
     window_seconds: Annotated[float, Field(ge=1, le=60)] = 10.0
     """Length of a window in seconds."""
     keep_tail: bool = False

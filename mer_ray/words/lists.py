@@ -11,6 +11,11 @@ from mer_ray import storage
 from mer_ray.catalog.datasets import vocabularies
 from mer_ray.errors import InputError
 
+MOODS = (
+    *("happy", "playful", "energetic", "exciting", "powerful", "angry", "tense", "sad"),
+    *("wistful", "nostalgic", "sentimental", "tender", "calm", "relaxing", "spiritual"),
+)
+"""Everyday words, each of which the nine words of GEMS span by nearly half or more."""
 Source = Literal["yours", "training", "thesaurus", "templates", "the word itself", "published"]
 
 
@@ -33,13 +38,13 @@ def read_labels(source: str) -> list[Word]:
     """A list of words to tag with.
 
     Args:
-        source: ``jamendo``, ``cal500`` or ``gems``; a text file with one word or phrase a line
+        source: ``moods``, ``jamendo``, ``cal500`` or ``gems``; a text file with one word or phrase a line
             (``#`` starts a comment); or a YAML file of ``label: phrase, phrase`` entries.
 
     Raises:
         InputError: no such file, nothing in it, a label that stands there twice, or bad YAML.
     """
-    known = vocabularies()
+    known = {**vocabularies(), "moods": MOODS}
     if source in known:
         return [Word.of(word) for word in known[source]]
     if not storage.exists(source):
