@@ -36,7 +36,8 @@ PUT_TIMEOUT_S = 20.0
 """For one put, with another second for each half megabyte."""
 
 _PUT_BYTES_PER_S = 500_000
-_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}
+_REFUSED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "InvalidToken", "TokenRefreshRequired"}
+_REFUSED |= {"InvalidAccessKeyId", "SignatureDoesNotMatch"}
 
 
 def is_s3(uri: str) -> bool:
@@ -127,17 +128,17 @@ def refusal(uri: str, deed: str, error: BaseException) -> StorageError:
     reason = str(error).rstrip(".") or type(error).__name__
     mend = "once the storage answers"
     if credentials_gone(error):
-        reason, mend = f"the credentials are missing or have expired: {reason}", "with new credentials"
+        reason, mend = f"the credentials are missing, are wrong or have expired: {reason}", "with new credentials"
     return StorageError(f"{uri}: cannot be {deed} ({reason}); run the same command again {mend}.")
 
 
 def credentials_gone(error: BaseException) -> bool:
-    """Whether credentials that are missing or have expired are the reason: nothing but new ones will help."""
+    """Whether credentials that are missing, wrong or expired are the reason: nothing but new ones will help."""
     from botocore.exceptions import NoCredentialsError, PartialCredentialsError
 
     answer = getattr(error.__cause__, "response", None) or {}
     missing = isinstance(error, (NoCredentialsError, PartialCredentialsError))
-    return missing or answer.get("Error", {}).get("Code") in _EXPIRED
+    return missing or answer.get("Error", {}).get("Code") in _REFUSED
 
 
 def exists(uri: str) -> bool:
@@ -188,10 +189,28 @@ def as_json(value: Mapping[str, Any]) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n").encode()
 
 
-def read_once(uri: str) -> bytes:
-    """The whole object in one request and one try; raises whatever it fails with (:func:`failures`)."""
+class TooLargeError(Exception):
+    """An object that would not fit into the memory that it may have."""
+
+
+def read_once(uri: str, most: int | None = None) -> bytes:
+    """The whole object in one request and one try; raises whatever it fails with (:func:`failures`).
+
+    Raises:
+        TooLargeError: it has more bytes than ``most``; they are not read.
+    """
     fs, path = filesystem(uri, attempts=1)
-    data: bytes = fs.cat_file(path)
+    data: bytes = sync(fs.loop, _get, fs, path, most)
+    return data
+
+
+async def _get(fs: AbstractFileSystem, path: str, most: int | None) -> bytes:
+    bucket, key, _ = fs.split_path(path)
+    answer = await fs._call_s3("get_object", Bucket=bucket, Key=key)
+    async with answer["Body"] as body:
+        if most is not None and answer["ContentLength"] > most:
+            raise TooLargeError(f"has {answer['ContentLength'] / 1e6:,.0f} MB")
+        data: bytes = await body.read()
     return data
 
 

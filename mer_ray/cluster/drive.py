@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from mer_ray.cluster.plan import Plan
@@ -18,6 +19,7 @@ from mer_ray.runs.metrics import FailureLines, RunMetrics
 from mer_ray.runs.progress import Progress
 from mer_ray.runs.receipts import COSTS, Receipt
 from mer_ray.runs.songs_directory import SongsDirectory
+from mer_ray.runs.withheld import Withheld
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -29,7 +31,14 @@ Summary = dict[str, Any]
 """As :meth:`mer_ray.runs.songs_directory.SongsDirectory.finish` writes it."""
 
 
-def drive(output: SongsDirectory, graph: Dataset | None, total: int, pending: int, plan: Plan | None = None) -> Summary:
+def drive(
+    output: SongsDirectory,
+    graph: Dataset | None,
+    total: int,
+    pending: int,
+    plan: Plan | None = None,
+    withheld: Withheld | None = None,
+) -> Summary:
     """Run a graph to its end, printing progress, and account for every song.
 
     Args:
@@ -37,15 +46,18 @@ def drive(output: SongsDirectory, graph: Dataset | None, total: int, pending: in
         graph: to receipts, a row for each committed part; None if there is nothing to do.
         total: songs asked for, of which ``pending`` are to do.
         plan: of an extract, whose bottleneck is told.
+        withheld: of an extract, which writes its failed songs.
 
     Raises:
         StorageError: storage refused a worker for good.
+        InputError: (nearly) all songs fail.
     """
-    from ray.util.metrics import Counter, Gauge  # which Ray serves to Prometheus
+    from ray.util import metrics as prometheus
 
     costs = dict.fromkeys(COSTS, 0.0)
     begun, ready = time.time(), math.inf
-    metrics, lines = RunMetrics(output.job, pending, Counter, Gauge), FailureLines(output.uri)
+    metrics, lines = RunMetrics(output.job, pending, prometheus.Counter, prometheus.Gauge), FailureLines(output.uri)
+    classes: Counter[str] = Counter()
     with Progress(output.job, total, done=total - pending, watch=output.lock.check) as progress:
         for row in graph.iter_rows() if graph is not None else ():
             receipt = Receipt(**row)
@@ -53,18 +65,24 @@ def drive(output: SongsDirectory, graph: Dataset | None, total: int, pending: in
                 raise StorageError(receipt.trouble)
             progress.add(receipt.songs, len(receipt.failures), receipt.audio_s)
             metrics.add(receipt)
+            classes.update(failure["error_class"] for failure in receipt.failures)
             if plan is not None:  # tag only repeats what the store says of a failed song
                 lines.add(receipt.failures)
+            if withheld is not None:
+                withheld.add(receipt)
             costs = {name: spent + getattr(receipt, name) for name, spent in costs.items()}
             ready = min(ready, receipt.ready)
             if progress.trouble is not None:
                 raise progress.trouble
+        if withheld is not None:
+            withheld.close()
     startup = min(max(0.0, ready - begun), progress.seconds) if graph is not None else 0.0
     rate = progress.audio_s / max(progress.seconds, 1e-9)
     retries, busy = int(costs.pop("fetch_retries")), (costs["decode_s"], costs["encode_s"])
     return output.finish(
         songs=pending,
         failed=progress.failed,
+        error_classes=dict(classes.most_common()),
         work_seconds=round(progress.seconds, 2),
         audio_hours_per_hour=round(rate, 1),
         fetch_retries=retries,
@@ -118,12 +136,13 @@ def _share(busy: float, of: float) -> float:
 
 def report(summary: Summary, uri: str) -> None:
     """Print what came of a run."""
-    classes = ", ".join(f"{count:,} {name}" for name, count in summary["error_classes"].items())
-    run = summary["this_run"]
+    run, asked = summary["this_run"], summary["asked"]
+    classes = ", ".join(f"{count:,} {name}" for name, count in asked["error_classes"].items())
+    others = f", {more:,} other songs among it" if (more := summary["songs"] - asked["songs"]) else ""
     repeated = f", {run['fetch_retries']:,} fetches repeated ({run['fetch_retry_s']:,.1f} s)"
     print(
-        f"{summary['job']}: {summary['ok']:,} ok, {summary['failed']:,} failed{f' ({classes})' if classes else ''}, "
-        f"{summary['audio_seconds'] / 3600:,.2f} h of audio in {uri}; "
+        f"{summary['job']}: {asked['ok']:,} ok, {asked['failed']:,} failed{f' ({classes})' if classes else ''}, "
+        f"{summary['audio_seconds'] / 3600:,.2f} h of audio in {uri}{others}; "
         f"this run {run['seconds']:,.1f} s{repeated if run['fetch_retries'] else ''}",
         flush=True,
     )
@@ -132,6 +151,7 @@ def report(summary: Summary, uri: str) -> None:
 
 
 def exit_code(summary: Summary, settings: RunSettings) -> int:
-    """0, or 3 when more songs failed than the settings allow."""
-    too_many = summary["failed"] > settings.max_failure_rate * max(1, summary["songs"])
+    """0, or 3 when more of the songs that this run did failed than the settings allow."""
+    run = summary["this_run"]
+    too_many = run["failed"] > settings.max_failure_rate * run["songs"]
     return TOO_MANY_FAILURES if too_many else ALL_DONE

@@ -27,6 +27,7 @@ from mer_ray.errors import InputError
 from mer_ray.features import Store
 from mer_ray.fingerprints import text_sha256
 from mer_ray.learning.model import Model
+from mer_ray.runs.again import with_audio
 from mer_ray.runs.receipts import committed
 from mer_ray.runs.songs_directory import SongsDirectory
 from mer_ray.songs import Identity, read_columns
@@ -77,10 +78,11 @@ def tag(settings: TagSettings) -> Summary:
     rows = wanted = _store_rows(store)
     if manifest is not None:
         wanted = rows.filter(pc.is_in(rows["track_id"], value_set=manifest["track_id"].combine_chunks()))
-    asked = wanted.select(["track_id", "uri"])
+    asked = with_audio(wanted.select(["track_id", "uri"]), store.uri)
     with SongsDirectory(settings.output, "tag") as output:
-        output.begin(_fingerprint(settings, options, model), settings.resolved(), asked)
-        pending = output.pending(asked, retry_failed=settings.retry_failed)
+        asked = output.begin(_fingerprint(settings, options, model), settings.resolved(), asked)
+        mended = wanted.filter(pc.equal(wanted["status"], "ok"))["track_id"].combine_chunks()
+        pending = output.pending(asked, retry_failed=settings.retry_failed, mended=mended)
         cpus = int(connect("ray.data").get("CPU", 1))
         load = partial(projections, store.uri, store.encoder, settings.model, settings.keep_projections)
 
@@ -117,7 +119,7 @@ class TagSongs:
     def __call__(self, work: pa.Table) -> Iterator[pa.Table]:
         for songs in _projected(self._projections, work, windows=self._windows):
             if len(songs):
-                yield committed(self._output, self._tagger.tag(songs), self._token, ready=self._ready)
+                yield committed(self._output, self._tagger.tag(songs), self._token, ready=self._ready).table()
 
 
 class ProjectSongs:
