@@ -1,6 +1,6 @@
 """The manifest: one row a song, with ``track_id``, unique, and ``uri``.
 
-What is not known of ``dataset``, ``split``, ``labels`` and ``size_bytes`` is null. The same source gives the
+What is not known of ``dataset``, ``split``, ``labels``, ``size_bytes`` and ``etag`` is null. The same source gives the
 same bytes.
 """
 
@@ -25,6 +25,7 @@ MANIFEST_SCHEMA = pa.schema(
         ("split", pa.string()),
         ("labels", pa.list_(pa.string())),
         ("size_bytes", pa.int64()),
+        ("etag", pa.string()),
     ]
 )
 READINGS = "mer_ray.catalog"

@@ -15,6 +15,7 @@ from mer_ray.cluster.plan import Plan
 from mer_ray.cluster.settings import RunSettings
 from mer_ray.commandline import ALL_DONE, TOO_MANY_FAILURES
 from mer_ray.errors import StorageError
+from mer_ray.runs.directory import NODES
 from mer_ray.runs.metrics import FailureLines, RunMetrics
 from mer_ray.runs.progress import Progress
 from mer_ray.runs.receipts import COSTS, Receipt
@@ -58,7 +59,13 @@ def drive(
     begun, ready = time.time(), math.inf
     metrics, lines = RunMetrics(output.job, pending, prometheus.Counter, prometheus.Gauge), FailureLines(output.uri)
     classes: Counter[str] = Counter()
-    with Progress(output.job, total, done=total - pending, watch=output.lock.check) as progress:
+
+    def watch() -> None:
+        output.lock.check()
+        if withheld is not None:
+            output.write_json(NODES, withheld.nodes())
+
+    with Progress(output.job, total, done=total - pending, watch=watch) as progress:
         for row in graph.iter_rows() if graph is not None else ():
             receipt = Receipt(**row)
             if receipt.trouble is not None:
@@ -76,6 +83,7 @@ def drive(
                 raise progress.trouble
         if withheld is not None:
             withheld.close()
+            output.write_json(NODES, withheld.nodes())
     startup = min(max(0.0, ready - begun), progress.seconds) if graph is not None else 0.0
     rate = progress.audio_s / max(progress.seconds, 1e-9)
     retries, busy = int(costs.pop("fetch_retries")), (costs["decode_s"], costs["encode_s"])

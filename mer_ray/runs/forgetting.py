@@ -20,6 +20,11 @@ def read_forgotten(uri: str) -> pa.Array:
         return pa.array([], pa.string())
 
 
+def write_forgotten(uri: str, ids: pa.Array) -> None:
+    """Keep the ids that a directory is to forget."""
+    storage.write_table(run_file(uri, FORGOTTEN), pa.table({"track_id": ids}))
+
+
 def without(songs: pa.Table, ids: pa.Array) -> pa.Table:
     """The songs but for these."""
     return songs.filter(pc.invert(pc.is_in(songs["track_id"], value_set=ids))) if len(ids) else songs

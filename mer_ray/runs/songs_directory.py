@@ -104,6 +104,13 @@ class SongsDirectory(RunDirectory):
             failed = again.passing(failed.filter(pc.is_in(failed["track_id"], value_set=asked)), self.file(TRIES))
         return pc.or_(other, pc.and_(held.rows["failed"], pc.is_in(ids, value_set=failed)))
 
+    def take_out(self, ids: pa.Array) -> int:
+        """Rewrite the parts without these songs; returns how many rows that took out."""
+        held = self._mend(["track_id", "status"])
+        unwanted = pc.is_in(held.rows["track_id"], value_set=ids)
+        self._drop(held, unwanted)
+        return pc.sum(unwanted).as_py() or 0
+
     def write_pending(self, songs: pa.Table) -> None:
         """Put down the songs of this run, for who looks on. Written as its work begins."""
         storage.write_table(self.file(PENDING), songs)
@@ -116,19 +123,20 @@ class SongsDirectory(RunDirectory):
         Raises:
             RuntimeError: a song of the manifest is missing from the parts, or another run has the lock.
         """
+        return self.account(self.job, {**run, "seconds": round(time.monotonic() - self._started, 2)})
+
+    def account(self, job: str, this_run: Mapping[str, Any]) -> dict[str, Any]:
+        """As :meth:`finish`, with these facts of a run of this job."""
         self.lock.check()
         held = self._mend(STATUS_COLUMNS)
         asked = storage.read_table(self.file(MANIFEST), ["track_id"])["track_id"].combine_chunks()
         lost = pc.sum(pc.invert(pc.is_in(asked, value_set=held.rows["track_id"].combine_chunks()))).as_py() or 0
         if lost:
             raise RuntimeError(f"{self.uri}: {lost} songs missing; run the same command again.")
-        this_run = {**run, "seconds": round(time.monotonic() - self._started, 2)}
-        return self._account(held.tally, asked, this_run)
-
-    def _account(self, tally: Tally, asked: pa.Array, this_run: Mapping[str, Any]) -> dict[str, Any]:
+        tally = held.tally
         storage.write_table(self.file(FAILURES), tally.failed)
         finished = {"finished": timestamp(time.time()), "this_run": this_run}
-        summary = {"job": self.job, **tally.counts(), "asked": tally.counts_of(asked), **finished}
+        summary = {"job": job, **tally.counts(), "asked": tally.counts_of(asked), **finished}
         self.write_json(SUMMARY, summary)
         storage.write_bytes(storage.join(self.uri, "_SUCCESS"), b"")
         return summary

@@ -59,7 +59,8 @@ class Withheld:
 
     def nodes(self) -> dict[str, dict[str, Any]]:
         """By node: ``songs`` that it read, and of these the ``failed`` ones by class."""
+        read_by, failed_on = self._read_by.copy(), self._failed_on.copy()  # asked while a run goes on
         return {
-            node: {"songs": songs, "failed": {name: n for (on, name), n in self._failed_on.items() if on == node}}
-            for node, songs in self._read_by.most_common()
+            node: {"songs": songs, "failed": {name: n for (on, name), n in failed_on.items() if on == node}}
+            for node, songs in read_by.most_common()
         }

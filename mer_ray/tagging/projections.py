@@ -22,7 +22,7 @@ from mer_ray import storage
 from mer_ray.features import song_means, window_arrays
 from mer_ray.fingerprints import text_sha256
 from mer_ray.learning.model import Model
-from mer_ray.songs import SCHEMA_VERSION, STATUS_COLUMNS, STATUS_FIELDS, Identity, metadata
+from mer_ray.songs import SCHEMA_VERSION, STATUS_COLUMNS, STATUS_FIELDS, Identity, metadata, part_uris
 
 FOLDER = "_projected"
 
@@ -74,6 +74,16 @@ class Projections:
         if not storage.is_arrow(kept):
             storage.write_arrow(kept, self._schema, map(self.project, storage.iter_tables(part, rows=ROWS)))
         return kept
+
+
+def collect(features: str) -> None:
+    """Delete what is kept of parts that a store no longer has."""
+    parts = {part.rsplit("/", 1)[-1].removesuffix(".parquet") for part in part_uris(features)}
+    for model in storage.names(storage.join(features, FOLDER)):
+        folder = storage.join(features, FOLDER, model)
+        for name in storage.names(folder):
+            if name.rpartition("-")[0] not in parts:
+                storage.remove(storage.join(folder, name))
 
 
 def projected_schema(model: Model, encoder: Identity) -> pa.Schema:

@@ -102,6 +102,7 @@ def test_a_table_may_say_everything_about_its_songs(tmp_path: Path) -> None:
             "split": "train",
             "labels": ["happy", "sad"],
             "size_bytes": None,
+            "etag": None,
         },
         {
             "track_id": "y",
@@ -110,6 +111,7 @@ def test_a_table_may_say_everything_about_its_songs(tmp_path: Path) -> None:
             "split": None,
             "labels": None,
             "size_bytes": None,
+            "etag": None,
         },
     ]
 
