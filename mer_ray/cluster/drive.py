@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from mer_ray.cluster.logs import kept_if_it_fails
 from mer_ray.cluster.plan import Plan
 from mer_ray.cluster.settings import RunSettings
 from mer_ray.commandline import ALL_DONE, TOO_MANY_FAILURES
@@ -65,7 +66,8 @@ def drive(
         if withheld is not None:
             output.write_json(NODES, withheld.nodes())
 
-    with Progress(output.job, total, done=total - pending, watch=watch) as progress:
+    progress = Progress(output.job, total, done=total - pending, watch=watch)
+    with kept_if_it_fails(output), progress:
         for row in graph.iter_rows() if graph is not None else ():
             receipt = Receipt(**row)
             if receipt.trouble is not None:
