@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mer_ray import storage
-from mer_ray.runs.directory import AUDIO, run_file
+from mer_ray.runs.directory import AUDIO, MANIFEST, TRIED, RunDirectory, run_file
 from mer_ray.songs import WORLDLY, damaged
 
 TRIES = 3
@@ -25,22 +25,22 @@ AUDIO_SCHEMA = pa.schema(
 _TRIES_SCHEMA = pa.schema([("track_id", pa.string()), ("tries", pa.int32())])
 
 
-def passing(failed: pa.Table, tries: str) -> pa.Array:
+def passing(failed: pa.Table, directory: RunDirectory) -> pa.Array:
     """Ids of failed rows (``track_id``, ``error_class``) that may be the world's fault and were not tried too often.
 
-    They count as tried from now on, in the file at the URI ``tries``.
+    They count as tried from now on.
     """
     worldly = failed.filter(pc.is_in(failed["error_class"], value_set=pa.array(sorted(WORLDLY))))["track_id"]
     if not len(worldly):
         return pa.array([], pa.string())
-    before = (_read(tries) or _TRIES_SCHEMA.empty_table()).cast(_TRIES_SCHEMA)
+    before = (_read(directory.file(TRIED)) or _TRIES_SCHEMA.empty_table()).cast(_TRIES_SCHEMA)
     counted = pa.table([worldly.combine_chunks()], ["track_id"]).join(before, "track_id")
     counts = pc.fill_null(counted["tries"], 0)
     again = counted["track_id"].filter(pc.less(counts, TRIES))
     if len(again):
         others = before.filter(pc.invert(pc.is_in(before["track_id"], value_set=worldly.combine_chunks())))
         tried = pa.table([counted["track_id"], pc.min_element_wise(pc.add(counts, 1), TRIES)], schema=_TRIES_SCHEMA)
-        storage.write_table(tries, pa.concat_tables([others, tried]))
+        _write(directory, TRIED, pa.concat_tables([others, tried]))
     return again.combine_chunks()
 
 
@@ -53,25 +53,25 @@ def audio_of(manifest: pa.Table) -> pa.Table:
 
 def read_audio(uri: str) -> pa.Table:
     """AUDIO_SCHEMA of the songs of a directory, empty where it keeps none."""
-    found = _read(uri)
+    found = _read(run_file(uri, AUDIO))
     return AUDIO_SCHEMA.empty_table() if found is None else found.cast(AUDIO_SCHEMA)
 
 
-def keep_audio(uri: str, manifest: str) -> None:
+def keep_audio(directory: RunDirectory) -> None:
     """Of a directory that keeps none, written by an older version: take what its manifest says, while it stands."""
-    if not storage.exists(uri) and (asked := _read(manifest)) is not None:
-        note_audio(uri, AUDIO_SCHEMA.empty_table(), asked)
+    if not storage.exists(directory.file(AUDIO)) and (asked := _read(directory.file(MANIFEST))) is not None:
+        note_audio(directory, AUDIO_SCHEMA.empty_table(), asked)
 
 
-def note_audio(uri: str, before: pa.Table, manifest: pa.Table) -> None:
+def note_audio(directory: RunDirectory, before: pa.Table, manifest: pa.Table) -> None:
     """Write down what is known of songs' audio: of the manifest's songs what that says, of others what was known."""
     now = audio_of(manifest)
     if len(before):
         asked = now["track_id"].combine_chunks()
         others = before.filter(pc.invert(pc.is_in(before["track_id"], value_set=asked)))
-        storage.write_table(uri, pa.concat_tables([others, now]))
+        _write(directory, AUDIO, pa.concat_tables([others, now]))
     elif now["size_bytes"].null_count < len(now) or now["etag"].null_count < len(now):
-        storage.write_table(uri, now)
+        _write(directory, AUDIO, now)
 
 
 def with_audio(songs: pa.Table, store: str) -> pa.Table:
@@ -91,6 +91,10 @@ def changed(before: pa.Table, now: pa.Table) -> pa.Array:
     size = pc.not_equal(both["size_bytes"], both["size_bytes_before"])
     etag = pc.and_(pc.equal(both["uri"], both["uri_before"]), pc.not_equal(both["etag"], both["etag_before"]))
     return both["track_id"].filter(pc.or_kleene(pc.fill_null(size, False), pc.fill_null(etag, False))).combine_chunks()
+
+
+def _write(directory: RunDirectory, name: str, table: pa.Table) -> None:
+    directory.publish(f"_run/{name}", storage.parquet_bytes(table))
 
 
 def _read(uri: str) -> pa.Table | None:

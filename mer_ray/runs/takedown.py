@@ -13,12 +13,12 @@ import pyarrow.compute as pc
 
 from mer_ray import storage
 from mer_ray.errors import InputError
-from mer_ray.runs.directory import AUDIO, FAILURES, MANIFEST, PENDING, SUMMARY, TRIES
+from mer_ray.runs.directory import AUDIO, FAILURES, MANIFEST, PENDING, SUMMARY, TRIED
 from mer_ray.runs.forgetting import read_forgotten, without, write_forgotten
 from mer_ray.runs.songs_directory import SongsDirectory
 from mer_ray.runs.status import TRAINING, RunFiles, open_run
 
-_TABLES = (MANIFEST, PENDING, AUDIO, TRIES, FAILURES)
+_TABLES = (MANIFEST, PENDING, AUDIO, TRIED, FAILURES)
 
 
 class Takedown(NamedTuple):

@@ -9,6 +9,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import pyarrow as pa
+
 from mer_ray.runs.breaker import RECENT, Breaker, Failure
 from mer_ray.runs.receipts import Receipt
 
@@ -56,6 +58,10 @@ class Withheld:
         self._write(rows)  # before they are let go: it may fail
         for _ in rows:
             self._rows.popleft()
+
+    def ids(self) -> pa.Array:
+        """The songs that are held back: they are done, though no part holds them yet."""
+        return pa.array([row["track_id"] for _, row in self._rows], pa.string())
 
     def nodes(self) -> dict[str, dict[str, Any]]:
         """By node: ``songs`` that it read, and of these the ``failed`` ones by class."""

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
-from mer_ray.settings import JobSettings, Uri
+from mer_ray.settings import JobSettings, ModelUri, Uri
 
 
 class LabelsSettings(JobSettings):
@@ -14,8 +14,8 @@ class LabelsSettings(JobSettings):
 
     labels: str
     """Words: a text file (one a line), a YAML file (label: phrase, phrase), or jamendo, cal500, gems."""
-    model: Uri
-    """Directory of a trained model."""
+    model: ModelUri
+    """Directory of a trained model, or the name of one that ships: gems."""
 
 
 class SearchSettings(JobSettings):
@@ -27,8 +27,8 @@ class SearchSettings(JobSettings):
     """A word or any phrase, such as 'tender but tense'."""
     features: Uri
     """Feature store to search."""
-    model: Uri
-    """Directory of a trained model."""
+    model: ModelUri
+    """Directory of a trained model, or the name of one that ships: gems."""
     k: PositiveInt = 20
     """How many songs."""
     yardstick: Literal["auto", "catalog", "model"] = "auto"
