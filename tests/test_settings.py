@@ -16,13 +16,21 @@ from mer_ray.errors import InputError
 from mer_ray.evaluation.settings import EvaluateSettings
 from mer_ray.learning.settings import TrainSettings
 from mer_ray.paper.settings import ImportSettings, ReproduceSettings
-from mer_ray.runs.settings import StatusSettings, ValidateSettings
+from mer_ray.runs.settings import ForgetSettings, StatusSettings, ValidateSettings
 from mer_ray.settings import JobSettings
 from mer_ray.tagging.settings import LabelsSettings, SearchSettings
 from tests.support import ROOT
 
 CLASSES = [CatalogSettings, ExtractSettings, TrainSettings, EvaluateSettings, TagSettings, DemoSettings]
-CLASSES += [ImportSettings, ReproduceSettings, StatusSettings, ValidateSettings, LabelsSettings, SearchSettings]
+CLASSES += [
+    ImportSettings,
+    ReproduceSettings,
+    StatusSettings,
+    ValidateSettings,
+    ForgetSettings,
+    LabelsSettings,
+    SearchSettings,
+]
 JOBS = sorted(path.name for path in (ROOT / "jobs").glob("*.py"))
 TRAIN = ["--train", "/a.parquet", "--features", "/f", "--model", "/m"]
 TAG = ["--features", "/f", "--model", "/m", "--labels", "gems", "--output", "/o"]

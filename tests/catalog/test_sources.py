@@ -103,6 +103,7 @@ def test_a_table_may_say_everything_about_its_songs(tmp_path: Path) -> None:
             "labels": ["happy", "sad"],
             "ratings": None,
             "size_bytes": None,
+            "etag": None,
         },
         {
             "track_id": "y",
@@ -112,6 +113,7 @@ def test_a_table_may_say_everything_about_its_songs(tmp_path: Path) -> None:
             "labels": None,
             "ratings": None,
             "size_bytes": None,
+            "etag": None,
         },
     ]
 
