@@ -1,7 +1,7 @@
 """The manifest: one row a song, with ``track_id``, unique, and ``uri``.
 
-What is not known of ``dataset``, ``split``, ``labels``, ``ratings``, ``size_bytes`` and ``etag`` is null. ``ratings`` is
-soft truth: how strongly listeners heard a label, on the dataset's own scale. The same source gives the same bytes.
+What is not known of ``dataset``, ``split``, ``labels``, ``ratings``, ``size_bytes`` and ``etag`` is null. ``ratings``
+is soft truth: how strongly listeners heard a label, on the dataset's own scale. The same source gives the same bytes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A training as its user sees it, in this process: what it writes, what it says, and what it refuses before it begins."""
+"""A training as its user sees it, in this process: what it writes and says, and what it refuses before it begins."""
 
 from __future__ import annotations
 
