@@ -305,6 +305,13 @@ def read_table(uri: str, columns: list[str] | None = None) -> pa.Table:
         return pq.read_table(file, columns=columns)
 
 
+def read_schema(uri: str) -> pa.Schema:
+    """The schema of one Parquet file, without its rows."""
+    fs, path = filesystem(uri)
+    with guarded(uri), fs.open(path, "rb") as file:
+        return pq.read_schema(file)
+
+
 def iter_tables(uri: str, *, rows: int, columns: list[str] | None = None) -> Iterator[pa.Table]:
     """Read a Parquet file some rows at a time, in bounded memory whatever its size."""
     fs, path = filesystem(uri)

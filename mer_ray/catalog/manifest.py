@@ -1,7 +1,7 @@
 """The manifest: one row a song, with ``track_id``, unique, and ``uri``.
 
-What is not known of ``dataset``, ``split``, ``labels`` and ``size_bytes`` is null. The same source gives the
-same bytes.
+What is not known of ``dataset``, ``split``, ``labels``, ``size_bytes`` and of what a song is called is null. The same
+source gives the same bytes.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from mer_ray.catalog.datasets import SPLITS
 from mer_ray.errors import InputError, without_credentials
 from mer_ray.songs import stored_json
 
+NAMES = ("title", "artist", "album", "isrc")
+"""The columns that say what a song is called."""
+
 MANIFEST_SCHEMA = pa.schema(
     [
         ("track_id", pa.string()),
@@ -25,6 +28,7 @@ MANIFEST_SCHEMA = pa.schema(
         ("split", pa.string()),
         ("labels", pa.list_(pa.string())),
         ("size_bytes", pa.int64()),
+        *((name, pa.string()) for name in NAMES),
     ]
 )
 READINGS = "mer_ray.catalog"

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from mer_ray import storage
 from mer_ray.catalog.datasets import DOOR, Song, SplitRule, draw_splits
-from mer_ray.catalog.manifest import make_manifest, read_parquet
+from mer_ray.catalog.manifest import NAMES, make_manifest, read_parquet
 from mer_ray.errors import InputError, without_credentials
 from mer_ray.settings import READING, Part, marked, part_of
 
@@ -149,7 +149,7 @@ def read_catalog_table(source: str, audio: str | None = None) -> pa.Table:
     below = [uri.removeprefix(f"{base}/").removeprefix("s3://").lstrip("/") for uri in uris]
     ids = [_cell(name) or default for name, default in zip(given, below, strict=True)]
     rows: dict[str, list[Any]] = {"track_id": ids, "uri": uris}
-    readers = {"dataset": _cell, "split": _cell, "labels": _labels, "size_bytes": _size}
+    readers = {"dataset": _cell, "split": _cell, "labels": _labels, "size_bytes": _size} | dict.fromkeys(NAMES, _cell)
     rows |= {name: [read(value) for value in columns[name]] for name, read in readers.items() if name in columns}
     return make_manifest(rows, source)
 

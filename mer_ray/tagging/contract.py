@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mer_ray import storage
+from mer_ray.runs.directory import run_file
 from mer_ray.songs import Breach, Content, lengths, songs_at, stored_json
+from mer_ray.words.lists import Word
+
+WORDS = "words.json"
+"""The file in ``_run`` that holds the words of a tags directory with their phrases: once, and not in each part."""
 
 TAGS_TYPE = pa.list_(pa.struct([("label", pa.string()), ("score", pa.float32()), ("percentile", pa.float32())]))
 TIMELINE_TYPE = pa.list_(pa.struct([("start_s", pa.float32()), ("tags", pa.list_(pa.string()))]))
+
+
+def words_file(words: Sequence[Word]) -> bytes:
+    """The content of :data:`WORDS`."""
+    return storage.as_json({"phrases": {word.label: word.phrases for word in words}})
+
+
+def asked_words(uri: str, schema: pa.Schema) -> list[Word]:
+    """The words that a tags directory was asked for: of its ``_run``, or of a footer that an older version wrote."""
+    found = (storage.read_json(run_file(uri, WORDS)) or {}).get("phrases")
+    phrases = found or dict.fromkeys(stored_json(schema, "mer_ray.tags").get("labels", ()), ())
+    return [Word.of(label, *own) for label, own in phrases.items()]
 
 
 def _breaches(rows: pa.Table, ok: pa.Array) -> Iterator[Breach]:
