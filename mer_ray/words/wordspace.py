@@ -120,15 +120,20 @@ class WordSpace:
 
 @lru_cache(maxsize=2)
 def lexicon_vectors(model: str) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float32]]:
-    """Each phrase of the packaged thesaurus as a unit vector, and the mean of its words in templates.
-
-    The mean is over every eighth word: it says what templates share, which takes no more of them.
-    """
-    lexicon = load_thesaurus()
-    vectors = dict(zip(lexicon.lexicon, embed_labels(lexicon.lexicon, model=model), strict=True))
-    sentences = [sentence for word in list(lexicon.entries)[::8] for sentence in template_phrases(word)]
+    """Each phrase of the packaged thesaurus as a unit vector, and the mean of its words in templates."""
+    phrases, sentences = lexicon_texts()
+    vectors = dict(zip(phrases, embed_labels(phrases, model=model), strict=True))
     mean: NDArray[np.float32] = embed_labels(sentences, model=model).mean(0)
     return vectors, mean
+
+
+def lexicon_texts() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The phrases of the packaged thesaurus, and every eighth of its words in templates.
+
+    These say what templates share, which takes no more of them.
+    """
+    lexicon = load_thesaurus()
+    return lexicon.lexicon, tuple(text for word in list(lexicon.entries)[::8] for text in template_phrases(word))
 
 
 def affect_correction(

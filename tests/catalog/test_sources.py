@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mer_ray import storage
-from mer_ray.catalog.manifest import MANIFEST_SCHEMA, read_manifest
+from mer_ray.catalog.manifest import MANIFEST_SCHEMA, NAMES, read_manifest
 from mer_ray.catalog.sources import build_manifest, load_catalog, read_catalog_table, scan_folder
 from mer_ray.errors import InputError
 
@@ -102,6 +102,8 @@ def test_a_table_may_say_everything_about_its_songs(tmp_path: Path) -> None:
             "split": "train",
             "labels": ["happy", "sad"],
             "size_bytes": None,
+            **dict.fromkeys(NAMES),
+            "artist": "Air",
         },
         {
             "track_id": "y",
@@ -110,6 +112,7 @@ def test_a_table_may_say_everything_about_its_songs(tmp_path: Path) -> None:
             "split": None,
             "labels": None,
             "size_bytes": None,
+            **dict.fromkeys(NAMES),
         },
     ]
 
