@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import os
 import posixpath
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -40,7 +42,7 @@ def build_manifest(
     Raises:
         InputError: the source is missing, malformed or empty.
     """
-    if dataset == DOOR.nothing and source.lower().endswith(TABLE_EXTENSIONS) and not _is_folder(source):
+    if dataset == DOOR.nothing and source.lower().endswith(TABLE_EXTENSIONS) and not is_folder(source):
         return read_catalog_table(source, audio)
     if dataset == DOOR.nothing:
         if audio is not None:
@@ -51,7 +53,7 @@ def build_manifest(
     reading = "official"
     if not any(splits):
         splits, reading = draw_splits([song.track_id for song in songs], split, seed)
-    beside = source if audio or _is_folder(source) else posixpath.dirname(storage.absolute(source))
+    beside = source if audio or is_folder(source) else posixpath.dirname(storage.absolute(source))
     root = storage.absolute(audio or beside).rstrip("/")
     sizes = list_audio(root)
     if audio is not None and not sizes and not storage.exists(root):
@@ -87,12 +89,38 @@ def scan_folder(source: str) -> pa.Table:
 
 def list_audio(source: str) -> dict[str, int | None]:
     """Path below ``source`` → bytes, for every audio file, in one listing. A broken link has no size."""
+    return {name: size for name, size in _list_files(source) if _is_audio(name)}
+
+
+def passed_over(source: str) -> dict[str, int]:
+    """How many files of a folder or prefix are not songs by their names, by extension; hidden ones are not counted."""
+    names = (name for name, _ in _list_files(source) if not any(_is_hidden(part) for part in name.split("/")))
+    others = Counter(posixpath.splitext(name)[1].lower() or "no extension" for name in names if not _is_audio(name))
+    return dict(others.most_common())
+
+
+def same_audio(manifest: pa.Table) -> list[list[str]]:
+    """The ids of local songs whose files are the same byte for byte, in groups; only files of one size are read."""
+    sizes: dict[int, list[tuple[str, str]]] = defaultdict(list)
+    for song in manifest.select(["track_id", "uri", "size_bytes"]).to_pylist():
+        if song["size_bytes"] and not storage.is_s3(song["uri"]):
+            sizes[song["size_bytes"]].append((song["track_id"], song["uri"]))
+    groups: dict[str, list[str]] = defaultdict(list)
+    for alike in sizes.values():
+        for track_id, path in alike if len(alike) > 1 else ():
+            with storage.readable(path), open(path, "rb") as file:
+                groups[hashlib.file_digest(file, "sha256").hexdigest()].append(track_id)
+    return [ids for ids in groups.values() if len(ids) > 1]
+
+
+def _list_files(source: str) -> Iterator[tuple[str, int | None]]:
     with storage.readable(source):
         fs, root = storage.filesystem(source)
         if not storage.is_s3(source):
-            return {name: size for name, size in _list_local(root) if _is_audio(name)}
-        objects = ((path[len(root) + 1 :], info) for path, info in fs.find(root, detail=True).items())
-        return {name: info.get("size") for name, info in objects if _is_audio(name)}
+            yield from _list_local(root)
+            return
+        for path, info in fs.find(root, detail=True).items():
+            yield path[len(root) + 1 :], info.get("size")
 
 
 def _list_local(root: str) -> Iterator[tuple[str, int | None]]:
@@ -126,7 +154,8 @@ def _is_audio(path: str) -> bool:
     return extension in AUDIO_EXTENSIONS and not any(_is_hidden(part) for part in path.split("/"))
 
 
-def _is_folder(source: str) -> bool:
+def is_folder(source: str) -> bool:
+    """Whether a source is a folder or prefix, whose files are its songs."""
     fs, path = storage.filesystem(source)
     with storage.readable(source):
         return bool(fs.isdir(path))

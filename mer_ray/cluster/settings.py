@@ -101,6 +101,8 @@ class TagSettings(AudioSettings, ClusterSettings, RunSettings):
     """Also write the tags of each window."""
     embedding: bool = False
     """Also write each song's place in the space of words."""
+    page: bool = True
+    """Also write a page to look at and listen to (_run/page.html), of at most 20,000 songs."""
     keep_projections: bool = True
     """Keep projected windows beside the store (_projected/), so that other words later need no projector; a store that
     cannot be written to needs --no-keep-projections."""

@@ -22,9 +22,12 @@ from mer_ray.page.links import links
 from mer_ray.page.places import Places, find_places, find_sources
 from mer_ray.page.settings import PageSettings
 from mer_ray.page.tagged import Counts, Tagged, read_songs, survey
+from mer_ray.runs.directory import run_file
 from mer_ray.songs import untrained
 from mer_ray.words.lists import Word
 
+PAGE = "page.html"
+"""The page that a run leaves in its ``_run``."""
 WORDS = 300
 """On a page at most, those given most often."""
 COLOURS = (
@@ -57,6 +60,16 @@ def make_page(settings: PageSettings) -> dict[str, Any]:
     content = _content(settings, tagged, counts, songs, words, places, why)
     storage.write_bytes(settings.output, render(content).encode())
     return content
+
+
+def page_of_run(tags: str) -> str:
+    """Write the page of a tags directory into its ``_run``; returns a sentence that says where it is, or why not."""
+    output = run_file(tags, PAGE)
+    try:
+        make_page(PageSettings.model_construct(tags=tags, output=output))
+    except InputError as error:
+        return f"no page: {error}"
+    return f"look at and listen to {output}"
 
 
 def render(content: dict[str, Any]) -> str:
@@ -92,11 +105,12 @@ def _content(
 ) -> dict[str, Any]:
     heard = links(songs["uri"].to_pylist(), settings.output, settings.link_hours * 3600)
     encoder, told = tagged.encoder, f"{counts.ok:,} of {counts.songs:,} songs tagged with {len(tagged.words):,} words"
+    looked = f", in {len(tagged.parts):,} of {tagged.all_parts:,} parts" if len(tagged.parts) < tagged.all_parts else ""
     shown = f"; {len(songs):,} of them here, drawn by a hash of their ids" if len(songs) < counts.ok else ""
     model = settings.model or tagged.settings.get("model") or "unknown"
     return {
         "title": settings.title or f"{tagged.uri.rstrip('/').rsplit('/', 1)[-1]}: {counts.ok:,} songs",
-        "summary": f"{told}, {counts.audio_s / 3600:,.1f} hours of music{shown}.",
+        "summary": f"{told}, {counts.audio_s / 3600:,.1f} hours of music{looked}{shown}.",
         "untrained": _UNTRAINED.format(encoder.get("name")) if untrained(encoder) else None,
         "facts": [
             ["Model", f"{model} ({tagged.model_digest[:12]})"],

@@ -19,6 +19,8 @@ from mer_ray.songs import STATUS_COLUMNS, Identity, part_uris, read_columns, sto
 from mer_ray.tagging.contract import asked_words
 from mer_ray.words.lists import Word
 
+PARTS = 200
+"""Parts looked at, drawn by a hash: four million songs of a large directory, which nobody waits for longer."""
 EXAMPLES = 5
 """Songs named for each way to fail."""
 
@@ -28,12 +30,14 @@ class Tagged:
     """A tags directory.
 
     Attributes:
+        parts: those looked at, of ``all_parts``.
         asked: what the metadata says of the tags: ``ranking``, ``k``, thresholds.
         settings: of the run that made it, {} where they are gone.
     """
 
     uri: str
     parts: list[str]
+    all_parts: int
     schema: pa.Schema
     words: list[Word]
     asked: dict[str, Any]
@@ -54,8 +58,9 @@ class Tagged:
         asked = stored_json(schema, "mer_ray.tags")
         if "tags" not in schema.names or not asked:
             raise InputError(f"tags {uri}: not tags (no column 'tags'); point to what jobs/tag.py wrote.")
+        all_parts, parts = len(parts), sorted(parts, key=text_sha256)[:PARTS]
         run = storage.read_json(run_file(uri, SETTINGS)) or {}
-        return cls(uri, parts, schema, asked_words(uri, schema), asked, run.get("settings", {}))
+        return cls(uri, parts, all_parts, schema, asked_words(uri, schema), asked, run.get("settings", {}))
 
     @property
     def encoder(self) -> Identity:
@@ -80,7 +85,7 @@ class Tagged:
 
 @dataclass
 class Counts:
-    """Of all songs of a tags directory, whether they are on the page or not.
+    """Of all songs in the parts that are looked at, whether they are on the page or not.
 
     Attributes:
         given: songs that have each word among their tags, by word.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, partial
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mer_ray import storage
+from mer_ray.fingerprints import text_sha256
 from mer_ray.runs.directory import run_file
 from mer_ray.songs import Breach, Content, lengths, songs_at, stored_json
 from mer_ray.words.lists import Word
@@ -32,9 +34,15 @@ def asked_words(uri: str, schema: pa.Schema) -> list[Word]:
     return [Word.of(label, *own) for label, own in phrases.items()]
 
 
-def _breaches(rows: pa.Table, ok: pa.Array) -> Iterator[Breach]:
-    asked = stored_json(rows.schema, "mer_ray.tags")
-    ids, column, words = rows["track_id"], rows["tags"], asked["labels"]
+def words_digest(words: Sequence[Word]) -> str:
+    """Tells one list of words from another, in the footers of parts and in a run's fingerprint."""
+    asked = [(word.label, word.phrases) for word in words]
+    return text_sha256(storage.as_json({"labels": asked}).decode())[:16]
+
+
+def _breaches(words: Callable[[pa.Schema], list[Word]], rows: pa.Table, ok: pa.Array) -> Iterator[Breach]:
+    asked, known = stored_json(rows.schema, "mer_ray.tags"), [word.label for word in words(rows.schema)]
+    ids, column, number = rows["track_id"], rows["tags"], asked.get("words", len(known))
     song, flat = pc.list_parent_indices(column).to_numpy(), pc.list_flatten(column)
     label, score, percentile = (pc.struct_field(flat, name) for name in ("label", "score", "percentile"))
     scores, ranks = score.to_numpy(), percentile.to_numpy()
@@ -43,9 +51,9 @@ def _breaches(rows: pa.Table, ok: pa.Array) -> Iterator[Breach]:
     yield "tags", "songs whose tags are not best first", songs_at(rows, song[1:][rising])
     outside = ~((ranks >= 0) & (ranks <= 1))
     yield "tags", "songs with percentiles outside 0 to 1", songs_at(rows, song[outside])
-    strange = pc.invert(pc.is_in(label, value_set=pa.array(words, pa.string()))).to_numpy()
+    strange = pc.invert(pc.is_in(label, value_set=pa.array(known, pa.string()))).to_numpy()
     yield "tags", "songs with words that were not asked for", songs_at(rows, song[strange])
-    most, counts = min(asked["k"] or len(words), len(words)), lengths(column)
+    most, counts = min(asked["k"] or number, number), lengths(column)
     yield "tags", f"songs with more than {most} tags", ids.filter(pc.greater(counts, most))
     if (asked["threshold"], asked.get("min_percentile")) == (None, None):
         yield "tags", f"songs with fewer than {most} tags", ids.filter(pc.and_(ok, pc.less(counts, most)))
@@ -58,13 +66,15 @@ def _breaches(rows: pa.Table, ok: pa.Array) -> Iterator[Breach]:
         yield "ok rows", "songs whose embedding is missing or no finite numbers", ids.filter(broken)
 
 
-TAGS = Content(
-    column="tags",
-    jobs=("tag",),
-    identities=("mer_ray.encoder", "mer_ray.tags"),
-    fits=lambda kind: kind == TAGS_TYPE,
-    check="tags",
-    shown=lambda _: "best first, within their limits, percentiles within 0 to 1",
-    row_breaches=_breaches,
-)
-"""What the parts of a tags directory promise."""
+def tags_content(uri: str) -> Content:
+    """What the parts of the tags directory at a URI promise."""
+    words = lru_cache(maxsize=1)(partial(asked_words, uri))  # of all parts the same
+    return Content(
+        column="tags",
+        jobs=("tag",),
+        identities=("mer_ray.encoder", "mer_ray.tags"),
+        fits=lambda kind: kind == TAGS_TYPE,
+        check="tags",
+        shown=lambda _: "best first, within their limits, percentiles within 0 to 1",
+        row_breaches=partial(_breaches, words),
+    )

@@ -1,8 +1,10 @@
 """Settings of labels and search."""
 
-from typing import Annotated, Literal
+from __future__ import annotations
 
-from pydantic import Field, PositiveInt
+from typing import Literal
+
+from pydantic import AliasChoices, Field, PositiveInt, model_validator
 
 from mer_ray.settings import JobSettings, Uri
 
@@ -19,22 +21,37 @@ class LabelsSettings(JobSettings):
 
 
 class SearchSettings(JobSettings):
-    """Find the songs of a feature store that are nearest to a phrase."""
+    """Find the songs of a feature store that are nearest to phrases, or to songs."""
 
     opening = "search: {features} by {model}"
 
-    query: Annotated[str, Field(min_length=1)]
-    """A word or any phrase, such as 'tender but tense'."""
+    query: list[str] = []
+    """A word or any phrase, such as 'tender but tense'; repeat the flag for several answers."""
+    like: list[str] = []
+    """A song to find others like: its id in the store, or a file to listen to now; repeat the flag for several."""
+    not_: list[str] = Field([], validation_alias=AliasChoices("not"))
+    """A word or phrase that pushes down the songs it suits, in every answer; repeat the flag for several."""
     features: Uri
     """Feature store to search."""
     model: Uri
     """Directory of a trained model."""
+    catalog: Uri | None = None
+    """Stay within the songs of this manifest, table, folder or prefix; it also says what they are called."""
     k: PositiveInt = 20
-    """How many songs."""
+    """How many songs an answer has."""
     yardstick: Literal["auto", "catalog", "model"] = "auto"
-    """What scores are measured against: the store, or the model's training songs; auto is the store if it has 100."""
+    """What scores are measured against: the songs searched, or the model's training songs; auto is the songs if there
+    are 100."""
     keep_projections: bool = True
     """Keep projected windows beside the store (_projected/), so that the next query needs no projector; a store that
     cannot be written to needs --no-keep-projections."""
     output: Uri | None = None
-    """Also write the table there: Parquet, or CSV if it ends so."""
+    """Also write the answers there: .parquet, .csv, or of one answer a playlist, .m3u8."""
+    playlists: Uri | None = None
+    """Also write each answer as a playlist (.m3u8) into this folder."""
+
+    @model_validator(mode="after")
+    def _something_to_find(self) -> SearchSettings:
+        if not (self.query or self.like) or not all(text.strip() for text in [*self.query, *self.like, *self.not_]):
+            raise ValueError("--query, --like: give a phrase or a song to search for")
+        return self
