@@ -17,7 +17,7 @@ from pydantic import ValidationError, create_model
 from pydantic_settings import SettingsError
 
 from mer_ray.errors import InputError, did_you_mean
-from mer_ray.settings import JobSettings, Part, Presets, part_of
+from mer_ray.settings import AS_GIVEN, JobSettings, Part, Presets, as_given, marked, part_of
 
 ALL_DONE, WRONG_INPUT, TOO_MANY_FAILURES, STOPPED = 0, 2, 3, 130
 NOT_VALID = 3
@@ -83,7 +83,7 @@ def parse(cls: type[Settings], arguments: Sequence[str]) -> Settings:
         raise InputError(f"--settings: unknown setting '{unknown}'{_hint(unknown, whole)}; see --help.")
     try:
         _refuse_others(cls, chosen, arguments)
-        flags = [argument[1:] if argument.split("=")[0] == "--k" else argument for argument in arguments]
+        flags = _quoted(whole, arguments)
         build: Callable[..., JobSettings] = whole
         found = _with_preset(build(_cli_parse_args=flags, **filed))
     except ValidationError as error:
@@ -119,6 +119,21 @@ def _whole(cls: type[JobSettings], chosen: tuple[type[Part], ...]) -> type[JobSe
     each: list[Presets] = [cls.presets, *(part.presets for part in chosen)]
     whole.presets = {name: ChainMap(*(own.get(name, {}) for own in each)) for own in each for name in own}
     return cast("type[JobSettings]", whole)
+
+
+def _quoted(cls: type[JobSettings], arguments: Sequence[str]) -> list[str]:
+    """The arguments as their parser wants them: ``-k``, and texts in a spelling that it does not cut at commas."""
+    texts = {"--" + name.rstrip("_").replace("_", "-") for name in marked(cls, AS_GIVEN)}
+    flags, before = [], ""
+    for argument in arguments:
+        flag, is_whole, value = argument.partition("=")
+        if flag in texts and is_whole:
+            argument = f"{flag}={as_given(value)}"
+        elif before in texts and not argument.startswith("--"):
+            argument = as_given(argument)
+        flags.append(argument[1:] if flag == "--k" else argument)
+        before = argument
+    return flags
 
 
 def _refuse_others(cls: type[JobSettings], chosen: Mapping[str, str], arguments: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from mer_ray.demo.settings import DemoSettings
 from mer_ray.errors import InputError
 from mer_ray.evaluation.settings import EvaluateSettings
 from mer_ray.learning.settings import TrainSettings
+from mer_ray.page.settings import PageSettings
 from mer_ray.paper.settings import ImportSettings, ReproduceSettings
 from mer_ray.runs.settings import StatusSettings, ValidateSettings
 from mer_ray.settings import JobSettings
@@ -22,7 +23,15 @@ from mer_ray.tagging.settings import LabelsSettings, SearchSettings
 from tests.support import ROOT
 
 CLASSES = [CatalogSettings, ExtractSettings, TrainSettings, EvaluateSettings, TagSettings, DemoSettings]
-CLASSES += [ImportSettings, ReproduceSettings, StatusSettings, ValidateSettings, LabelsSettings, SearchSettings]
+CLASSES += [
+    PageSettings,
+    ImportSettings,
+    ReproduceSettings,
+    StatusSettings,
+    ValidateSettings,
+    LabelsSettings,
+    SearchSettings,
+]
 JOBS = sorted(path.name for path in (ROOT / "jobs").glob("*.py"))
 TRAIN = ["--train", "/a.parquet", "--features", "/f", "--model", "/m"]
 TAG = ["--features", "/f", "--model", "/m", "--labels", "gems", "--output", "/o"]
@@ -148,7 +157,7 @@ def test_every_setting_is_explained_in_the_help(cls: type[JobSettings], capsys: 
     for name, field in cls.model_fields.items():
         assert field.description, f"{cls.__name__}.{name} has no docstring"
         flag = name.rstrip("_").replace("_", "-")
-        assert f"--{flag} " in text or f"-{flag} " in text
+        assert f"--{flag} " in text or f"-{flag} " in text or f" {flag.upper()} " in text
         assert " ".join(field.description.split()) in text, f"--{flag} is not explained"
 
 
@@ -233,3 +242,11 @@ def test_a_loss_of_ones_own_may_call_a_setting_as_another_does_and_keeps_its_def
     with pytest.raises(SystemExit):
         parse(TrainSettings, [*mine, "--help"])
     assert "How many of mine." in capsys.readouterr().out
+
+
+def test_a_phrase_is_taken_as_it_stands_and_the_flag_may_be_repeated() -> None:
+    files = ["--features", "/f", "--model", "/m"]
+    found = parse(SearchSettings, [*files, "--query", "tender, but [tense]", "--query=a,b", "--not", "it's 100%41"])
+    assert found.query == ("tender, but [tense]", "a,b")
+    assert found.not_ == ("it's 100%41",)
+    refused(SearchSettings, files, "--query, --like: give a phrase or a song")

@@ -77,7 +77,7 @@ class TagSettings(AudioSettings, ClusterSettings, RunSettings):
     model: Uri
     """Directory of a trained model."""
     labels: str
-    """Words: a text file (one a line), a YAML file (label: phrase, phrase), or jamendo, cal500, gems."""
+    """Words: happy,sad; a text file (one a line); a YAML file (label: phrase, phrase); or jamendo, cal500, gems."""
     output: Uri
     """Directory for the tags (Parquet); continued if it is there."""
     catalog: Uri | None = None

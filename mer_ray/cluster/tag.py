@@ -175,7 +175,7 @@ def _projected(projections: Projections, work: pa.Table, *, windows: bool = Fals
 
 
 def _as_trained(settings: TagSettings, model: Model) -> TagSettings:
-    """The settings with the model's own encoder and windows, where none are given: features of another would not fit."""
+    """The settings with the model's own encoder and windows, where none are given: others' features would not fit."""
     encoder, given = model.config["encoder"], settings.model_fields_set
     if "encoder" in given:
         return settings

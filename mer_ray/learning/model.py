@@ -21,7 +21,7 @@ from mer_ray.errors import InputError
 from mer_ray.features import Store
 from mer_ray.fingerprints import encoder_differences, text_sha256, weights_sha256
 from mer_ray.learning.projector import Projector, ProjectorShape, project
-from mer_ray.words.embedding import label_weights
+from mer_ray.words.embedding import check_script, label_weights
 from mer_ray.words.lists import Word
 from mer_ray.words.wordspace import WordSpace
 
@@ -106,12 +106,18 @@ class Model:
             )
 
     def embed(self, words: Sequence[Word]) -> NDArray[np.float32]:
-        """Words, as :meth:`read` has them, to [n, E] unit vectors; InputError with another sentence encoder."""
+        """Words, as :meth:`read` has them, to [n, E] unit vectors.
+
+        Raises:
+            InputError: another sentence encoder is installed, or it cannot read a word's script.
+        """
         name = self.config["label_model"]["name"]
         here = label_weights(name)
         if here != self.config["label_model"]["weights_sha256"]:
             raise InputError(f"label model {name}: other weights than the model was trained with; install those.")
-        return self.space.embed([self.read(word) for word in words])
+        read = [self.read(word) for word in words]
+        check_script((phrase for word in read for phrase in word.phrases), name)
+        return self.space.embed(read)
 
     def read(self, word: Word) -> Word:
         """A word trained on with its phrases there unless others are given; the rest as the training read words."""

@@ -21,9 +21,10 @@ from mer_ray.errors import InputError
 from mer_ray.page.links import links
 from mer_ray.page.places import Places, find_places, find_sources
 from mer_ray.page.settings import PageSettings
-from mer_ray.page.tagged import Counts, Tagged, read_songs, survey
+from mer_ray.page.survey import Counts, read_songs, some_parts, survey
 from mer_ray.runs.directory import run_file
 from mer_ray.songs import untrained
+from mer_ray.tagging.tagged import Tagged
 from mer_ray.words.lists import Word
 
 PAGE = "page.html"
@@ -47,7 +48,8 @@ def make_page(settings: PageSettings) -> dict[str, Any]:
     """
     if not settings.output.lower().endswith((".html", ".htm")):
         raise InputError(f"--output {settings.output}: a page; end its name with .html.")
-    tagged = Tagged.open(settings.tags)
+    whole = Tagged.open(settings.tags)
+    tagged = some_parts(whole)
     counts, ids = survey(tagged, settings.songs)
     songs = read_songs(tagged, ids)
     words = sorted(tagged.words, key=lambda word: -counts.given[word.label])[:WORDS]
@@ -58,6 +60,8 @@ def make_page(settings: PageSettings) -> dict[str, Any]:
         except InputError as error:
             why = str(error)
     content = _content(settings, tagged, counts, songs, words, places, why)
+    if len(tagged.parts) < len(whole.parts):
+        content["summary"] += f" Looked at were {len(tagged.parts):,} of {len(whole.parts):,} parts."
     storage.write_bytes(settings.output, render(content).encode())
     return content
 
@@ -105,12 +109,11 @@ def _content(
 ) -> dict[str, Any]:
     heard = links(songs["uri"].to_pylist(), settings.output, settings.link_hours * 3600)
     encoder, told = tagged.encoder, f"{counts.ok:,} of {counts.songs:,} songs tagged with {len(tagged.words):,} words"
-    looked = f", in {len(tagged.parts):,} of {tagged.all_parts:,} parts" if len(tagged.parts) < tagged.all_parts else ""
     shown = f"; {len(songs):,} of them here, drawn by a hash of their ids" if len(songs) < counts.ok else ""
     model = settings.model or tagged.settings.get("model") or "unknown"
     return {
         "title": settings.title or f"{tagged.uri.rstrip('/').rsplit('/', 1)[-1]}: {counts.ok:,} songs",
-        "summary": f"{told}, {counts.audio_s / 3600:,.1f} hours of music{looked}{shown}.",
+        "summary": f"{told}, {counts.audio_s / 3600:,.1f} hours of music{shown}.",
         "untrained": _UNTRAINED.format(encoder.get("name")) if untrained(encoder) else None,
         "facts": [
             ["Model", f"{model} ({tagged.model_digest[:12]})"],

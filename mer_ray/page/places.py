@@ -15,10 +15,10 @@ from mer_ray import storage
 from mer_ray.errors import InputError
 from mer_ray.features import Store
 from mer_ray.learning.model import Model
-from mer_ray.page.tagged import Tagged
 from mer_ray.runs.directory import run_file
 from mer_ray.tagging.projections import Projections, song_vectors
 from mer_ray.tagging.ranking import LabelScale
+from mer_ray.tagging.tagged import Tagged
 from mer_ray.words.embedding import unit
 from mer_ray.words.lists import Word
 

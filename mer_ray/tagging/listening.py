@@ -30,5 +30,6 @@ def song_vector(uri: str, made_by: Identity, model: Model) -> NDArray[np.float32
             track = decode_windows(storage.read_bytes(uri), sample_rate=encoder.sample_rate, **windows)
     except AudioError as error:
         raise InputError(f"{uri}: {error}") from error
-    features_ND = np.concatenate([encoder(window[None]).numpy() for window in track.windows])
+    pieces = [*track.windows, *([] if track.tail is None else [track.tail])]
+    features_ND = np.concatenate([encoder(piece[None]).numpy() for piece in pieces])
     return np.asarray(model.project(features_ND.astype(np.float16)).mean(axis=0), np.float32)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import AliasChoices, Field, PositiveInt, model_validator
+from pydantic_settings import CliPositionalArg
 
-from mer_ray.settings import JobSettings, Uri
+from mer_ray.settings import JobSettings, Texts, Uri
 
 
 class LabelsSettings(JobSettings):
@@ -15,7 +16,7 @@ class LabelsSettings(JobSettings):
     opening = "labels: {labels} as {model} reads it"
 
     labels: str
-    """Words: a text file (one a line), a YAML file (label: phrase, phrase), or jamendo, cal500, gems."""
+    """Words: happy,sad; a text file (one a line); a YAML file (label: phrase, phrase); or jamendo, cal500, gems."""
     model: Uri
     """Directory of a trained model."""
 
@@ -25,11 +26,11 @@ class SearchSettings(JobSettings):
 
     opening = "search: {features} by {model}"
 
-    query: list[str] = []
+    query: Texts = ()
     """A word or any phrase, such as 'tender but tense'; repeat the flag for several answers."""
-    like: list[str] = []
+    like: Texts = ()
     """A song to find others like: its id in the store, or a file to listen to now; repeat the flag for several."""
-    not_: list[str] = Field([], validation_alias=AliasChoices("not"))
+    not_: Texts = Field((), validation_alias=AliasChoices("not"))
     """A word or phrase that pushes down the songs it suits, in every answer; repeat the flag for several."""
     features: Uri
     """Feature store to search."""
@@ -54,4 +55,31 @@ class SearchSettings(JobSettings):
     def _something_to_find(self) -> SearchSettings:
         if not (self.query or self.like) or not all(text.strip() for text in [*self.query, *self.like, *self.not_]):
             raise ValueError("--query, --like: give a phrase or a song to search for")
+        return self
+
+
+class ExportSettings(JobSettings):
+    """Take tags elsewhere: tables for a spreadsheet, words in the files' own tags."""
+
+    opening = "export: {tags}"
+
+    tags: CliPositionalArg[Uri]
+    """What tag wrote."""
+    long: Uri | None = None
+    """Write a table of a row a song and word there (.csv or .parquet)."""
+    wide: Uri | None = None
+    """Write a table of a row a song, with a column a word that holds its percentile, there (.csv or .parquet)."""
+    catalog: Uri | None = None
+    """A manifest or table with titles and artists; the one that was tagged, if not given."""
+    write_files: bool = False
+    """Write each song's words as its mood into the song's own file (local ones; ID3 TMOO, Vorbis and MP4 MOOD)."""
+    undo: bool = False
+    """Put back what stood in the files before --write-files."""
+
+    @model_validator(mode="after")
+    def _something_to_do(self) -> ExportSettings:
+        if self.undo and self.write_files:
+            raise ValueError("--undo takes back what --write-files wrote; give one of them")
+        if not (self.long or self.wide or self.write_files or self.undo):
+            raise ValueError("nothing to do; give --long, --wide, --write-files or --undo")
         return self

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 LABEL_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+MULTILINGUAL = "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2"
+"""One that reads fifty languages, for who trains with it."""
 LABEL_MODEL_REVISION = "c9745ed1d9f207416be6d2e6f8de32d1f16199bf"
 
 
@@ -47,6 +50,19 @@ def embed_labels(
     sums = np.zeros((len(texts), vectors.shape[1]), np.float32)
     np.add.at(sums, np.repeat(np.arange(len(texts)), counts), vectors)
     return unit(sums) if normalize else np.asarray(sums / counts[:, None].astype(np.float32), np.float32)
+
+
+def check_script(texts: Iterable[str], model: str) -> None:
+    """Raise InputError for a text in another script than Latin where the sentence encoder reads English alone."""
+    if model not in ("auto", LABEL_MODEL):
+        return
+    for text in texts:
+        if strange := [letter for letter in text if letter.isalpha() and "LATIN" not in unicodedata.name(letter, "")]:
+            raise InputError(
+                f"'{text}': not in Latin letters ({strange[0]}), and this model reads words by {LABEL_MODEL}, which "
+                f"knows English alone; give English phrases for it in a YAML file ('{text}: sad, sorrowful'), or train "
+                f"a model with --label-model {MULTILINGUAL}."
+            )
 
 
 def _encoded(texts: Sequence[str], model: str) -> NDArray[np.float32]:
