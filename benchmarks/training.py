@@ -13,6 +13,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -145,8 +146,8 @@ def _learner(one: TrainingSet, dim: int) -> Learner:
     needed = ["--train=x", "--features=x", "--model=x", "--lambda=0", "--preset=paper", "--targets=labels"]
     torch.manual_seed(0)
     rows = slice(0, 256)
-    truth = one.truth_SL[one.songs_N[rows]].numpy()
-    validation = ValidationSet(one.features_ND[rows].numpy(), truth, one.targets_LE.numpy(), 2)
+    few = replace(one, features_ND=one.features_ND[rows], songs_N=torch.arange(256), truth_SL=one.truth_SL[:256])
+    validation = ValidationSet(few, few.truth_SL.numpy(), one.targets_LE.numpy(), 2)
     return Learner(Projector(ProjectorShape(dim, EMBEDDING)), [one], [validation], parse(TrainSettings, needed))
 
 

@@ -28,10 +28,10 @@ from mer_ray.evaluation.metrics import evaluate_scores
 from mer_ray.features import Store, open_stores
 from mer_ray.learning.corpus import Corpus, labelled_windows
 from mer_ray.learning.projector import ProjectorShape, project
+from mer_ray.learning.scoring import LabelScale
 from mer_ray.learning.settings import TrainSettings
 from mer_ray.learning.training import build_learner, word_space
 from mer_ray.pages import table
-from mer_ray.tagging.ranking import LabelScale
 from mer_ray.words.labelspace import LabelSpace
 from mer_ray.words.lists import Word
 from mer_ray.words.thesaurus import load_thesaurus
@@ -132,7 +132,8 @@ def _parted(songs: Annotations, order: NDArray[np.int64], folds: int) -> Annotat
 
 def _some(songs: Annotations, rows: NDArray[np.int64], track_ids: list[str]) -> Annotations:
     """Some songs alone."""
-    return replace(songs, track_ids=track_ids, truth=songs.truth[rows], splits=songs.splits[rows])
+    uris = [songs.uris[row] for row in rows]
+    return replace(songs, track_ids=track_ids, uris=uris, truth=songs.truth[rows], splits=songs.splits[rows])
 
 
 def _only(songs: Annotations, labels: NDArray[np.int64]) -> Annotations:

@@ -1,7 +1,7 @@
 """Check an output directory of extract or tag against its manifest and its schema. Never writes.
 
 python jobs/validate.py --run features/
-python jobs/validate.py --run s3://music/tags
+python jobs/validate.py --run s3://music/tags --deep
 """
 
 from mer_ray.commandline import ALL_DONE, NOT_VALID, run
@@ -14,7 +14,7 @@ def main(settings: ValidateSettings) -> int:
     from mer_ray.runs.validation import validate
     from mer_ray.tagging.contract import tags_content
 
-    report = validate(settings.run, [FEATURES, tags_content(settings.run)])
+    report = validate(settings.run, [FEATURES, tags_content(settings.run)], deep=settings.deep)
     print(report, end="")
     return ALL_DONE if report.valid else NOT_VALID
 

@@ -161,7 +161,7 @@ def _said(cls: type[JobSettings], name: str, arguments: Sequence[str], filed: Ma
 
 def _with_preset(settings: JobSettings) -> JobSettings:
     """Fill in what the preset says where nothing else does; what only other modules know is passed over."""
-    preset = settings.presets.get(getattr(settings, "preset", ""), {})
+    preset = dict(pair for name in settings.preset_names for pair in settings.presets.get(name, {}).items())
     known = type(settings).model_fields.keys() - settings.model_fields_set
     return settings.model_copy(update={name: value for name, value in preset.items() if name in known})
 

@@ -89,9 +89,8 @@ class Store:
             raise InputError(
                 f"features {uri}: no part-*.parquet there; make them with jobs/extract.py --features {uri}."
             )
-        fs, path = storage.filesystem(parts[0])
         try:
-            with storage.guarded(parts[0]), fs.open(path, "rb") as file:
+            with storage.opened(parts[0]) as file:
                 schema = pq.read_schema(file)
         except pa.ArrowInvalid as error:
             raise InputError(
@@ -163,32 +162,62 @@ def song_means(values_NX: NDArray[np.floating[Any]], counts_S: NDArray[np.int64]
     return means_SX
 
 
-def read_windows(stores: Sequence[Store], track_ids: Collection[str]) -> Windows:
-    """Read the windows of these songs from one or several stores, in the order of ``track_ids``.
+Places = dict[str, tuple[int, int, int]]
+"""Where the windows of a song lie: in which piece, the first one in it, and how many."""
 
-    Memory is that of the windows and of a few parts: what has been read is let go as it is put in its place.
+
+def find_windows(
+    stores: Sequence[Store], track_ids: Collection[str], found: Places, absent: dict[str, str]
+) -> Iterator[NDArray[np.float16]]:
+    """The windows of these songs piece by piece as the stores hold them, [m, D] each.
+
+    ``found`` and ``absent`` are filled in as it goes: where each song's windows are, or why it has none.
+
+    Raises:
+        InputError: a window holds what is no finite number.
     """
     wanted = pa.array(list(track_ids), pa.string())
-    absent = dict.fromkeys(track_ids, "not in the feature store")
-    pieces: list[NDArray[np.float16]] = []
-    found: dict[str, tuple[int, int, int]] = {}  # piece, first window in it, windows
+    absent.update(dict.fromkeys(track_ids, "not in the feature store"))
+    piece = 0
     for store in stores:
         for _, whole in read_columns(store.parts, _WINDOW_COLUMNS, FEATURES_AHEAD):
             table = whole.filter(pc.is_in(whole["track_id"], value_set=wanted))
             flat, counts = window_arrays(table["features"])
-            for track_id, error_class, start, count in zip(
-                table["track_id"].to_pylist(),
-                table["error_class"].to_pylist(),
-                (np.cumsum(counts) - counts).tolist(),
-                counts.tolist(),
-                strict=True,
-            ):
+            starts, ids = np.cumsum(counts) - counts, table["track_id"].to_pylist()
+            _check_finite(store, flat, ids, starts)
+            errors = table["error_class"].to_pylist()
+            for track_id, error_class, start, count in zip(ids, errors, starts.tolist(), counts.tolist(), strict=True):
                 if count:
-                    found[track_id] = (len(pieces), start, count)
+                    found[track_id] = (piece, start, count)
                     absent.pop(track_id, None)
                 elif track_id in absent:
                     absent[track_id] = f"failed: {error_class}"
-            pieces.append(flat)
+            yield flat
+            piece += 1
+
+
+def _check_finite(store: Store, flat_ND: NDArray[np.float16], track_ids: list[str], starts: NDArray[np.int64]) -> None:
+    bad_N = ~np.isfinite(flat_ND).all(axis=1)
+    if bad_N.any():
+        window = int(bad_N.argmax())
+        song = int(np.searchsorted(starts, window, side="right")) - 1
+        raise InputError(
+            f"features {store.uri}: song {track_ids[song]}, window {window - starts[song] + 1}: holds a value that is "
+            f"no finite number, and {bad_N.sum() - 1:,} more windows of its part do; nothing can be learned from or "
+            "told by that. Make the song's features again, or leave it out of the manifest."
+        )
+
+
+def read_windows(stores: Sequence[Store], track_ids: Collection[str]) -> Windows:
+    """Read the windows of these songs from one or several stores, in the order of ``track_ids``.
+
+    Memory is that of the windows and of a few parts: what has been read is let go as it is put in its place.
+
+    Raises:
+        InputError: a window holds what is no finite number.
+    """
+    found, absent = Places(), dict[str, str]()
+    pieces = list(find_windows(stores, track_ids, found, absent))
     ids = [track_id for track_id in track_ids if track_id in found]
     places = [found[track_id] for track_id in ids]
     counts = np.array([count for _, _, count in places], np.int64)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
-_NO_ENCODER_KEYS = {"name", "revision", "weights_sha256", "licence", "dtype", "keep_tail"}
+_NO_ENCODER_KEYS = {"name", "revision", "weights_sha256", "licence", "dtype", "columns", "keep_tail"}
 """What an encoder's identity says that makes no other kind of features, or is compared in its own way."""
 
 

@@ -6,7 +6,6 @@ The docstring under a field is what ``--help`` prints. Each package keeps its ow
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import quote, unquote
@@ -14,22 +13,29 @@ from urllib.parse import quote, unquote
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from mer_ray import models
 from mer_ray.doors import Door
-from mer_ray.errors import without_credentials
+from mer_ray.uris import absolute
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Presets = dict[str, dict[str, Any]]
 
 
-def absolute(uri: str) -> str:
-    """The URI as any process on this machine can read it, whatever its working directory."""
-    without_credentials(uri)
-    return (
-        uri.rstrip("/") if uri.startswith("s3://") else os.path.abspath(os.path.expanduser(uri.removeprefix("file://")))
-    )
+def _named_or_absolute(model: str) -> str:
+    """A model that ships by its name, which every machine of a cluster finds at home; any other as a URI."""
+    return model if model in models.names() else absolute(model)
+
+
+def _not_shipped(model: str) -> str:
+    """The URI of a model to be written."""
+    if model in models.names():
+        raise ValueError(f"'{model}' is a model that ships; call the folder ./{model}")
+    return absolute(model)
 
 
 Uri = Annotated[str, Field(min_length=1), AfterValidator(absolute)]
+ModelUri = Annotated[str, Field(min_length=1), AfterValidator(_named_or_absolute)]
+NewModelUri = Annotated[str, Field(min_length=1), AfterValidator(_not_shipped)]
 
 AS_GIVEN = "a list of texts that are taken as they stand, commas and brackets too"
 _SPELLED = "\ue000"
@@ -100,6 +106,11 @@ class JobSettings(BaseSettings):
         """Environment, then what the caller read from the settings file (flags come before both)."""
         return env_settings, init_settings
 
+    @property
+    def preset_names(self) -> list[str]:
+        """The keys of :attr:`presets` that were asked for; a later one wins."""
+        return [getattr(self, "preset", "")]
+
     def part(self, name: str) -> Any:
         """The settings of the module that a setting with a door has chosen."""
         if name not in self._parts:
@@ -112,6 +123,13 @@ class JobSettings(BaseSettings):
         for name in self.doors:
             values |= self.part(name).model_dump()
         return values
+
+
+class OutputSettings(JobSettings):
+    """Jobs that write into a directory in which one run at a time is at work."""
+
+    wait: Annotated[bool, OPERATIONAL] = False
+    """Where another run is at work in the output, wait for its end; else it is named and this one stops."""
 
 
 class PresetSettings(JobSettings):

@@ -63,7 +63,7 @@ class Content:
         check: the name of a check of its own.
         shown: what was looked at where that holds, by a part's schema; None where there is no part.
         row_breaches: by some rows whose schema is right, and which of them are ok.
-        schema_breaches: of that check, by a part's schema and the run's fingerprint.
+        schema_breaches: of that check, by a part's schema and the run's fingerprint; None if it needs the values.
     """
 
     column: str
@@ -73,7 +73,7 @@ class Content:
     check: str
     shown: Callable[[pa.Schema | None], str]
     row_breaches: Callable[[pa.Table, pa.Array], Iterator[Breach]]
-    schema_breaches: Callable[[pa.Schema, dict[str, Any]], Iterator[str]] = lambda *_: iter(())
+    schema_breaches: Callable[[pa.Schema, dict[str, Any]], Iterator[str]] | None = None
 
 
 class Damage(Enum):
@@ -117,10 +117,14 @@ def part_name(rows: pa.Table) -> str:
     return f"part-{text_sha256(chr(0).join(sorted(rows['track_id'].to_pylist())))[:20]}.parquet"
 
 
+def list_parts(uri: str) -> list[storage.Entry]:
+    """The committed parts of an output directory, in name order, from one listing."""
+    return [one for one in storage.entries(uri) if one.name.startswith("part-") and one.name.endswith(".parquet")]
+
+
 def part_uris(uri: str) -> list[str]:
-    """The committed parts of an output directory, in name order."""
-    names = [name for name in storage.names(uri) if name.startswith("part-") and name.endswith(".parquet")]
-    return [storage.join(uri, name) for name in names]
+    """The URIs of the committed parts of an output directory, in name order."""
+    return [part.uri for part in list_parts(uri)]
 
 
 def prefetched(function: Callable[[Item], Found], items: Iterable[Item], ahead: int) -> Iterator[Found]:

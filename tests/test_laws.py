@@ -19,8 +19,9 @@ from tests.support import ROOT
 
 FLOORS = (
     {"errors", "fingerprints", "pages"},
-    {"storage", "doors"},
-    {"settings"},
+    {"uris"},
+    {"storage", "doors", "models"},
+    {"settings", "arrays"},
     {"commandline", "songs"},
     {"audio", "catalog"},
     {"encoders", "words"},

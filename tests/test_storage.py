@@ -69,8 +69,8 @@ def test_reading_what_is_not_there_is_a_file_not_found_error(root: str) -> None:
 
 def test_creating_succeeds_once_and_leaves_the_first_content(root: str) -> None:
     uri = storage.join(root, "new", "lock")
-    assert storage.create_bytes(uri, b"mine")
-    assert not storage.create_bytes(uri, b"yours")
+    assert storage.swap(uri, b"mine", None)
+    assert storage.swap(uri, b"yours", None) is None
     assert storage.read_bytes(uri) == b"mine"
 
 

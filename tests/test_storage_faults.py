@@ -17,6 +17,7 @@ from mer_ray.audio.fetching import Repeats
 from mer_ray.audio.process import Limits, SongDecoder
 from mer_ray.errors import InputError, StorageError
 from mer_ray.runs.lock import RunLock
+from mer_ray.storage import access, objects
 from tests.support.faults import Fault, FaultyProxy
 from tests.support.s3 import S3Server
 
@@ -29,8 +30,8 @@ PASSING = ["500", "503", "503 page", "hang up", "reset", "truncated", "stalled"]
 def root(s3: S3Server, faults: FaultyProxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A place in the bucket with a song in it, and short waits."""
     monkeypatch.setattr(audio, "FETCH_WAIT_S", 0.01)
-    monkeypatch.setattr(storage, "READ_TIMEOUT_S", 1.0)
-    monkeypatch.setattr(storage, "CONNECT_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(access, "READ_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(access, "CONNECT_TIMEOUT_S", 1.0)
     fsspec.get_filesystem_class("s3").clear_instance_cache()
     root = f"s3://{s3.bucket}/faults-{time.monotonic_ns()}"
     storage.write_bytes(f"{root}/song.mp3", SONG)
@@ -69,7 +70,7 @@ def test_a_server_that_is_not_there_is_an_io_error(root: str, monkeypatch: pytes
     with pytest.raises(AudioError) as caught:
         fetch(f"{root}/song.mp3", repeats)
     assert (caught.value.error_class, repeats.count) == ("io_error", audio.FETCH_ATTEMPTS - 1)
-    monkeypatch.setattr(storage, "CLIENT_ATTEMPTS", 1)
+    monkeypatch.setattr(access, "CLIENT_ATTEMPTS", 1)
     with pytest.raises(OSError, match="cannot be read"):  # an OSError is what a lock's heartbeat lives through
         storage.read_bytes(f"{root}/song.mp3")
 
@@ -131,7 +132,7 @@ def test_whatever_a_run_reads_or_writes_survives_a_fault(root: str, faults: Faul
         lambda: storage.names(root)[-2:] == ["song.mp3", "table.parquet"],
         lambda: storage.exists(f"{root}/song.mp3"),
         lambda: storage.write_bytes(f"{root}/new", b"new") is None,
-        lambda: storage.create_bytes(f"{root}/created", b"created") in (True, False),
+        lambda: storage.swap(f"{root}/created", b"created", None) != "",
         lambda: storage.remove(f"{root}/old") is None,
     ]
     if kind == "stalled":
@@ -150,7 +151,7 @@ def test_whatever_a_run_reads_or_writes_survives_a_fault(root: str, faults: Faul
 def test_a_put_that_nobody_answers_is_given_up_and_repeated(
     root: str, faults: FaultyProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "PUT_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(objects, "PUT_TIMEOUT_S", 1.0)
     faults.inject(Fault("stalled", method="PUT", times=1))
     storage.write_bytes(f"{root}/part", b"rows")
     assert faults.injected == {"stalled": 1}
@@ -158,7 +159,7 @@ def test_a_put_that_nobody_answers_is_given_up_and_repeated(
     faults.inject(Fault("stalled", method="PUT"))
     with pytest.raises(StorageError, match=f"{root}/part: cannot be written"):
         storage.write_bytes(f"{root}/part", b"other")
-    assert faults.injected == {"stalled": storage.PUT_ATTEMPTS}
+    assert faults.injected == {"stalled": objects.PUT_ATTEMPTS}
 
 
 def test_a_refusal_names_the_place_and_what_to_do_and_absence_stays_absence(root: str, faults: FaultyProxy) -> None:

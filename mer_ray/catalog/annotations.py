@@ -8,12 +8,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mer_ray.catalog.datasets import SPLITS, split_songs, top_k
+from mer_ray.catalog.datasets import TRAIN, VALIDATION, drawn_split, top_k
 from mer_ray.catalog.manifest import READINGS, read_manifest
 from mer_ray.errors import InputError
 from mer_ray.songs import stored_json
-
-TRAIN, VALIDATION, TEST = SPLITS
 
 
 @dataclass(frozen=True)
@@ -24,6 +22,7 @@ class Annotations:
         dataset: its name.
         vocabulary: the L labels that occur in it, sorted.
         track_ids: the S songs that have labels.
+        uris: where the manifest says their audio is.
         truth: [S, L] bool.
         splits: [S] train, validation or test.
         splits_stated: whether the manifest states them; if not, they were drawn by the seed.
@@ -34,6 +33,7 @@ class Annotations:
     dataset: str
     vocabulary: tuple[str, ...]
     track_ids: list[str]
+    uris: list[str]
     truth: NDArray[np.bool_]
     splits: NDArray[np.str_]
     splits_stated: bool
@@ -44,12 +44,13 @@ class Annotations:
     def from_manifest(cls, manifest: pa.Table, name: str, seed: int) -> Annotations:
         """The truth of a manifest; ``name`` is its URI, and the dataset's name if it states none.
 
-        ``seed`` is of the split by song, used for a manifest without one.
+        ``seed`` is of the split by song, used for a manifest without one; the manifest's own splits are kept.
 
         Raises:
             InputError: no song in it has a label, or it mixes datasets.
         """
-        rows = [row for row in manifest.select(["track_id", "dataset", "split", "labels"]).to_pylist() if row["labels"]]
+        columns = ["track_id", "uri", "dataset", "split", "labels"]
+        rows = [row for row in manifest.select(columns).to_pylist() if row["labels"]]
         if not rows:
             raise InputError(f"manifest {name}: no song in it has labels; make it with jobs/catalog.py --dataset.")
         datasets = sorted({row["dataset"] or "" for row in rows})
@@ -67,8 +68,9 @@ class Annotations:
             dataset=dataset,
             vocabulary=vocabulary,
             track_ids=[row["track_id"] for row in rows],
+            uris=[row["uri"] for row in rows],
             truth=truth,
-            splits=_splits([row["split"] for row in rows], seed),
+            splits=_splits([row["track_id"] for row in rows], [row["split"] for row in rows], seed),
             splits_stated=any(row["split"] for row in rows),
             k=min(k, len(vocabulary)),
             readings=readings,
@@ -85,13 +87,12 @@ class Annotations:
         return np.flatnonzero(chosen)
 
 
-def _splits(stated: list[str | None], seed: int) -> NDArray[np.str_]:
-    """The manifest's splits; where it has no validation songs, some are drawn from its training songs."""
+def _splits(track_ids: list[str], stated: list[str | None], seed: int) -> NDArray[np.str_]:
+    """The manifest's splits; where it states none, or no validation songs, each song's own draw."""
     splits = np.array([split or TRAIN for split in stated], "<U10")
     if not any(stated):
-        return np.array(split_songs(len(splits), seed))
-    train = np.flatnonzero(splits == TRAIN)
-    if len(train) and VALIDATION not in splits:
-        drawn = np.array(split_songs(len(train), seed, (0.9, 0.1, 0.0)))
-        splits[train[drawn == VALIDATION]] = VALIDATION
+        return np.array([drawn_split(track_id, seed) for track_id in track_ids], "<U10")
+    if VALIDATION not in splits:
+        for at in np.flatnonzero(splits == TRAIN):
+            splits[at] = drawn_split(track_ids[at], seed, test=0.0)
     return splits

@@ -14,8 +14,9 @@ import pyarrow.compute as pc
 
 from mer_ray import storage
 from mer_ray.catalog.datasets import SPLITS
-from mer_ray.errors import InputError, without_credentials
+from mer_ray.errors import InputError
 from mer_ray.songs import stored_json
+from mer_ray.uris import without_credentials
 
 NAMES = ("title", "artist", "album", "isrc")
 """The columns that say what a song is called."""

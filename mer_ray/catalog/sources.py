@@ -16,8 +16,9 @@ import pyarrow as pa
 from mer_ray import storage
 from mer_ray.catalog.datasets import DOOR, Song, SplitRule, draw_splits
 from mer_ray.catalog.manifest import NAMES, make_manifest, read_parquet
-from mer_ray.errors import InputError, without_credentials
+from mer_ray.errors import InputError
 from mer_ray.settings import READING, Part, marked, part_of
+from mer_ray.uris import without_credentials
 
 _AUDIO = ".mp3 .flac .wav .wave .ogg .oga .opus .m4a .mp4 .aac .alac .aif .aiff .aifc .wma"
 AUDIO_EXTENSIONS = frozenset(_AUDIO.split())

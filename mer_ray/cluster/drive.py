@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
+import pyarrow as pa
+
+from mer_ray.cluster.passes import receipts
 from mer_ray.cluster.plan import Plan
 from mer_ray.cluster.settings import RunSettings
+from mer_ray.cluster.supervision import Planned, Watched
 from mer_ray.commandline import ALL_DONE, TOO_MANY_FAILURES
 from mer_ray.errors import StorageError
 from mer_ray.runs.metrics import FailureLines, RunMetrics
 from mer_ray.runs.progress import Progress
-from mer_ray.runs.receipts import COSTS, Receipt
+from mer_ray.runs.receipts import COSTS
 from mer_ray.runs.songs_directory import SongsDirectory
-
-if TYPE_CHECKING:
-    from ray.data import Dataset
 
 FULL = 0.5
 """A stage that works less than this share of its time does not bind."""
@@ -29,26 +31,41 @@ Summary = dict[str, Any]
 """As :meth:`mer_ray.runs.songs_directory.SongsDirectory.finish` writes it."""
 
 
-def drive(output: SongsDirectory, graph: Dataset | None, total: int, pending: int, plan: Plan | None = None) -> Summary:
-    """Run a graph to its end, printing progress, and account for every song.
+def drive(
+    output: SongsDirectory, songs: pa.Table, total: int, planned: Callable[[pa.Table], Planned], watched: Watched
+) -> Summary:
+    """Do the songs, printing progress, and account for every song.
 
     Args:
-        output: where its parts go.
-        graph: to receipts, a row for each committed part; None if there is nothing to do.
-        total: songs asked for, of which ``pending`` are to do.
-        plan: of an extract, whose bottleneck is told.
+        output: where their parts go.
+        songs: that are to do, of ``total`` that are asked for.
+        planned: how to do some of them, on the cluster as it is.
+        watched: what the workers tell.
 
     Raises:
         StorageError: storage refused a worker for good.
+        InputError: the cluster cannot do it.
     """
     from ray.util.metrics import Counter, Gauge  # which Ray serves to Prometheus
 
     costs = dict.fromkeys(COSTS, 0.0)
     begun, ready = time.time(), math.inf
-    metrics, lines = RunMetrics(output.job, pending, Counter, Gauge), FailureLines(output.uri)
-    with Progress(output.job, total, done=total - pending, watch=output.lock.check) as progress:
-        for row in graph.iter_rows() if graph is not None else ():
-            receipt = Receipt(**row)
+    plan: Plan | None = None
+    metrics, lines = RunMetrics(output.job, len(songs), Counter, Gauge), FailureLines(output.uri)
+    with Progress(output.job, total, total - len(songs), output.lock.check) as progress:
+
+        def noted(left: pa.Table) -> Planned:
+            nonlocal plan
+            progress.done = total - len(left)  # what a pass had committed when it was ended may not have been told
+            found = planned(left)
+            plan = plan or found.plan
+            return found
+
+        for receipt in receipts(output, songs, noted, watched):
+            if progress.trouble is not None:
+                raise progress.trouble
+            if receipt is None:
+                continue
             if receipt.trouble is not None:
                 raise StorageError(receipt.trouble)
             progress.add(receipt.songs, len(receipt.failures), receipt.audio_s)
@@ -57,20 +74,18 @@ def drive(output: SongsDirectory, graph: Dataset | None, total: int, pending: in
                 lines.add(receipt.failures)
             costs = {name: spent + getattr(receipt, name) for name, spent in costs.items()}
             ready = min(ready, receipt.ready)
-            if progress.trouble is not None:
-                raise progress.trouble
-    startup = min(max(0.0, ready - begun), progress.seconds) if graph is not None else 0.0
+    startup = min(max(0.0, ready - begun), progress.seconds) if len(songs) else 0.0
     rate = progress.audio_s / max(progress.seconds, 1e-9)
     retries, busy = int(costs.pop("fetch_retries")), (costs["decode_s"], costs["encode_s"])
     return output.finish(
-        songs=pending,
+        songs=len(songs),
         failed=progress.failed,
         work_seconds=round(progress.seconds, 2),
         audio_hours_per_hour=round(rate, 1),
         fetch_retries=retries,
         **{name: round(seconds, 2) for name, seconds in costs.items()},
         startup_s=round(startup, 2),
-        **(bottleneck(plan, progress.seconds, startup, *busy) if plan and graph else {}),
+        **(bottleneck(plan, progress.seconds, startup, *busy) if plan else {}),
     )
 
 

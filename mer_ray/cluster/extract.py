@@ -8,21 +8,25 @@ what it must know of the encoder, a task of the cluster finds out while the mani
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from mer_ray import storage
 from mer_ray.audio.process import Limits, room_for
-from mer_ray.cluster import stages
+from mer_ray.cluster import preflight, stages
 from mer_ray.cluster.drive import Summary, drive
-from mer_ray.cluster.plan import Plan, resolve_plan
+from mer_ray.cluster.encoding import EncodeSongs, Encoding
+from mer_ray.cluster.nodes import answering, listed, wait_for
+from mer_ray.cluster.plan import Plan, gpus_of, resolve_plan
 from mer_ray.cluster.session import connect, quiet_data
 from mer_ray.cluster.settings import ExtractSettings, TagSettings
-from mer_ray.cluster.stages import Decoding, Encoding
+from mer_ray.cluster.stages import Decoding
+from mer_ray.cluster.supervision import Planned, Watched
 from mer_ray.cluster.unpromised import map_as_they_come
 from mer_ray.encoders import Encoder, load_encoder
 from mer_ray.errors import InputError
@@ -33,6 +37,11 @@ if TYPE_CHECKING:
 
 COMMIT_CPUS = 0.2
 
+NO_GPU = (
+    "extract: WARNING no GPU in this Ray: encodes on CPUs, in their arithmetic. --require-gpus 1 would refuse that, "
+    "--gpus 0 says that it is meant."
+)
+
 
 def extract(settings: ExtractSettings | TagSettings, read: Callable[[], pa.Table]) -> Summary:
     """Bring a feature store up to date with the manifest that ``read`` gives: every song of it gets its one row.
@@ -40,14 +49,18 @@ def extract(settings: ExtractSettings | TagSettings, read: Callable[[], pa.Table
     Raises:
         InputError: settings that do not fit the cluster, the encoder or what the store holds.
     """
-    plan = resolve_plan(settings, connect("ray.data", "mer_ray.catalog.sources"))
+    connect("mer_ray.catalog.sources")
     import ray
 
-    encoding = _encoding(settings, plan)
+    wait_for(settings.require_gpus, settings.wait_minutes)
+    gpus = gpus_of(settings, listed())
+    if not gpus and settings.gpus is None:
+        print(NO_GPU, file=sys.stderr, flush=True)
+    encoding = _encoding(settings, "cuda" if gpus else "cpu")
     # Asked while the manifest is read. (The process that answers serves tasks alone: Ray starts each encoder its own.)
     told = ray.remote(know).options(num_cpus=0.5).remote(encoding)
     manifest = read()
-    with SongsDirectory(settings.features, "extract") as output:
+    with SongsDirectory(settings.features, "extract", wait=settings.wait) as output:
         encoder: Encoder | str = ray.get(told)
         if isinstance(encoder, str):
             raise InputError(encoder)
@@ -56,51 +69,73 @@ def extract(settings: ExtractSettings | TagSettings, read: Callable[[], pa.Table
         pending = output.pending(manifest.select(["track_id", "uri"]), retry_failed=settings.retry_failed)
         made_by = f"{encoder.name} (D = {encoder.dim})"
         print(f"extract: {len(pending):,} of {len(manifest):,} songs to do with {made_by}")
-        graph = None
-        if len(pending):
-            print(f"extract: {plan.describe(encoder.dtype, len(pending))}", flush=True)
-            output.write_pending(pending)
-            graph = extraction(pending, output, plan, decoding, encoding)
-        return drive(output, graph, len(manifest), len(pending), plan)
+        watched = Watched(output)
+
+        def planned(songs: pa.Table) -> Planned:
+            cluster = answering()
+            if settings.preflight and songs is pending:  # not again in a later pass
+                preflight.check(settings.features, songs, cluster, encoder.dim)
+            plan = resolve_plan(settings, cluster, len(songs), decoding.limits.memory_mb)
+            print(f"extract: {plan.describe(encoder.dtype, len(songs))}", flush=True)
+            output.write_pending(songs)
+            own = replace(encoding, batch_windows=plan.batch_windows, threads=plan.threads)
+            # Named here: whoever puts another in its place does so in this process.
+            decode = partial(stages.decode_songs, decoding=decoding)
+            asked = (ray.put(songs), len(songs), decode, own, plan, watched.actor, output.uri, output.lock.token)
+            return Planned(partial(extraction, *asked), cluster, plan)
+
+        return drive(output, pending, len(manifest), planned, watched)
 
 
-def extraction(songs: pa.Table, output: SongsDirectory, plan: Plan, decoding: Decoding, encoding: Encoding) -> Dataset:
-    """The graph from pending songs (``track_id``, ``uri``) to receipts.
+def extraction(
+    songs: Any,
+    count: int,
+    decode: Callable[[pa.Table], Iterator[pa.Table]],
+    encoding: Encoding,
+    plan: Plan,
+    watch: Any,
+    output: str,
+    token: str,
+) -> Dataset:
+    """The graph from ``count`` songs (``track_id``, ``uri``) in the object store to receipts.
 
     A decode task hands its songs on as soon as they fill a block of Ray's (128 MB), so what waits between
     the stages is bounded in bytes, however many songs a task has and however long they are.
     """
-    import ray
     from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
-    size = plan.songs_per_block(len(songs))
-    # The songs lie in the object store once; a task gets two numbers. (from_arrow would start a task for each block,
-    # to ask for its schema.)
-    ranges = [pa.table({"start": [start], "stop": [start + size]}) for start in range(0, len(songs), size)]
-    blocks = quiet_data().from_blocks(ranges)
-    decoded = blocks.map_batches(
-        stages.decode_ranges,
-        batch_format="pyarrow",
-        fn_kwargs={"songs": ray.put(songs), "decode": partial(stages.decode_songs, decoding=decoding)},
-        compute=TaskPoolStrategy(size=None if plan.decoders_grow else plan.decoders),
-        num_cpus=plan.decoder_cpus,
+    size = plan.songs_per_block(count)
+    # A task gets two numbers. (from_arrow would start a task for each block, to ask for its schema.)
+    ranges = [pa.table({"start": [start], "stop": [start + size]}) for start in range(0, count, size)]
+    decoded = (
+        quiet_data()
+        .from_blocks(ranges)
+        .map_batches(
+            stages.decode_ranges,
+            batch_format="pyarrow",
+            fn_kwargs={"songs": songs, "decode": decode, "watch": watch},
+            compute=TaskPoolStrategy(size=None if plan.decoders_grow else plan.decoders),
+            num_cpus=plan.decoder_cpus,
+            memory=plan.decoder_memory,
+        )
     )
+    pool = {"min_size": 1, "max_size": plan.most_encoders, "initial_size": plan.encoders} if plan.gpus else {}
     encoded = map_as_they_come(
         decoded,
-        stages.EncodeSongs,
+        EncodeSongs,
         size,
-        fn_constructor_args=(encoding,),
-        compute=ActorPoolStrategy(size=plan.encoders),
+        fn_constructor_args=(encoding, watch),
+        compute=ActorPoolStrategy(**pool or {"size": plan.encoders}),
         num_cpus=plan.encoder_cpus,
-        num_gpus=1 if plan.gpus else None,
+        num_gpus=plan.gpus_per_encoder if plan.gpus else None,
     )
     # Blocks seldom add up to a part: the rest of each bundle of blocks, a few songs, is a part of its own. Strict
     # repartition would even that out, but its task wants a whole CPU and holds up the commits on a small machine.
     return encoded.map_batches(
         stages.commit_features,
-        batch_size=plan.songs_per_part(len(songs)),
+        batch_size=plan.songs_per_part(count),
         batch_format="pyarrow",
-        fn_args=(output.uri, output.lock.token),
+        fn_args=(output, token),
         num_cpus=COMMIT_CPUS,
     )
 
@@ -117,16 +152,14 @@ def know(encoding: Encoding) -> Encoder | str:
         return str(error)
 
 
-def _encoding(settings: ExtractSettings | TagSettings, plan: Plan) -> Encoding:
+def _encoding(settings: ExtractSettings | TagSettings, device: str) -> Encoding:
     local, part = storage.filesystem(settings.encoder)[1], settings.part("encoder")
     return Encoding(
         name=local if storage.is_folder(settings.encoder) else settings.encoder,
-        settings=part.on(plan.device) if hasattr(part, "on") else part,
-        device=plan.device,
+        settings=part.on(device) if hasattr(part, "on") else part,
+        device=device,
         window_seconds=settings.window_seconds,
         keep_tail=settings.keep_tail,
-        batch_windows=plan.batch_windows,
-        threads=plan.threads,
     )
 
 

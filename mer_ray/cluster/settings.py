@@ -9,7 +9,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from mer_ray.doors import Door
 from mer_ray.encoders import DOOR
-from mer_ray.settings import Fraction, JobSettings, PresetSettings, Uri
+from mer_ray.settings import Fraction, JobSettings, ModelUri, OutputSettings, PresetSettings, Uri
 
 
 class AudioSettings(PresetSettings):
@@ -32,9 +32,18 @@ class ClusterSettings(JobSettings):
     """How much of the cluster to use; these never change the result."""
 
     gpus: Annotated[int, Field(ge=0)] | None = None
-    """GPUs for the encoder pool; all of the cluster's if not given, 0 for the CPU."""
+    """GPUs for the encoder pool; all of the cluster's, and those that join, if not given; 0 for the CPU."""
+    gpus_per_encoder: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of a GPU that one encoder takes; 0.25 puts four on each."""
+    require_gpus: Annotated[int, Field(ge=0)] = 0
+    """Do not begin with fewer GPUs than this; without it a cluster that has none encodes on CPUs and says so."""
+    wait_minutes: Annotated[float, Field(ge=0)] = 0.0
+    """Wait so long for nodes to come, two CPUs and --require-gpus, before a cluster that lacks them is refused."""
+    preflight: bool = True
+    """Look first, which takes seconds, whether every node has the same versions, sees the output, reads songs, has room
+    on its disk."""
     encoders: PositiveInt | None = None
-    """Encoder processes; one a GPU, or fitted to the CPUs if not given."""
+    """Encoder processes; as many as GPUs or CPUs and the songs to do are good for if not given."""
     decoders: PositiveInt | None = None
     """Songs decoded at a time; fitted to the CPUs if not given."""
     batch_windows: PositiveInt | None = None
@@ -47,7 +56,7 @@ class ClusterSettings(JobSettings):
     """Memory of one decoder, in MB; fitted to --max-minutes if not given. A song that needs more fails."""
 
 
-class RunSettings(JobSettings):
+class RunSettings(OutputSettings):
     """How a run treats failures."""
 
     retry_failed: bool = False
@@ -74,8 +83,8 @@ class TagSettings(AudioSettings, ClusterSettings, RunSettings):
 
     features: Uri
     """Feature store to tag from; with --catalog, also where new songs' features go."""
-    model: Uri
-    """Directory of a trained model."""
+    model: ModelUri
+    """Directory of a trained model, or the name of one that ships: gems."""
     labels: str
     """Words: happy,sad; a text file (one a line); a YAML file (label: phrase, phrase); or jamendo, cal500, gems."""
     output: Uri
@@ -85,7 +94,8 @@ class TagSettings(AudioSettings, ClusterSettings, RunSettings):
     k: PositiveInt | None = None
     """At most this many tags a song; 3 if neither this nor a threshold is given."""
     threshold: float | None = None
-    """Only tags whose score reaches this."""
+    """Only tags whose score reaches this; if neither this nor a percentile or precision is given, what earns a word its
+    place on a song: 0.75, or by cosine whatever is among the k best. -100 gives every song k words, however wrong."""
     min_percentile: Fraction | None = None
     """Only tags whose percentile reaches this, 0 to 1: 0.9 gives a word to the tenth of the songs it suits best."""
     min_precision: Fraction | None = None
@@ -95,8 +105,9 @@ class TagSettings(AudioSettings, ClusterSettings, RunSettings):
     yardstick: Literal["auto", "catalog", "model"] = "auto"
     """What scores are measured against: the catalogue, or the model's training songs; auto is the catalogue if it has
     100 songs."""
-    ranking: Literal["standardized", "cosine"] = "standardized"
-    """Score a word against its own spread over the catalogue, or by bare cosine (the paper)."""
+    ranking: Literal["auto", "standardized", "cosine"] = "auto"
+    """The score of a word for a song: against its own spread over the catalogue, or the bare cosine (the paper); auto
+    is the model's own, by which its epoch was chosen."""
     timeline: bool = False
     """Also write the tags of each window."""
     embedding: bool = False

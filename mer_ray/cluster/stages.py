@@ -1,29 +1,22 @@
-"""The stages of an extract: decode songs, encode them, commit them. Each is a plain function of tables."""
+"""The stages of an extract before and after its encoders: decode songs, commit them; plain functions of tables."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from mer_ray.audio.process import Limits, shared_decoder
-from mer_ray.encoders import load_encoder
+from mer_ray.cluster.watch import Told
 from mer_ray.errors import StorageError
-from mer_ray.features import features_column, store_schema
 from mer_ray.runs.receipts import COSTS, Receipt, committed
-from mer_ray.settings import Part
-from mer_ray.songs import STATUS_COLUMNS, STATUS_FIELDS, lengths
-
-if TYPE_CHECKING:
-    from mer_ray.encoders._batching import Window
+from mer_ray.songs import STATUS_FIELDS, lengths
 
 DECODED_SCHEMA = pa.schema(
     [
@@ -41,9 +34,6 @@ and over-full windows lose nothing. ``trouble`` is what ends the run: no fault o
 
 BESIDE = (*COSTS, "ready", "trouble")
 """All that an encoded song carries to its commit beside its row: its costs, when its worker was ready, trouble."""
-
-BEYOND_FLOAT16 = 65_520
-"""What is as large as this becomes infinite in a store."""
 
 PART_BYTES = 256_000_000
 """Features in one part: 256 songs of usual length have 30 MB, as many of two hours a gigabyte."""
@@ -71,26 +61,22 @@ class Decoding:
         return {name: getattr(self, name) for name in ("window_seconds", "keep_tail", "max_seconds")}
 
 
-@dataclass(frozen=True)
-class Encoding:
-    """How windows become features: an encoder as a process loads it, and the windows that its store is made of."""
-
-    name: str
-    settings: Part
-    device: str
-    window_seconds: float
-    keep_tail: bool
-    batch_windows: int
-    threads: int
-
-
-def decode_ranges(ranges: pa.Table, songs: Any, decode: Callable[[pa.Table], Iterator[pa.Table]]) -> Iterator[pa.Table]:
-    """Decode songs ``start`` to ``stop`` of a table that lies in the object store."""
+def decode_ranges(
+    ranges: pa.Table, songs: Any, decode: Callable[[pa.Table], Iterator[pa.Table]], watch: Any = None
+) -> Iterator[pa.Table]:
+    """Decode songs ``start`` to ``stop`` of a table that lies in the object store; ``watch`` is told of each."""
     import ray
 
-    table = ray.get(songs)
+    told, table = Told(watch, "decode"), ray.get(songs)
     for row in ranges.to_pylist():
-        yield from decode(table.slice(row["start"], row["stop"] - row["start"]))
+        decoded = decode(table.slice(row["start"], row["stop"] - row["start"]))
+        while True:
+            with told.busy():  # not while a song waits to be taken
+                song = next(decoded, None)
+            if song is None:
+                break
+            told.step()
+            yield song
 
 
 def decode_songs(songs: pa.Table, decoding: Decoding) -> Iterator[pa.Table]:
@@ -126,56 +112,6 @@ def _one_buffer(windows: list[bytearray]) -> pa.Array:
         view[ends[len(windows)] : ends[len(windows) + 1]] = np.frombuffer(last, np.uint8)
     values = pa.LargeBinaryArray.from_buffers(pa.large_binary(), count, [None, pa.py_buffer(ends), buffer])
     return pa.ListArray.from_arrays(pa.array([0, count], pa.int32()), values)
-
-
-def packed_windows(windows: pa.Scalar, scales: pa.Scalar) -> list[Window]:
-    """The windows of one row of DECODED_SCHEMA, without a copy: views of its block."""
-    from mer_ray.encoders._batching import Window
-
-    if windows.values is None:
-        return []
-    pairs = zip(windows.values, scales.values.to_pylist(), strict=True)
-    return [Window(np.frombuffer(window.as_buffer(), np.int16), scale) for window, scale in pairs]
-
-
-class EncodeSongs:
-    """An encoder process: decoded songs in, rows of the feature store out."""
-
-    def __init__(self, encoding: Encoding) -> None:
-        import torch
-
-        torch.set_num_threads(min(encoding.threads, len(os.sched_getaffinity(0))))
-        self._encoder = load_encoder(encoding.name, encoding.device, encoding.settings)
-        identity = self._encoder.identity(encoding.window_seconds, encoding.keep_tail)
-        self._schema = store_schema(identity, self._encoder.dim)
-        self._batch_windows = encoding.batch_windows
-        self._ready = time.time()
-
-    def __call__(self, songs: pa.Table) -> pa.Table:
-        from mer_ray.encoders._batching import encode_tracks
-
-        started = time.perf_counter()
-        tracks = [*map(packed_windows, songs["windows"], songs["scales"])]
-        features = encode_tracks(self._encoder, tracks, self._batch_windows)
-        seconds = (time.perf_counter() - started) / max(1, len(songs))
-        status = self._without_broken(songs.select(STATUS_COLUMNS), features)
-        table = pa.table([*status, features_column(features, self._encoder.dim)], schema=self._schema)
-        own = {"encode_s": seconds, "ready": self._ready}
-        for name in BESIDE:
-            table = table.append_column(name, pa.array(np.full(len(songs), own[name])) if name in own else songs[name])
-        return table
-
-    def _without_broken(self, status: pa.Table, features: list[NDArray[np.float32]]) -> list[pa.Array]:
-        """The status columns, with songs failed whose features a store cannot hold: NaN, or beyond float16."""
-        broken = np.array([not (np.abs(track) < BEYOND_FLOAT16).all() for track in features], bool)
-        message = f"Encoder {self._encoder.name} gives no finite numbers for this song; leave it out."
-        said = {"status": "failed", "error_class": "not_finite", "error": message}
-        for at in np.flatnonzero(broken):
-            features[at] = features[at][:0]
-        columns = {name: status[name].combine_chunks() for name in STATUS_COLUMNS}
-        if broken.any():
-            columns |= {name: pc.if_else(pa.array(broken), value, columns[name]) for name, value in said.items()}
-        return [*columns.values()]
 
 
 def commit_features(songs: pa.Table, output: str, token: str) -> Iterator[pa.Table]:

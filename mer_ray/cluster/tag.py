@@ -21,17 +21,22 @@ from mer_ray import storage
 from mer_ray.catalog.sources import load_catalog
 from mer_ray.cluster.drive import Summary, drive, report
 from mer_ray.cluster.extract import extract
+from mer_ray.cluster.nodes import answering, listed
 from mer_ray.cluster.session import connect, quiet_data
 from mer_ray.cluster.settings import TagSettings
+from mer_ray.cluster.supervision import Planned, Watched
+from mer_ray.cluster.watch import Told
 from mer_ray.encoders import as_made
 from mer_ray.errors import InputError
 from mer_ray.features import Store
 from mer_ray.fingerprints import text_sha256
 from mer_ray.learning.model import Model
+from mer_ray.learning.scoring import floor_of, measured_by_catalog
+from mer_ray.runs.directory import SETTINGS
 from mer_ray.runs.receipts import committed
 from mer_ray.runs.songs_directory import SongsDirectory
 from mer_ray.songs import Identity, read_columns
-from mer_ray.tagging.calibration import measured_by_catalog, percentile_of
+from mer_ray.tagging.calibration import percentile_of
 from mer_ray.tagging.contract import WORDS, words_digest, words_file
 from mer_ray.tagging.projections import Projections, song_vectors
 from mer_ray.tagging.ranking import Choice, SongTagger, Tagger, TagOptions
@@ -75,12 +80,12 @@ def tag(settings: TagSettings) -> Summary:
         manifest = read()
     store = Store.open(settings.features)
     model.check_features(store)
-    options = _options(settings, words, model)
     rows = wanted = _store_rows(store)
     if manifest is not None:
         wanted = rows.filter(pc.is_in(rows["track_id"], value_set=manifest["track_id"].combine_chunks()))
     asked = wanted.select(["track_id", "uri"])
-    with SongsDirectory(settings.output, "tag") as output:
+    with SongsDirectory(settings.output, "tag", wait=settings.wait) as output:
+        options = _options(settings, words, model, output)
         output.begin(_fingerprint(settings, options, model), settings.resolved(), asked)
         storage.write_bytes(output.file(WORDS), words_file(words))
         pending = output.pending(asked, retry_failed=settings.retry_failed)
@@ -91,25 +96,32 @@ def tag(settings: TagSettings) -> Summary:
             work = by_part(rows, ids)
             return song_means(work, load, min(len(work), cpus))
 
-        source, yardstick = _yardstick(output, settings, model, wanted, vectors)
+        source, tagger = _tagger(output, settings, model, wanted, vectors)
         print(f"tag: {len(pending):,} of {len(asked):,} songs to do, {len(words):,} words, measured against {source}")
-        graph = None
+        watched = Watched(output)
+        scale = None
         if len(pending):
             import ray
 
-            work = by_part(rows, pending["track_id"].combine_chunks())
-            workers = settings.encoders or min(len(work), cpus)
             # In the object store once, for all processes.
-            scale = ray.put(Tagger(model, yardstick).scale(words, options.ranking))
-            graph = _over_parts(work, workers, TagSongs, load, options, scale, output.uri, output.lock.token)
-        return drive(output, graph, len(asked), len(pending))
+            scale = ray.put(tagger.scale(words, options.ranking))
+
+        def planned(songs: pa.Table) -> Planned:
+            work = by_part(rows, songs["track_id"].combine_chunks())
+            workers = settings.encoders or max(1, min(len(work), int(answering().cpus)))
+            stage = (TagSongs, load, options, scale, output.uri, output.lock.token, watched.actor)
+            return Planned(partial(_over_parts, work, workers, *stage), listed())
+
+        return drive(output, pending, len(asked), planned, watched)
 
 
 class TagSongs:
     """A tagging process: parts of a feature store in, receipts of committed tag parts out."""
 
-    def __init__(self, load: Load, options: TagOptions, scale: Any, output: str, token: str) -> None:
+    def __init__(self, load: Load, options: TagOptions, scale: Any, output: str, token: str, watch: Any = None) -> None:
         import ray
+
+        self._told = Told(watch, "tag")
 
         self._projections = load()
         self._tagger = SongTagger(ray.get(scale), options, self._projections.encoder, self._projections.model)
@@ -118,9 +130,11 @@ class TagSongs:
         self._ready = time.time()
 
     def __call__(self, work: pa.Table) -> Iterator[pa.Table]:
-        for songs in _projected(self._projections, work, windows=self._windows):
-            if len(songs):
-                yield committed(self._output, self._tagger.tag(songs), self._token, ready=self._ready)
+        with self._told.busy():
+            for songs in _projected(self._projections, work, windows=self._windows):
+                self._told.step(len(songs))
+                if len(songs):
+                    yield committed(self._output, self._tagger.tag(songs), self._token, ready=self._ready)
 
 
 class ProjectSongs:
@@ -187,14 +201,20 @@ def _as_trained(settings: TagSettings, model: Model) -> TagSettings:
     return trained
 
 
-def _options(settings: TagSettings, words: tuple[Word, ...], model: Model) -> TagOptions:
+def _options(settings: TagSettings, words: tuple[Word, ...], model: Model, output: SongsDirectory) -> TagOptions:
+    """What to write; what is left open is the model's ranking and its floor, or what the directory was begun with."""
+    begun = (output.read_json(SETTINGS) or {}).get("fingerprint", {})
+    ranking = begun.get("ranking", model.ranking) if settings.ranking == "auto" else settings.ranking
     least = settings.min_percentile
     if settings.min_precision is not None and settings.calibration is not None:
         least = percentile_of(settings.calibration, model.digest, settings.min_precision)
         print(f"tag: precision {settings.min_precision:g} is expected from percentile {least:g} up")
     k = 3 if (settings.k, settings.threshold, least) == (None, None, None) else settings.k
-    choice = Choice(k, settings.threshold, least)
-    return TagOptions(words, choice, settings.ranking, settings.timeline, settings.embedding)
+    threshold = settings.threshold
+    if threshold is None and least is None:
+        # Before 0.3 a word did not have to earn its place: a directory begun so goes on so.
+        threshold = begun.get("threshold", floor_of(ranking))
+    return TagOptions(words, Choice(k, threshold, least), ranking, settings.timeline, settings.embedding)
 
 
 def _fingerprint(settings: TagSettings, options: TagOptions, model: Model) -> dict[str, Any]:
@@ -219,29 +239,33 @@ def _store_rows(store: Store) -> pa.Table:
     )
 
 
-def _yardstick(
+def _tagger(
     output: SongsDirectory,
     settings: TagSettings,
     model: Model,
     rows: pa.Table,
     vectors: Callable[[pa.Array], NDArray[np.float32]],
-) -> tuple[str, NDArray[np.float32]]:
-    """The songs that measure the words: frozen in the output directory at its first run.
+) -> tuple[str, Tagger]:
+    """The songs that measure the words, for a reader, and a tagger measured by them.
 
-    ``vectors`` projects songs by their ids.
+    They are frozen in the output directory at its first run; ``vectors`` projects songs by their ids.
     """
     frozen = output.file("yardstick.safetensors")
     if storage.exists(frozen):
-        songs = load_arrays(storage.read_bytes(frozen))["songs"].astype(np.float32)
-        return f"the {len(songs):,} songs of the first run", songs
+        kept = load_arrays(storage.read_bytes(frozen))
+        songs = kept["songs"].astype(np.float32)
+        # Before 0.3 they measured alone.
+        return f"the {len(songs):,} songs of the first run", Tagger(model, songs, alone="blended" not in kept)
     ids = rows.filter(pc.equal(rows["status"], "ok"))["track_id"].to_pylist()
-    source, songs = f"the model's {len(model.background):,} training songs", model.background
     if settings.yardstick == "catalog" and not ids:
         raise InputError(f"--yardstick catalog: no song of {settings.features} could be read; use model.")
+    songs, source, blended = model.background, f"the model's {len(model.background):,} training songs", True
     if measured_by_catalog(settings.yardstick, len(ids)):
         # In an order that has nothing to do with how a catalogue is sorted, and is the same everywhere.
         chosen = sorted(ids, key=text_sha256)[:YARDSTICK_SONGS]
-        songs = vectors(pa.array(chosen))
+        songs, blended = vectors(pa.array(chosen)), settings.yardstick != "catalog"
         source = f"{len(songs):,} songs of the catalogue"
-    storage.write_bytes(frozen, save_arrays({"songs": songs.astype(np.float16)}))
-    return source, songs.astype(np.float16).astype(np.float32)
+    songs = songs.astype(np.float16)
+    kept = {"songs": songs, **({"blended": np.ones(1, np.int8)} if blended else {})}
+    storage.write_bytes(frozen, save_arrays(kept))
+    return source, Tagger(model, songs.astype(np.float32), alone=not blended)

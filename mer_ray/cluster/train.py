@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,13 @@ from mer_ray.cluster.unpromised import quiet_training
 from mer_ray.errors import InputError
 from mer_ray.features import open_stores
 from mer_ray.learning import training
+from mer_ray.learning.learner import Learner
 from mer_ray.learning.projector import ProjectorShape
 from mer_ray.learning.settings import TrainSettings
+from mer_ray.learning.tracking import Tracker
 from mer_ray.runs.directory import PROGRESS, SETTINGS, RunDirectory, run_file
+from mer_ray.runs.lock import check_held
 from mer_ray.runs.progress import EpochLines
-from mer_ray.words.labelspace import LabelSpace
 
 RETRIES = 3
 EVERY_LOSS = ("temperature", "margin", "positive", "negatives")
@@ -36,14 +40,14 @@ def train(settings: TrainSettings) -> dict[str, Any]:
     Raises:
         InputError: manifests, features or settings that do not fit.
     """
+    tracker = Tracker(settings)
+    run = RunDirectory(settings.model, "train", "model", settings.wait)
+    settings = training.as_begun(settings, (run.read_json(SETTINGS) or {}).get("fingerprint", {}))
     datasets = [Annotations.read(uri, settings.seed) for uri in settings.train]
     stores = open_stores(settings.features)
-    clustered = settings.targets == "clusters" or settings.lambda_ > 0
-    bandwidth = settings.bandwidth if clustered else "none"
-    space = LabelSpace.build([one.vocabulary for one in datasets], training.word_space(settings), bandwidth)
+    space = training.label_space(settings, datasets)
     config = training.describe(settings, datasets, stores, space)
-    run = RunDirectory(settings.model, "train", "model")
-    with run, tempfile.TemporaryDirectory(prefix="mer-ray-") as folder:
+    with run, tracker, tempfile.TemporaryDirectory(prefix="mer-ray-") as folder:
         finished = _begin(run, config["fingerprint"])
         if finished is not None:
             print(f"train: {settings.model} is trained already; nothing to do")
@@ -55,10 +59,15 @@ def train(settings: TrainSettings) -> dict[str, Any]:
             f"{settings.workers or 'no'} worker{'s' * (settings.workers != 1)}",
             flush=True,
         )
+        if settings.clusters is None and settings.bandwidth != "none" and space.clusters.bandwidth == 0:
+            print("train: no clusters among these words; each is its own", flush=True)
+        tracker.begin(config)
         fit = _fit if settings.workers else _fit_here
         task = {"settings": settings, "space": space, "shape": ProjectorShape(**config["projector"])}
-        fit(run, task, Path(folder))
+        fit(run, {**task, "token": run.lock.token}, Path(folder), tracker)
+        run.lock.check()
         metrics = training.write_model(settings.model, config, space, datasets, Path(folder))
+        tracker.follow(metrics["history"])
         storage.remove_folder(run.file("train"))
         return metrics
 
@@ -82,13 +91,24 @@ def fit_worker(task: dict[str, Any]) -> None:
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
             learner.restore(Path(folder) / training.STATE)
-    noted = run_file(task["settings"].model, PROGRESS)
     training.run_epochs(
         learner,
-        note=lambda line: storage.write_bytes(noted, storage.as_json(line)),
+        note=partial(_note, task["settings"].model, task["token"]),
         save=lambda: report(lambda place: learner.save(place / training.STATE)),
     )
     report(lambda place: training.save_final(place, learner, corpus))
+
+
+def _note(model: str, token: str, learner: Learner) -> None:
+    """Keep an epoch where it is looked for while training goes on.
+
+    Raises:
+        RuntimeError: another run has taken the directory.
+    """
+    check_held(storage.join(model, "_run"), token)
+    storage.write_bytes(storage.join(model, training.HISTORY), training.as_lines(learner.history))
+    line = {**learner.history[-1], "best": learner.best}
+    storage.write_bytes(run_file(model, PROGRESS), storage.as_json(line))
 
 
 def _threads() -> int:
@@ -101,7 +121,7 @@ def _threads() -> int:
     return max(1, int(cpus) // ray.train.get_context().get_local_world_size())
 
 
-def _fit(run: RunDirectory, task: dict[str, Any], folder: Path) -> None:
+def _fit(run: RunDirectory, task: dict[str, Any], folder: Path, tracker: Tracker) -> None:
     """Run Ray Train workers to the end and leave the final checkpoint in a local folder."""
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
     from ray.train.torch import TorchTrainer
@@ -126,14 +146,23 @@ def _fit(run: RunDirectory, task: dict[str, Any], folder: Path) -> None:
         ),
     )
     try:
-        with EpochLines(settings.epochs, lambda: run.read_json(PROGRESS)):
+        with EpochLines(settings.epochs, partial(_noted, run, tracker)):
             trainer.fit().checkpoint.to_directory(str(folder))
     except WorkerGroupError as error:
         refused = [cause for cause in error.worker_failures.values() if isinstance(cause, InputError)]
         raise refused[0] if refused else error from None
 
 
-def _fit_here(run: RunDirectory, task: dict[str, Any], folder: Path) -> None:
+def _noted(run: RunDirectory, tracker: Tracker) -> dict[str, Any] | None:
+    """The last epoch that the first worker kept; the tracker is told all."""
+    noted = run.read_json(PROGRESS)
+    history = storage.join(run.uri, training.HISTORY)
+    if noted is not None and storage.exists(history):
+        tracker.follow([json.loads(line) for line in storage.read_bytes(history).splitlines()])
+    return noted
+
+
+def _fit_here(run: RunDirectory, task: dict[str, Any], folder: Path, tracker: Tracker) -> None:
     """The same inside this process, going on from its own checkpoints."""
     learner, corpus = training.prepare(**task)
     kept = storage.join(run.file("train"), training.STATE)
@@ -145,7 +174,11 @@ def _fit_here(run: RunDirectory, task: dict[str, Any], folder: Path) -> None:
         learner.save(folder / training.STATE)
         storage.write_bytes(kept, (folder / training.STATE).read_bytes())
 
-    training.run_epochs(learner, lambda line: run.write_json(PROGRESS, line), save)
+    def note(learner: Learner) -> None:
+        _note(run.uri, task["token"], learner)
+        tracker.follow(learner.history)
+
+    training.run_epochs(learner, note, save)
     training.save_final(folder, learner, corpus)
 
 
@@ -166,7 +199,9 @@ def _begin(run: RunDirectory, fingerprint: dict[str, Any]) -> dict[str, Any] | N
         InputError: the directory belongs to other settings.
     """
     found = (run.read_json(SETTINGS) or {}).get("fingerprint", {})
-    asked = {**{name: found[name] for name in EVERY_LOSS if name in found}, **fingerprint}
+    unsaid = {name: value for name, value in training.EARLIER.items() if found and name not in found}
+    asked = {name: value for name, value in fingerprint.items() if unsaid.get(name, ...) != value}
+    asked = {**{name: found[name] for name in EVERY_LOSS if name in found}, **asked}
     finished = storage.exists(storage.join(run.uri, "config.json"))
     if run.earlier(asked, holds=lambda: "a model already" if finished else "") and finished:
         return storage.read_json(storage.join(run.uri, "metrics.json"))

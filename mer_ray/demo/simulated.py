@@ -30,7 +30,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mer_ray import storage
-from mer_ray.catalog.datasets import split_songs, vocabularies
+from mer_ray.catalog.datasets import draw_splits, vocabularies
 from mer_ray.catalog.manifest import make_manifest
 from mer_ray.errors import InputError
 from mer_ray.features import store_table
@@ -163,7 +163,7 @@ def _manifest(name: str, size: int, rng: np.random.Generator) -> pa.Table:
         "track_id": ids,
         "uri": [f"simulated/{track_id}" for track_id in ids],
         "dataset": [name] * size,
-        "split": split_songs(size, int(rng.integers(2**31))),
+        "split": draw_splits(ids, "seeded", int(rng.integers(2**31)))[0],
         "labels": [[vocabulary[at] for at in row] for row in chosen],
     }
     return make_manifest(columns, name)

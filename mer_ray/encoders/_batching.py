@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,13 +22,16 @@ class Window(NamedTuple):
 
 
 def encode_tracks(
-    encoder: Encoder, tracks: Sequence[Sequence[Window]], batch_windows: int
+    encoder: Encoder,
+    tracks: Sequence[Sequence[Window]],
+    batch_windows: int,
+    step: Callable[[int], None] = lambda windows: None,
 ) -> list[NDArray[np.float32]]:
     """Encode the windows of several tracks in shared batches: per track [w, D] float32, in the order of its windows.
 
     Lengths may differ (short songs, tails); only windows of equal length share a forward pass, ``batch_windows`` at
     most. While one batch is encoded, the next is put together; a GPU gets it before the last one's features are
-    fetched.
+    fetched. ``step`` is told how many windows have been encoded, as they are.
     """
     features = [np.empty((len(windows), encoder.dim), np.float32) for windows in tracks]
     by_length: dict[int, list[tuple[int, int]]] = {}
@@ -50,6 +53,7 @@ def encode_tracks(
     def hand_back(batch: list[tuple[int, int]], encoded: Tensor) -> None:
         for (track, position), vector in zip(batch, encoded.cpu().numpy(), strict=True):
             features[track][position] = vector
+        step(len(batch))
 
     launched: list[tuple[list[tuple[int, int]], Tensor]] = []
     for batch, (samples, scales) in zip(batches, prefetched(packed, batches, 2), strict=True):

@@ -28,6 +28,7 @@ class Encoder:
         settings: what else decides its output; its own settings, but for operational ones, if none are given.
         dtype: its arithmetic; it counts as a reason to begin a new store, not as another encoder.
         device: where ``encode`` wants its windows as a tensor; without one it takes and returns arrays of numpy.
+        columns: what its features are, in their order: names of groups and how many features each has.
         stands_for: what a run's fingerprint says of it; its digest, wherever it was loaded from, if nothing is given.
     """
 
@@ -42,7 +43,13 @@ class Encoder:
     settings: dict[str, Any] | None = None
     dtype: str = "float32"
     device: str | None = None
+    columns: tuple[tuple[str, int], ...] = ()
     stands_for: str = ""
+
+    @property
+    def names(self) -> list[str]:
+        """A name for each feature, such as ``mel_mean_12``; none where its columns are not known."""
+        return [f"{group}_{at}" if width > 1 else group for group, width in self.columns for at in range(width)]
 
     def __call__(self, windows: Any) -> Tensor:
         """Windows of equal length, array or tensor [b, samples], to [b, D] float32 on the CPU."""
@@ -76,7 +83,8 @@ class Encoder:
         """What a feature store of such windows says of its encoder."""
         said = {key: getattr(self, key) for key in ("name", "revision", "licence", "sample_rate", "dtype", "dim")}
         windows = {"window_seconds": window_seconds, "keep_tail": keep_tail}
-        return {**(self.settings or {}), **said, "weights_sha256": self.digest, **windows}
+        columns = {"columns": [list(group) for group in self.columns]} if self.columns else {}
+        return {**(self.settings or {}), **said, **columns, "weights_sha256": self.digest, **windows}
 
     def fingerprint(self) -> dict[str, Any]:
         """What of the encoder decides a feature."""

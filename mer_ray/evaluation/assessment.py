@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mer_ray import storage
 from mer_ray.catalog.annotations import Annotations
@@ -15,24 +14,28 @@ from mer_ray.evaluation.figures import per_label_figure, reliability_figure
 from mer_ray.evaluation.metrics import Level, evaluate_songs
 from mer_ray.evaluation.report import report_sections, write_report
 from mer_ray.evaluation.settings import EvaluateSettings
+from mer_ray.evaluation.unseen import Scored, describe_scored, songs_to_score
 from mer_ray.features import Store, open_stores
 from mer_ray.learning.corpus import labelled_windows
 from mer_ray.learning.model import Model
+from mer_ray.learning.seen import read_seen
 from mer_ray.pages import Picture
 from mer_ray.storage import as_json
-from mer_ray.tagging.calibration import Reliability, as_plain, measured_by_catalog
-from mer_ray.tagging.ranking import LabelScale, Ranking
+from mer_ray.tagging.calibration import Reliability, as_plain
+from mer_ray.tagging.ranking import Tagger
 from mer_ray.words.lists import Word, read_labels
 
 Levels = dict[str, Level]
 
 
 class Assessed(NamedTuple):
-    """What came of one dataset; ``absent`` songs have no features."""
+    """What came of one dataset: which songs were scored and how, and the songs without features, ``absent``."""
 
     levels: Levels
     reliability: Reliability
+    scored: Scored
     absent: int
+    yardstick: str
 
 
 def assess(settings: EvaluateSettings) -> dict[str, Levels]:
@@ -42,9 +45,9 @@ def assess(settings: EvaluateSettings) -> dict[str, Levels]:
     reads, ``report.md`` the same beside its pictures.
 
     Raises:
-        InputError: manifests, features or model that do not fit.
+        InputError: manifests, features or model that do not fit, or a dataset of which the model has seen every song.
     """
-    model = Model.load(settings.model)
+    model, seen = Model.load(settings.model), read_seen(settings.model)
     stores = open_stores(settings.features)
     for store in stores:
         model.check_features(store)
@@ -54,20 +57,27 @@ def assess(settings: EvaluateSettings) -> dict[str, Levels]:
     for dataset in [Annotations.read(uri, drawn) for uri in settings.test]:
         if dataset.dataset in found:
             raise InputError(f"--test: two manifests of dataset {dataset.dataset}; evaluate them one by one.")
-        found[dataset.dataset] = _assess_one(settings, model, stores, dataset, given)
+        scored = songs_to_score(settings.split, model, seen, dataset)
+        print(f"evaluate: {dataset.dataset}: songs {describe_scored(settings.split, scored)}", flush=True)
+        found[dataset.dataset] = _assess_one(settings, model, stores, dataset, scored, given)
     _write(settings, model, found)
     return {name: one.levels for name, one in found.items()}
 
 
 def _assess_one(
-    settings: EvaluateSettings, model: Model, stores: Sequence[Store], dataset: Annotations, given: dict[str, Word]
+    settings: EvaluateSettings,
+    model: Model,
+    stores: Sequence[Store],
+    dataset: Annotations,
+    chosen: Scored,
+    given: dict[str, Word],
 ) -> Assessed:
-    windows, scored = labelled_windows(stores, dataset, songs_to_score(settings.split, model, dataset), settings.split)
+    windows, scored = labelled_windows(stores, dataset, chosen.rows, settings.split)
     words = [given.get(label, Word.of(label)) for label in dataset.vocabulary]
     projected_NE = model.project(windows.features, windows.counts)
     songs_SE = windows.song_means(projected_NE)
-    yardstick = songs_SE if measured_by_catalog(settings.yardstick, len(songs_SE)) else model.background
-    scale = LabelScale(model.embed(words), yardstick, resolve_ranking(settings.ranking, model))
+    tagger = Tagger.against(model, settings.yardstick, songs_SE)
+    scale = tagger.scale(words, None if settings.ranking == "auto" else settings.ranking)
     others = np.setdiff1d(np.arange(len(dataset.truth)), scored)
     levels = evaluate_songs(
         scale.scores(projected_NE),
@@ -77,29 +87,13 @@ def _assess_one(
         settings.k or dataset.k,
         dataset.truth[others if len(others) else scored].mean(0),
         settings.seed,
+        song_scores_SL=scale.scores(songs_SE),
+        floor=scale.floor,
         track_ids=windows.track_ids,
         clusters=known_clusters(model.labels.get("clusters", []), dataset.vocabulary),
     )
     reliability = Reliability.measure(scale.percentiles(songs_SE), dataset.truth[scored])
-    return Assessed(levels, reliability, len(windows.absent))
-
-
-def resolve_ranking(asked: str, model: Model) -> Ranking:
-    """What ``auto`` stands for: cosine for a model of the paper's loss, standardized for another."""
-    if asked == "auto":
-        return "cosine" if model.config.get("readings", {}).get("loss", "triplet") == "triplet" else "standardized"
-    return "cosine" if asked == "cosine" else "standardized"
-
-
-def songs_to_score(split: str, model: Model, dataset: Annotations) -> NDArray[np.int64]:
-    """Rows of the songs to score: those of the split.
-
-    A manifest that states no splits is scored whole if the model never saw the dataset; if it was
-    trained on it, the split drawn then holds.
-    """
-    rows = dataset.where(split)
-    seen = dataset.dataset in model.config.get("datasets", [])
-    return rows if seen or (dataset.splits_stated and len(rows)) else dataset.where("all")
+    return Assessed(levels, reliability, chosen, len(windows.absent), tagger.measured)
 
 
 def known_clusters(clusters: Sequence[Sequence[str]], vocabulary: Sequence[str]) -> list[list[str]]:
@@ -134,20 +128,20 @@ def _write(settings: EvaluateSettings, model: Model, found: dict[str, Assessed])
 def _facts(settings: EvaluateSettings, model: Model, found: dict[str, Assessed]) -> dict[str, str]:
     """What made the figures, for their reader."""
     encoder = model.config["encoder"]
-    clusters, yardsticks = [], []
+    clusters = []
     for name, one in found.items():
         labels = list(one.levels["window"].per_label)
         known = known_clusters(model.labels.get("clusters", []), labels)
         trained = f"{len(labels)} labels in {len(known)}" if known else "not trained with all of its labels"
         clusters.append(f"{name}: {trained}")
-        own = measured_by_catalog(settings.yardstick, int(one.levels["song_vote"].metrics["songs"]))
-        yardsticks.append(f"{name} " + ("the scored songs" if own else "the model's training songs"))
+    ranking = model.ranking if settings.ranking == "auto" else settings.ranking
     return {
         "model": f"{settings.model} (trained on {', '.join(model.config['datasets'])})",
         "encoder": f"{encoder.get('name')}, D = {encoder['dim']}, licence {encoder.get('licence')}",
         "readings": ", ".join(f"{name} = {value}" for name, value in sorted(model.config["readings"].items())),
-        "ranking": f"{resolve_ranking(settings.ranking, model)}; yardstick: {', '.join(yardsticks)}",
+        "ranking": f"{ranking}; yardstick: " + ", ".join(f"{name} {one.yardstick}" for name, one in found.items()),
         "clusters": "; ".join(clusters),
+        "songs": "; ".join(f"{name}: {describe_scored(settings.split, one.scored)}" for name, one in found.items()),
         "songs without features": ", ".join(f"{name} {one.absent:,}" for name, one in found.items()),
     }
 

@@ -27,9 +27,11 @@ class Level:
     per_label: dict[str, dict[str, float]]
 
 
-def evaluate_scores(scores_NL: Scores, truth_NL: Truth, labels: tuple[str, ...], k: int) -> Level:
-    """Score n predictions, each with its own truth, when each is given its k best of L labels."""
-    precision, recall, f1 = precision_recall_f1(top_k_mask(scores_NL, k), truth_NL)
+def evaluate_scores(
+    scores_NL: Scores, truth_NL: Truth, labels: tuple[str, ...], k: int, floor: float | None = None
+) -> Level:
+    """Score n predictions, each with its own truth, when each is given its k best of L labels that reach the floor."""
+    precision, recall, f1 = precision_recall_f1(top_k_mask(scores_NL, k, floor), truth_NL)
     roc, pr = _areas(scores_NL, truth_NL)
     columns = {"f1": f1, "precision": precision, "recall": recall, "roc_auc": roc, "pr_auc": pr}
     columns["support"] = truth_NL.sum(0)
@@ -56,14 +58,18 @@ def evaluate_songs(
     frequencies_L: Scores,
     seed: int = 0,
     *,
+    song_scores_SL: Scores | None = None,
+    floor: float | None = None,
+    ridge_SL: Scores | None = None,
     track_ids: Sequence[str] | None = None,
     clusters: Sequence[Sequence[str]] = (),
 ) -> dict[str, Level]:
-    """Every level of one dataset, with both baselines.
+    """Every level of one dataset, with its plain yardsticks.
 
-    ``window``, ``song_vote`` and ``song_mean`` carry 95 % intervals over the songs (``macro_f1_low``, ``_high``,
-    ``roc_auc_low``, …; per label ``f1_low``, …), all levels ``cluster_macro_f1``: the same windows and truth scored
-    over clusters of labels (METHOD.md row 18), nan if none are given.
+    ``song_mean`` ranks the scores that tags are written by, k labels a song; ``song`` is what is written: of these
+    labels those that reach the floor. Both, ``window`` and ``song_vote`` carry 95 % intervals over the songs
+    (``macro_f1_low``, ``_high``, ``roc_auc_low``, …; per label ``f1_low``, …), all levels ``cluster_macro_f1``: the
+    same truth scored over clusters of labels (METHOD.md row 18), nan if none are given.
 
     Args:
         window_scores_NL: scores of the windows.
@@ -73,6 +79,10 @@ def evaluate_songs(
         k: labels given to each window and song.
         frequencies_L: how often each label occurs where the baseline may look.
         seed: of the random baseline and of the intervals.
+        song_scores_SL: scores of the songs' mean vectors; the mean over their windows if not given, which is the same
+            by cosine.
+        floor: the score that earns a label its place on a song.
+        ridge_SL: scores of a ridge regression that was trained on the same labels (METHOD.md §6), if there is one.
         track_ids: the S songs' names. With them the order in which songs come, from one process
             or joined from several, changes no digit of the result.
         clusters: groups of labels that together hold each of the labels once.
@@ -80,33 +90,45 @@ def evaluate_songs(
     if track_ids is not None:
         order_S = np.array(sorted(range(len(track_ids)), key=track_ids.__getitem__), np.int64)
         songs_N, truth_SL = np.argsort(order_S)[songs_N], truth_SL[order_S]
+        song_scores_SL, ridge_SL = (None if each is None else each[order_S] for each in (song_scores_SL, ridge_SL))
     songs, levels = len(truth_SL), dict[str, Level]()
+    if song_scores_SL is None:
+        song_scores_SL = _means(window_scores_NL, songs_N, songs)
     groups = [[labels.index(label) for label in cluster] for cluster in clusters]
     multiplicities_RS = resample(songs, RESAMPLES, seed)
-    for name, (scores_ML, songs_M) in _predictions(window_scores_NL, songs_N, songs, k).items():
-        levels[name] = evaluate_scores(scores_ML, truth_SL[songs_M], labels, k)
-        _add_intervals(levels[name], scores_ML, truth_SL[songs_M], songs_M, k, multiplicities_RS)
+    for name, (scores_ML, songs_M, least) in _predictions(window_scores_NL, song_scores_SL, songs_N, k, floor).items():
+        levels[name] = evaluate_scores(scores_ML, truth_SL[songs_M], labels, k, least)
+        predicted_ML = top_k_mask(scores_ML, k, least)
+        _add_intervals(levels[name], scores_ML, predicted_ML, truth_SL[songs_M], songs_M, multiplicities_RS)
     generator = np.random.default_rng(seed)
     known = truth_SL, labels, k, groups
     draws = [_song_level(generator.random(truth_SL.shape), *known) for _ in range(RANDOM_DRAWS)]
+    if ridge_SL is not None:
+        levels["ridge"] = _song_level(ridge_SL, *known)
     levels["random"] = _mean_level(draws)
     levels["frequent"] = _song_level(np.tile(frequencies_L, (songs, 1)), *known)
-    window_clusters_NC, truth_SC = _best_of(window_scores_NL, groups), _best_of(truth_SL, groups)
-    for name, (scores_MC, songs_M) in _predictions(window_clusters_NC, songs_N, songs, k).items():
-        levels[name].metrics["cluster_macro_f1"] = _cluster_f1(scores_MC, truth_SC[songs_M], k)
+    window_clusters_NC, song_clusters_SC, truth_SC = (
+        _best_of(values, groups) for values in (window_scores_NL, song_scores_SL, truth_SL)
+    )
+    for name, (scores_MC, songs_M, least) in _predictions(
+        window_clusters_NC, song_clusters_SC, songs_N, k, floor
+    ).items():
+        levels[name].metrics["cluster_macro_f1"] = _cluster_f1(scores_MC, truth_SC[songs_M], k, least)
     for level in levels.values():
         level.metrics["songs"] = songs
     return levels
 
 
 def _predictions(
-    window_scores_NL: Scores, songs_N: NDArray[np.int64], songs: int, k: int
-) -> dict[str, tuple[Scores, NDArray[np.int64]]]:
-    """Each level's scores, and the song of each of their rows."""
+    window_scores_NL: Scores, song_scores_SL: Scores, songs_N: NDArray[np.int64], k: int, floor: float | None
+) -> dict[str, tuple[Scores, NDArray[np.int64], float | None]]:
+    """Each level's scores, the song of each of their rows, and the floor they must reach."""
+    songs_S = np.arange(len(song_scores_SL))
     return {
-        "window": (window_scores_NL, songs_N),
-        "song_vote": (vote_scores(window_scores_NL, songs_N, songs, k), np.arange(songs)),
-        "song_mean": (_means(window_scores_NL, songs_N, songs), np.arange(songs)),
+        "window": (window_scores_NL, songs_N, None),
+        "song_vote": (vote_scores(window_scores_NL, songs_N, len(songs_S), k), songs_S, None),
+        "song_mean": (song_scores_SL, songs_S, None),
+        "song": (song_scores_SL, songs_S, floor),
     }
 
 
@@ -174,10 +196,15 @@ def resampled_roc_auc(
 
 
 def _add_intervals(
-    level: Level, scores_NL: Scores, truth_NL: Truth, songs_N: NDArray[np.int64], k: int, multiplicities_RS: Scores
+    level: Level,
+    scores_NL: Scores,
+    predicted_NL: Truth,
+    truth_NL: Truth,
+    songs_N: NDArray[np.int64],
+    multiplicities_RS: Scores,
 ) -> None:
     """Percentile intervals of 95 %: what the metrics would be on other songs of the same kind."""
-    f1_RL = resampled_f1(top_k_mask(scores_NL, k), truth_NL, songs_N, multiplicities_RS)
+    f1_RL = resampled_f1(predicted_NL, truth_NL, songs_N, multiplicities_RS)
     level.metrics["macro_f1_low"], level.metrics["macro_f1_high"] = _interval(f1_RL.mean(1))
     areas_R = resampled_roc_auc(scores_NL, truth_NL, songs_N, multiplicities_RS[:AREA_RESAMPLES])
     level.metrics["roc_auc_low"], level.metrics["roc_auc_high"] = _interval(areas_R)
@@ -196,8 +223,8 @@ def _best_of(values_NL: Any, groups: list[list[int]]) -> Any:
     return np.stack([values_NL[:, group].max(1) for group in groups], axis=1) if groups else values_NL[:, :0]
 
 
-def _cluster_f1(scores_NC: Scores, truth_NC: Truth, k: int) -> float:
-    return macro_f1(scores_NC, truth_NC, k) if truth_NC.shape[1] else float("nan")
+def _cluster_f1(scores_NC: Scores, truth_NC: Truth, k: int, floor: float | None = None) -> float:
+    return macro_f1(scores_NC, truth_NC, k, floor) if truth_NC.shape[1] else float("nan")
 
 
 def _song_level(scores_SL: Scores, truth_SL: Truth, labels: tuple[str, ...], k: int, groups: list[list[int]]) -> Level:

@@ -11,7 +11,9 @@ from mer_ray.pages import Block, Grid, Picture, Section, markdown, page
 LEVELS = {
     "window": "windows",
     "song_vote": "songs, majority vote",
-    "song_mean": "songs, mean score",
+    "song_mean": "songs, k labels each",
+    "song": "songs as they are tagged",
+    "ridge": "ridge regression on the features",
     "random": "chance (random labels)",
     "frequent": "most frequent labels",
 }
@@ -69,7 +71,11 @@ def heading(dataset: str, levels: Mapping[str, Level]) -> str:
 def summary_grid(levels: Mapping[str, Level]) -> Grid:
     """One row a level of prediction, baselines last; a metric that no level has gets no column."""
     defined = [name for name in _METRICS if any(_is_number(level.metrics.get(name)) for level in levels.values())]
-    rows = [[text, *(with_interval(levels[name].metrics, one) for one in defined)] for name, text in LEVELS.items()]
+    rows = [
+        [text, *(with_interval(levels[name].metrics, one) for one in defined)]
+        for name, text in LEVELS.items()
+        if name in levels
+    ]
     return Grid(["", *(_METRICS[name] for name in defined)], rows)
 
 

@@ -4,7 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
-from mer_ray.settings import JobSettings, Uri
+from mer_ray.settings import JobSettings, ModelUri, Uri
+
+Split = Literal["test", "validation", "train", "all"]
 
 
 class EvaluateSettings(JobSettings):
@@ -12,22 +14,23 @@ class EvaluateSettings(JobSettings):
 
     opening = "evaluate: {model} into {output}"
 
-    model: Uri
-    """Directory of a trained model."""
+    model: ModelUri
+    """Directory of a trained model, or the name of one that ships: gems."""
     test: Annotated[list[Uri], Field(min_length=1)]
     """Manifest with labels; repeat the flag for several datasets."""
     features: Annotated[list[Uri], Field(min_length=1)]
     """Feature store with the songs' features; repeat the flag for several."""
     output: Uri
     """Directory for metrics.json, report.md and figures."""
-    split: Literal["test", "validation", "train", "all"] = "test"
-    """Songs to score; a manifest without splits is split as in the model's training, or scored whole if the model
-    never saw the dataset."""
+    split: Split = "test"
+    """Songs to score, without those that the model learned from or that chose its epoch; train and validation are these
+    songs, and yield no calibration. A manifest without the split asked for is scored as far as the model has not seen
+    it."""
     k: PositiveInt | None = None
     """Labels a song is given; if not given, the dataset's own (2 Jamendo, 4 CAL500, 3 Emotify, else its average)."""
     ranking: Literal["auto", "cosine", "standardized"] = "auto"
-    """Rank labels by cosine (the paper), or by cosine standardized over a yardstick of songs; auto is cosine for a
-    model of the paper's loss, else standardized."""
+    """The score of a word for a song: the cosine (the paper), or standardized over a yardstick of songs; auto is the
+    model's own, by which its epoch was chosen."""
     yardstick: Literal["auto", "catalog", "model"] = "auto"
     """What standardizes: the scored songs themselves, without their truth, or the model's training songs; auto is the
     songs if there are 100."""

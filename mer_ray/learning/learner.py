@@ -18,23 +18,28 @@ from torch import Tensor
 
 from mer_ray.errors import InputError
 from mer_ray.learning import losses
-from mer_ray.learning.projector import Projector, project
-from mer_ray.learning.sampling import TrainingSet, Workers, epoch_batches, stream_seed
-from mer_ray.learning.scoring import macro_f1
+from mer_ray.learning.projector import Projector, pieces, song_vectors
+from mer_ray.learning.sampling import TrainingSet, Workers, epoch_batches, stream_seed, thinned
+from mer_ray.learning.scoring import LabelScale, macro_f1, measured_by_catalog
 from mer_ray.learning.settings import Regularizer, TrainSettings
 
-ORDER, DRAWS, DROPOUT = 0, 1, 2
+ORDER, DRAWS, DROPOUT, VALIDATION = 0, 1, 2, 3
+YARDSTICK_SONGS = 500
+"""Training songs, evenly thinned, that few validation songs are measured against in each epoch."""
 
 
 @dataclass(frozen=True)
 class ValidationSet:
-    """Windows of songs not trained on: [n, D] features, [n, L] truth, [L, E] label embeddings, [S] windows a song."""
+    """Windows of songs not trained on, the [l, E] embeddings of their dataset's words, and how many a song is given.
 
-    features_ND: NDArray[np.float16]
-    truth_NL: NDArray[np.bool_]
-    labels_LE: NDArray[np.float32]
+    ``truth_Sl`` is the songs' truth over these words, ``priors_l`` the share of training songs that have each.
+    """
+
+    windows: TrainingSet
+    truth_Sl: NDArray[np.bool_]
+    labels_lE: NDArray[np.float32]
     k: int
-    counts_S: NDArray[np.int64] | None = None
+    priors_l: NDArray[np.float32] | None = None
 
 
 class Learner:
@@ -54,9 +59,12 @@ class Learner:
         self.best = {"epoch": -1.0, "macro_f1": -1.0}
         self._best_weights = _copy(projector)
         self.recipe, self._sets, self._validation = recipe, sets, validation
+        self._step = 0
         self._loss = losses.DOOR.find(recipe.loss)[0].loss
         self.workers.share_gradients(self.projector.parameters())
-        self._optimizer = torch.optim.AdamW(projector.parameters(), lr=recipe.lr, fused=True)
+        self._optimizer = torch.optim.AdamW(
+            projector.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
+        )
         self._schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
             self._optimizer,
             mode="max",
@@ -71,25 +79,39 @@ class Learner:
         """The epoch to run next."""
         return len(self.history)
 
+    @property
+    def finished(self) -> bool:
+        """Whether the last epoch is done, or none was better for long enough."""
+        behind = self.next_epoch - 1 - self.best["epoch"]
+        return self.next_epoch >= self.recipe.epochs or 0 < self.recipe.stop_patience <= behind
+
     def run_epoch(self) -> dict[str, float]:
         """Train one epoch, validate, and move the learning rate; returns the epoch's line of the history."""
         epoch, seed = self.next_epoch, self.recipe.seed
         torch.manual_seed(stream_seed(seed, DROPOUT, epoch, self.workers.rank))
         self.projector.train()
         draws = max(self._sets, key=len).draws_of(self.recipe.batch_size)
-        batches = epoch_batches([len(one) for one in self._sets], draws, stream_seed(seed, ORDER), epoch)
+        sizes = [len(one) for one in self._sets]
+        batches = epoch_batches(sizes, draws, stream_seed(seed, ORDER), epoch, self.recipe.cycle)
         sums = np.zeros(3)
         for step, indices in enumerate(batches):
+            self._step = step
             sums += self.step(indices, torch.Generator().manual_seed(stream_seed(seed, DRAWS, epoch, step)))
         means = dict(zip(("loss", "align", "regularization"), (sums / (step + 1)).tolist(), strict=True))
-        score = self.workers.from_first(self.validate() if self.workers.rank == 0 else 0.0)
+        score, loss = map(self.workers.from_first, self.validate() if self.workers.rank == 0 else (0.0, 0.0))
         lr = float(self._optimizer.param_groups[0]["lr"])
         self._schedule.step(score)
-        if score > self.best["macro_f1"]:
-            self.best = {"epoch": epoch, "macro_f1": score}
+        if self._better(score, loss):
+            self.best = {"epoch": epoch, "macro_f1": score, "validation_loss": loss}
             self._best_weights = _copy(self.projector)
-        self.history.append({"epoch": float(epoch), **means, "macro_f1": score, "lr": lr})
+        found = {"validation_loss": loss, "macro_f1": score, "lr": lr}
+        self.history.append({"epoch": float(epoch), **means, **found})
         return self.history[-1]
+
+    def _better(self, score: float, loss: float) -> bool:
+        if self.recipe.keep == "loss":
+            return self.best["epoch"] < 0 or loss < self.best["validation_loss"]
+        return score > self.best["macro_f1"]
 
     def step(self, indices: Sequence[NDArray[np.int64]], generator: torch.Generator) -> tuple[float, float, float]:
         """Learn from one batch (see :meth:`batch_loss`); returns loss, alignment and regularization.
@@ -100,15 +122,14 @@ class Learner:
         self._optimizer.zero_grad(set_to_none=True)
         align, regularization = self.batch_loss(indices, generator)
         loss = align + self.recipe.lambda_ * regularization
-        loss.backward()
-        self.workers.finish_gradients()
-        self._optimizer.step()
         values = loss.item(), align.item(), regularization.item()
         if not math.isfinite(values[0]):
-            raise InputError(
-                f"--loss {self.recipe.loss}: is {values[0]} in epoch {self.next_epoch + 1}; "
-                "mend it if it is yours, or lower --lr."
-            )
+            raise InputError(self._no_number(values[0], indices))
+        loss.backward()
+        self.workers.finish_gradients()
+        if self.recipe.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self.projector.parameters(), self.recipe.clip_norm)
+        self._optimizer.step()
         return values
 
     def batch_loss(self, indices: Sequence[NDArray[np.int64]], generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -120,6 +141,8 @@ class Learner:
         align = torch.zeros((), device=self.device)
         gathered, clusters = [], []
         for one, picked in zip(self._sets, indices, strict=True):
+            if not len(picked):  # without cycling, a smaller set that is through
+                continue
             counts = [len(one.windows_of(share)) for share in self.workers.shares(picked)]
             projected_BE = self.workers.gather(self._project_own(one, picked), counts)
             batch = losses.Batch(projected_BE, one.songs_N[one.windows_of(picked)], one, generator)
@@ -128,12 +151,71 @@ class Learner:
             clusters.append(batch.draw_clusters())
         return align, alignment_regularization(torch.cat(gathered), torch.cat(clusters), self.recipe.regularizer)
 
-    def validate(self) -> float:
-        """Macro F1 of the first dataset's validation windows; nothing is learned from it but the schedule."""
+    def validate(self) -> tuple[float, float]:
+        """Macro F1 and loss of validation songs; nothing is learned from them but schedule, epoch kept and stop.
+
+        The wrong labels drawn for the loss are the same in every epoch.
+
+        Raises:
+            InputError: the loss is no number.
+        """
         self.projector.eval()
-        first = self._validation[0]
-        projected_NE = project(self.projector, first.features_ND, first.counts_S, self.device)
-        return macro_f1(projected_NE @ first.labels_LE.T, first.truth_NL, first.k)
+        chosen = self._validation[:1] if self.recipe.select_over == "first" else self._validation
+        scores, lost = zip(*map(self._validate_one, chosen), strict=True)
+        loss = float(np.sum(lost))
+        if not math.isfinite(loss):
+            raise InputError(
+                f"--loss {self.recipe.loss}: is {loss} on validation songs in epoch {self.next_epoch + 1}; "
+                "mend it if it is yours, or lower --lr."
+            )
+        return float(np.mean(scores)), loss
+
+    def _validate_one(self, one: ValidationSet) -> tuple[float, float]:
+        """Macro F1 and mean loss of one dataset, some thousand windows at a time."""
+        generator = torch.Generator().manual_seed(stream_seed(self.recipe.seed, VALIDATION))
+        songs_N, cosines, lost = one.windows.songs_N, [], 0.0
+        sums_SE = torch.zeros(len(one.truth_Sl), self.projector.shape.output_dim)
+        counts = None if one.windows.counts_S is None else one.windows.counts_S.numpy()
+        for first, projected_BE in pieces(self.projector, one.windows.features_ND.numpy(), counts, self.device):
+            songs_B = songs_N[first : first + len(projected_BE)]
+            batch = losses.Batch(torch.from_numpy(projected_BE), songs_B, one.windows, generator)
+            lost += self._alignment(batch).item() * len(songs_B)
+            sums_SE.index_add_(0, songs_B, batch.projected_BE)
+            cosines.append(projected_BE @ one.labels_lE.T)
+        loss = lost / len(songs_N)
+        if self.recipe.select_on == "windows":
+            return macro_f1(np.concatenate(cosines), one.truth_Sl[songs_N.numpy()], one.k), loss
+        songs_SE = (sums_SE / torch.from_numpy(one.windows.counts)[:, None]).numpy()
+        scale = self._scale(one, songs_SE)
+        return macro_f1(scale.scores(songs_SE), one.truth_Sl, one.k, scale.floor), loss
+
+    def _scale(self, one: ValidationSet, songs_SE: NDArray[np.float32]) -> LabelScale:
+        """What songs are measured by, as where they are tagged: themselves, or training songs alone if they are few."""
+        if self.recipe.ranking == "cosine":
+            return LabelScale(one.labels_lE, songs_SE, "cosine")
+        trained_SE = np.concatenate(
+            [
+                song_vectors(self.projector, own.features_ND.numpy(), own.counts, songs, self.device)
+                for own, songs in thinned(self._sets, YARDSTICK_SONGS)
+            ]
+        )
+        yardstick_SE = songs_SE if measured_by_catalog("auto", len(songs_SE)) else trained_SE
+        return LabelScale(one.labels_lE, yardstick_SE, self.recipe.ranking, one.priors_l, trained_SE)
+
+    def _no_number(self, value: float, indices: Sequence[NDArray[np.int64]]) -> str:
+        """The sentence for a loss that is no number: where it was, and which windows had the largest features."""
+        largest: list[tuple[float, str]] = []
+        for one, picked in zip(self._sets, indices, strict=True):
+            if len(picked):
+                sizes_B, at_B = one.features_of(picked).float().abs().amax(1).topk(min(3, len(picked)))
+                windows = one.windows_of(picked)[at_B.numpy()]
+                largest += zip(sizes_B.tolist(), map(one.name_of, windows.tolist()), strict=True)
+        named = ", ".join(f"{name} ({size:.3g})" for size, name in sorted(largest, reverse=True)[:3])
+        return (
+            f"--loss {self.recipe.loss}: is {value} in step {self._step + 1} of epoch {self.next_epoch + 1}; the "
+            f"windows with the largest features there: {named}. Lower --lr, give --clip-norm, or mend the loss if it "
+            "is yours."
+        )
 
     def best_projector(self) -> Projector:
         """The projector of the best epoch, in evaluation mode on the CPU."""

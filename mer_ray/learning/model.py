@@ -21,6 +21,8 @@ from mer_ray.errors import InputError
 from mer_ray.features import Store
 from mer_ray.fingerprints import encoder_differences, text_sha256, weights_sha256
 from mer_ray.learning.projector import Projector, ProjectorShape, project
+from mer_ray.learning.settings import Ranking
+from mer_ray.models import located, names
 from mer_ray.words.embedding import check_script, label_weights
 from mer_ray.words.lists import Word
 from mer_ray.words.wordspace import WordSpace
@@ -36,7 +38,7 @@ class Model:
     Attributes:
         projector: f_theta, in evaluation mode.
         config: ``projector`` (shape), ``encoder``, ``label_model``, ``readings``, ``settings``.
-        labels: ``words``, ``phrases``, ``clusters``, ``bandwidth``, ``datasets``.
+        labels: ``words``, ``phrases``, ``clusters``, ``bandwidth``, ``datasets``, ``priors``.
         background: [songs, E] mean unit projection of each training song.
         space: how words become vectors; as they stand if not given.
     """
@@ -49,12 +51,12 @@ class Model:
 
     @classmethod
     def load(cls, uri: str | PathLike[str]) -> Model:
-        """Read a model directory.
+        """Read a model directory, or a model that ships by its name.
 
         Raises:
             InputError: there is no finished model, or a file of it is damaged.
         """
-        uri = str(uri)
+        uri = located(str(uri))
         try:
             config, labels = (json.loads(_read(uri, name)) for name in ("config.json", "labels.json"))
             projector = Projector(ProjectorShape(**config["projector"]))
@@ -66,7 +68,8 @@ class Model:
             space = WordSpace.restore(config["label_model"]["name"], reading, arrays)
         except FileNotFoundError as error:
             raise InputError(
-                f"model {uri}: no finished model there; train one with jobs/train.py --model {uri}."
+                f"model {uri}: no finished model there; train one with jobs/train.py --model {uri}, or "
+                f"give one that ships: {', '.join(names())}."
             ) from error
         except (ValueError, KeyError, TypeError, RuntimeError, SafetensorError, NotADirectoryError) as error:
             raise InputError(
@@ -119,10 +122,29 @@ class Model:
         check_script((phrase for word in read for phrase in word.phrases), name)
         return self.space.embed(read)
 
+    def priors(self, words: Sequence[Word]) -> NDArray[np.float32]:
+        """[n] share of the training songs that have each word, as far as their truth is known; nan for a word never
+        seen, or read by other phrases than in training.
+        """
+        known = self.labels.get("priors", {})
+        own = {label: tuple(phrases) for label, phrases in self.labels["phrases"].items()}
+        seen = (word.phrases == own.get(word.label) for word in map(self.read, words))
+        shares = [
+            known.get(word.label, np.nan) if is_seen else np.nan for word, is_seen in zip(words, seen, strict=True)
+        ]
+        return np.array(shares, np.float32)
+
+    @property
+    def ranking(self) -> Ranking:
+        """The score of its words: what its training chose the epoch by; before 0.3 the cosine for the paper's loss."""
+        readings = self.config.get("readings", {})
+        before: Ranking = "cosine" if readings.get("loss", "triplet") == "triplet" else "standardized"
+        return readings.get("ranking", before)
+
     def read(self, word: Word) -> Word:
         """A word trained on with its phrases there unless others are given; the rest as the training read words."""
         known = self.labels["phrases"].get(word.label)
-        if known and word.source == "the word itself":
+        if known and word.source == "the word itself" and word.label not in self.space.published:
             return Word(word.label, tuple(known), "training")
         return self.space.read(word)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,17 +16,21 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """The training windows of one dataset.
+    """The labelled windows of one dataset's training songs, or of its validation songs.
 
     Attributes:
         name: the dataset.
         features_ND: [n, D] float16.
         songs_N: [n] each window's row in ``truth_SL``.
-        truth_SL: [S, L] bool, over the dataset's own labels.
+        truth_SL: [S, L] bool, over the dataset's own labels or those of the whole training.
         targets_LE: [L, E] the point each label draws to.
         clusters_L: [L] the cluster of each label, over all datasets.
         counts_S: [S] windows of each song, side by side and in order, if whole songs are drawn
             (``context = track``); None if windows are drawn one by one.
+        alike_LL: [L, L] bool, a label's row True where the other is never wrong for its songs; None if each is
+            like itself alone.
+        first_L: [L] bool, True for one label of each distinct target; None if all are distinct.
+        track_ids: [S] the songs' ids, for messages.
     """
 
     name: str
@@ -37,15 +40,18 @@ class TrainingSet:
     targets_LE: Tensor
     clusters_L: Tensor
     counts_S: Tensor | None = None
+    alike_LL: Tensor | None = None
+    first_L: Tensor | None = None
+    track_ids: Sequence[str] = ()
 
     def __len__(self) -> int:
         """How many can be drawn: windows, or songs."""
         return len(self.features_ND) if self.counts_S is None else len(self.counts_S)
 
-    @cached_property
-    def positive_means(self) -> Tensor:
-        """The mean target of each song's labels, [S, E]."""
-        return mean_targets(self.truth_SL, self.targets_LE)
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """[S] windows of each song."""
+        return np.bincount(self.songs_N.numpy(), minlength=len(self.truth_SL))
 
     def windows_of(self, drawn: NDArray[np.int64]) -> NDArray[np.int64]:
         """The windows of what was drawn, in its order."""
@@ -56,6 +62,12 @@ class TrainingSet:
         pieces = [np.arange(end - count, end) for end, count in zip(ends[drawn], counts[drawn], strict=True)]
         return np.concatenate([np.zeros(0, np.int64), *pieces])
 
+    def name_of(self, window: int) -> str:
+        """A window as a message names it: its song, and which of the song's it is."""
+        song = int(self.songs_N[window])
+        first = int(torch.searchsorted(self.songs_N, song))
+        return f"{self.track_ids[song] if self.track_ids else song} window {window - first + 1}"
+
     def features_of(self, drawn: NDArray[np.int64]) -> Tensor:
         """Their features, [n, D]; plain indexing takes three times as long."""
         return self.features_ND.index_select(0, torch.from_numpy(self.windows_of(drawn)))
@@ -65,21 +77,33 @@ class TrainingSet:
         return max(1, round(windows * len(self) / len(self.features_ND)))
 
 
+def thinned(sets: Sequence[TrainingSet], most: int) -> Iterator[tuple[TrainingSet, NDArray[np.int64]]]:
+    """Evenly thinned songs of several datasets, at most so many in all: each dataset with the rows of its songs."""
+    ends = np.cumsum([len(one.truth_SL) for one in sets])
+    chosen = np.linspace(0, ends[-1] - 1, min(ends[-1], most)).astype(np.int64)
+    for one, end in zip(sets, ends, strict=True):
+        start = end - len(one.truth_SL)
+        yield one, chosen[(chosen >= start) & (chosen < end)] - start
+
+
 def stream_seed(*parts: int) -> int:
     """One seed from several numbers, so that every epoch and step draws its own, resumed or not."""
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
 
 
-def epoch_batches(sizes: Sequence[int], batch_size: int, seed: int, epoch: int) -> Iterator[list[NDArray[np.int64]]]:
+def epoch_batches(
+    sizes: Sequence[int], batch_size: int, seed: int, epoch: int, cycle: bool = True
+) -> Iterator[list[NDArray[np.int64]]]:
     """What is drawn in each step of an epoch, windows or whole songs: one array of indices a dataset.
 
     Everything in the largest set comes once; the smaller sets are shuffled anew and begin again
-    as often as it takes. The order depends on the seed and the epoch alone, not on the workers.
+    as often as it takes, or without ``cycle`` come once as well, and then not at all.
+    The order depends on the seed and the epoch alone, not on the workers.
     """
     steps = -(-max(sizes) // batch_size)
     streams = []
     for at, size in enumerate(sizes):
-        needed = size if size == max(sizes) else steps * batch_size
+        needed = steps * batch_size if cycle and size < max(sizes) else size
         passes = -(-needed // size)
         shuffles = [np.random.default_rng((seed, epoch, at, again)).permutation(size) for again in range(passes)]
         streams.append(np.concatenate(shuffles)[:needed])
@@ -94,18 +118,18 @@ def mean_targets(truth_BL: Tensor, targets_LE: Tensor) -> Tensor:
 
 
 def negative_targets(
-    truth_BL: Tensor, targets_LE: Tensor, *, count: int = 1, generator: torch.Generator | None = None
+    wrong_BL: Tensor, targets_LE: Tensor, *, count: int = 1, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
     """The mean of ``count`` distinct wrong labels drawn for each segment; of fewer where a song leaves fewer.
 
     Returns:
-        [b, E] means, and [b] bool: False where a song has every label and so no wrong one, whatever stands there.
+        [b, E] means, and [b] bool: False where a segment has no wrong label, whatever stands there.
     """
-    keys_BL = torch.rand(truth_BL.shape, generator=generator).masked_fill(truth_BL, -1.0)
+    keys_BL = torch.rand(wrong_BL.shape, generator=generator).masked_fill(~wrong_BL, -1.0)
     if count == 1:  # the paper's; a fourth of the time
         key_B, drawn_B = keys_BL.max(dim=1)
         return targets_LE.index_select(0, drawn_B), key_B >= 0
-    keys_BN, drawn_BN = keys_BL.topk(min(count, truth_BL.shape[1]), dim=1)
+    keys_BN, drawn_BN = keys_BL.topk(min(count, wrong_BL.shape[1]), dim=1)
     weights_BN = (keys_BN >= 0).to(targets_LE.dtype)
     sums_BE = F.embedding_bag(drawn_BN, targets_LE, mode="sum", per_sample_weights=weights_BN)
     return sums_BE / weights_BN.sum(1, keepdim=True).clamp(min=1), keys_BN[:, 0] >= 0
@@ -160,6 +184,11 @@ class Workers:
         """Wait until the gradients of the last backward pass are those of all workers."""
         while self._sums:
             self._sums.pop().wait()
+
+    def wait(self) -> None:
+        """Until all workers are here."""
+        if self.size > 1:
+            dist.barrier()
 
     def from_first(self, value: float) -> float:
         """The first worker's value, on every worker."""

@@ -17,7 +17,7 @@ from mer_ray.features import Store
 from mer_ray.learning.model import Model
 from mer_ray.runs.directory import run_file
 from mer_ray.tagging.projections import Projections, song_vectors
-from mer_ray.tagging.ranking import LabelScale
+from mer_ray.tagging.ranking import Tagger
 from mer_ray.tagging.tagged import Tagged
 from mer_ray.words.embedding import unit
 from mer_ray.words.lists import Word
@@ -83,17 +83,16 @@ def find_places(tagged: Tagged, sources: Sources, songs: pa.Table, words: Sequen
     Raises:
         InputError: the store no longer holds one of the songs.
     """
-    model = sources.model
-    vectors_SE = _vectors(sources, songs)
-    yardstick_YE = _yardstick(tagged, vectors_SE)
+    model, vectors_SE = sources.model, _vectors(sources, songs)
+    tagger = _tagger(tagged, model, vectors_SE)
+    center_E = (model.background if tagger.yardstick is None else tagger.yardstick).mean(0)
     axes_E2 = model.space.affect_axes()[:, :2]
-    labels_WE = model.embed(words)
-    scale = LabelScale(labels_WE, yardstick_YE, tagged.asked.get("ranking", "standardized"))
+    scale = tagger.scale(words, tagged.asked.get("ranking"))
     scores_SW = scale.scores(vectors_SE)
     order_SW = np.argsort(-scores_SW, axis=0, kind="stable")
     return Places(
-        _within(unit(vectors_SE - yardstick_YE.mean(0)) @ axes_E2),
-        _within(labels_WE @ axes_E2, 1.0),
+        _within(unit(vectors_SE - center_E) @ axes_E2),
+        _within(model.embed(words) @ axes_E2, 1.0),
         order_SW[:EXTREMES].T,
         order_SW[::-1][:EXTREMES].T,
         scale.percentiles(vectors_SE),
@@ -114,12 +113,13 @@ def _vectors(sources: Sources, songs: pa.Table) -> NDArray[np.float32]:
     return song_vectors(rows)[0]
 
 
-def _yardstick(tagged: Tagged, vectors_SE: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The songs that measured the words; these songs where that is lost."""
+def _tagger(tagged: Tagged, model: Model, vectors_SE: NDArray[np.float32]) -> Tagger:
+    """With the songs that measured the words; these songs where that is lost."""
     frozen = run_file(tagged.uri, "yardstick.safetensors")
-    if storage.exists(frozen):
-        return load_arrays(storage.read_bytes(frozen))["songs"].astype(np.float32)
-    return vectors_SE
+    if not storage.exists(frozen):
+        return Tagger(model, vectors_SE, alone=True)
+    kept = load_arrays(storage.read_bytes(frozen))
+    return Tagger(model, kept["songs"].astype(np.float32), alone="blended" not in kept)
 
 
 def _within(places_N2: NDArray[np.float32], share: float = EDGE) -> NDArray[np.float32]:

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field, PositiveInt
 from pydantic_settings import CliPositionalArg
 
-from mer_ray.settings import JobSettings, Uri
+from mer_ray.settings import JobSettings, ModelUri, Uri
 
 SONGS = 20_000
 """On a page at most, where nothing else is asked: more is slow to open."""
@@ -26,7 +26,7 @@ class PageSettings(JobSettings):
     """Songs on the page at most; of more, a sample by a hash of their ids."""
     features: Uri | None = None
     """The feature store that the tags were made from, if it no longer stands where it did."""
-    model: Uri | None = None
+    model: ModelUri | None = None
     """The model that the tags were made with, if it no longer stands where it did."""
     catalog: Uri | None = None
     """A manifest or table with titles and artists; the one that was tagged, if not given."""

@@ -91,7 +91,7 @@ def _agree(first: pa.Schema, other: pa.Schema, key: str) -> bool:
 
 
 def row_breaches(rows: pa.Table, content: Content) -> Iterator[Breach]:
-    """What is wrong with some rows of a part whose schema is right."""
+    """What is wrong with some rows of a part whose schema is right, as far as their columns were read."""
     rows = rows.combine_chunks()
     ids, status = rows["track_id"], rows["status"]
     ok, failed = (pc.fill_null(pc.equal(status, name), False) for name in ("ok", "failed"))
@@ -106,4 +106,5 @@ def row_breaches(rows: pa.Table, content: Content) -> Iterator[Breach]:
             yield "failed rows", f"failed songs with {field.name}", ids.filter(pc.and_(failed, filled))
     endless = pc.fill_null(pc.invert(pc.is_finite(rows["duration_s"])), False)
     yield "ok rows", "songs whose duration is no finite number", ids.filter(pc.and_(ok, endless))
-    yield from content.row_breaches(rows, ok)
+    if content.column in rows.column_names:
+        yield from content.row_breaches(rows, ok)

@@ -14,7 +14,7 @@ from typing import Any, Self
 from mer_ray import storage
 from mer_ray.errors import InputError
 from mer_ray.fingerprints import differences
-from mer_ray.runs.lock import RunLock
+from mer_ray.runs.lock import RunLock, publish
 
 SETTINGS, SUMMARY, PROGRESS = "settings.json", "summary.json", "progress.json"
 MANIFEST, PENDING, FAILURES = "manifest.parquet", "pending.parquet", "failures.parquet"
@@ -27,15 +27,19 @@ def run_file(uri: str, name: str) -> str:
 
 @dataclass
 class RunDirectory:
-    """The directory of one job, which a refusal calls by its ``kind``. Inside its context the lock is held."""
+    """The directory of one job, which a refusal calls by its ``kind``. Inside its context the lock is held.
+
+    With ``wait`` it is entered once the run that is at work there has ended.
+    """
 
     uri: str
     job: str
     kind: str = "output"
+    wait: bool = False
 
     def __enter__(self) -> Self:
         self.lock = RunLock(storage.join(self.uri, "_run"), self.job)
-        self.lock.acquire()
+        self.lock.acquire(wait=self.wait)
         self._started = time.monotonic()
         return self
 
@@ -72,4 +76,8 @@ class RunDirectory:
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Keep a JSON object in ``_run``."""
-        storage.write_bytes(self.file(name), storage.as_json(value))
+        self.publish(f"_run/{name}", storage.as_json(value))
+
+    def publish(self, name: str, data: bytes) -> None:
+        """Write a file of the directory while the lock is held (:func:`mer_ray.runs.lock.publish`)."""
+        publish(self.uri, name, data, self.lock.token)

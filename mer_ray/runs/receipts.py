@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mer_ray.errors import StorageError
+from mer_ray.runs.lock import LockLostError
 from mer_ray.runs.songs_directory import commit
 
 FAILURE_COLUMNS = ("track_id", "error_class", "error")
@@ -58,6 +59,6 @@ def committed(uri: str, rows: pa.Table, token: str, **beside: Any) -> pa.Table:
     audio_s = pc.sum(rows["duration_s"].cast(pa.float64())).as_py() or 0.0
     try:
         name = commit(uri, rows, token)
-    except StorageError as error:
+    except (StorageError, LockLostError) as error:
         return Receipt(trouble=str(error)).table()
     return Receipt(name, len(rows), audio_s, failures=failed, **beside).table()

@@ -19,3 +19,5 @@ class ValidateSettings(JobSettings):
 
     run: Uri
     """Output directory of extract or tag: local or s3://."""
+    deep: bool = False
+    """Read every value as well, and so the whole directory: features are finite numbers, tags best first."""

@@ -10,7 +10,7 @@
 A song is done when it stands in a committed part. A run does what the manifest lists and the parts
 lack, so any number of kills and restarts ends with each song there exactly once. Workers that outlive
 their killed driver commit nothing: a part is written only while the lock is held with the token of the
-run that began the work. What slips through between that check and the write is mended before accounting.
+run that began the work (:func:`mer_ray.runs.lock.publish`), and deleted only as that run has seen it.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ import pyarrow.compute as pc
 from mer_ray import __version__, storage
 from mer_ray.fingerprints import canonical
 from mer_ray.runs.directory import FAILURES, MANIFEST, PENDING, SETTINGS, SUMMARY, RunDirectory
-from mer_ray.runs.lock import check_held, timestamp
+from mer_ray.runs.lock import publish, timestamp
 from mer_ray.runs.tally import Tally
-from mer_ray.songs import STATUS_COLUMNS, Damage, part_name, part_uris, read_parts
+from mer_ray.songs import STATUS_COLUMNS, Damage, list_parts, part_name, read_parts
 
 _HELD = pa.schema([pa.field("track_id", pa.string()), pa.field("failed", pa.bool_()), pa.field("part", pa.int32())])
 
 
 class Held(NamedTuple):
-    """What the parts hold: their URIs, ``track_id``, ``failed`` and ``part`` (an index) of each song, and its sum."""
+    """What the parts hold: ``track_id``, ``failed`` and ``part`` (an index) of each song, and its sum."""
 
-    parts: list[str]
+    parts: list[storage.Entry]
     rows: pa.Table
     tally: Tally
 
@@ -51,12 +51,12 @@ class SongsDirectory(RunDirectory):
             InputError: the directory was begun with other settings that change results.
         """
         unknown = f"parts of unknown origin (no _run/{SETTINGS})"
-        before = self.earlier(fingerprint, holds=lambda: unknown if part_uris(self.uri) else "")
+        before = self.earlier(fingerprint, holds=lambda: unknown if list_parts(self.uri) else "")
         storage.remove(storage.join(self.uri, "_SUCCESS"))
         started = [*(before or {}).get("started", []), timestamp(time.time())]
         asked = {"fingerprint": canonical(fingerprint), "settings": canonical(settings)}
         self.write_json(SETTINGS, {"job": self.job, "version": __version__, **asked, "started": started})
-        storage.write_table(self.file(MANIFEST), manifest)
+        self._keep(MANIFEST, manifest)
 
     def pending(self, manifest: pa.Table, *, retry_failed: bool) -> pa.Table:
         """The manifest's songs that no part holds; failed ones too when they are to be done again."""
@@ -70,9 +70,14 @@ class SongsDirectory(RunDirectory):
         done = rows["track_id"].combine_chunks()
         return manifest.filter(pc.invert(pc.is_in(manifest["track_id"], value_set=done)))
 
+    def lacking(self, songs: pa.Table) -> pa.Table:
+        """Those of the songs that stand in no part yet."""
+        done = self._mend(["track_id", "status"]).rows["track_id"].combine_chunks()
+        return songs.filter(pc.invert(pc.is_in(songs["track_id"], value_set=done)))
+
     def write_pending(self, songs: pa.Table) -> None:
         """Put down the songs of this run, for who looks on. Written as its work begins."""
-        storage.write_table(self.file(PENDING), songs)
+        self._keep(PENDING, songs)
 
     def finish(self, **run: Any) -> dict[str, Any]:
         """Account for every song from the parts themselves, and write _SUCCESS and the summary, which is returned.
@@ -80,7 +85,8 @@ class SongsDirectory(RunDirectory):
         ``run`` are facts of this run to keep in it (songs done, seconds, rates).
 
         Raises:
-            RuntimeError: a song of the manifest is missing from the parts, or another run has the lock.
+            RuntimeError: a song of the manifest is missing from the parts.
+            LockLostError: another run has the lock.
         """
         self.lock.check()
         held = self._mend(STATUS_COLUMNS)
@@ -88,24 +94,27 @@ class SongsDirectory(RunDirectory):
         lost = pc.sum(pc.invert(pc.is_in(asked, value_set=held.rows["track_id"].combine_chunks()))).as_py() or 0
         if lost:
             raise RuntimeError(f"{self.uri}: {lost} songs missing; run the same command again.")
-        storage.write_table(self.file(FAILURES), held.tally.failed)
+        self._keep(FAILURES, held.tally.failed)
         this_run = {**run, "seconds": round(time.monotonic() - self._started, 2)}
         finished = {"finished": timestamp(time.time()), "this_run": this_run}
         summary = {"job": self.job, **held.tally.counts(), **finished}
         self.write_json(SUMMARY, summary)
-        storage.write_bytes(storage.join(self.uri, "_SUCCESS"), b"")
+        self.publish("_SUCCESS", b"")
         return summary
+
+    def _keep(self, name: str, table: pa.Table) -> None:
+        self.publish(f"_run/{name}", storage.parquet_bytes(table))
 
     def _held(self, columns: list[str]) -> Held:
         """What all parts hold, of these columns; a torn part is deleted.
 
         A million songs pass through here: what is kept of each is its id, a bit and a number.
         """
-        parts, rows, tally = part_uris(self.uri), [_HELD.empty_table()], Tally()
-        found = read_parts(parts, lambda part: storage.read_table(part, columns))
-        for number, (part, table) in enumerate(found):
+        parts, rows, tally = list_parts(self.uri), [_HELD.empty_table()], Tally()
+        found = read_parts([part.uri for part in parts], lambda part: storage.read_table(part, columns))
+        for number, (_, table) in enumerate(found):
             if isinstance(table, Damage):
-                storage.remove(part)
+                self._discard(parts[number])
                 continue
             place = pa.array(np.full(len(table), number, np.int32))
             rows.append(pa.table([table["track_id"], pc.not_equal(table["status"], "ok"), place], schema=_HELD))
@@ -117,8 +126,7 @@ class SongsDirectory(RunDirectory):
 
         Returns what the parts hold of these columns, each song once; a song that was read keeps that row.
         """
-        for folder in (self.uri, storage.join(self.uri, "_run")):
-            storage.remove_temporaries(folder)
+        storage.remove_temporaries(self.uri)
         held = self._held(columns)
         rows = held.rows
         if pc.count_distinct(rows["track_id"]).as_py() == len(rows):
@@ -138,26 +146,32 @@ class SongsDirectory(RunDirectory):
         mixed = pc.is_in(hit, value_set=pc.unique(place.filter(pc.invert(unwanted))))
         # Parts without a row to keep go first: what is left of another part may need the same name.
         for number in hit.filter(pc.invert(mixed)).to_pylist():
-            storage.remove(held.parts[number])
+            self._discard(held.parts[number])
         for number in hit.filter(mixed).to_pylist():
             keep = pc.invert(unwanted.filter(pc.equal(place, number)))
             part = held.parts[number]
-            kept = storage.read_table(part).filter(keep)
+            kept = storage.read_table(part.uri).filter(keep)
             # Killed between the two, a song stands there twice and is mended; the other order would lose work.
-            if storage.join(self.uri, commit(self.uri, kept)) != part:
-                storage.remove(part)
+            if commit(self.uri, kept, self.lock.token) != part.name:
+                self._discard(part)
+
+    def _discard(self, part: storage.Entry) -> None:
+        """Delete a part as it was listed; what another run may have written there since is its own."""
+        self.lock.check()
+        storage.discard(part.uri, part.version)
 
 
 def commit(uri: str, rows: pa.Table, token: str | None = None) -> str:
     """Write whole songs as one part of an output directory, or nothing; returns the part's name.
 
-    ``token`` is of the run that asked for the work, where it is done by another process than the lock's.
+    ``token`` is of the run that asked for the work; without one no run is at work there.
 
     Raises:
-        RuntimeError: that run no longer holds the lock.
+        LockLostError: that run no longer holds the lock.
     """
-    name = part_name(rows)
-    if token is not None:
-        check_held(storage.join(uri, "_run"), token)
-    storage.write_table(storage.join(uri, name), rows)
+    name, data = part_name(rows), storage.parquet_bytes(rows)
+    if token is None:
+        storage.write_bytes(storage.join(uri, name), data)
+    else:
+        publish(uri, name, data, token)
     return name

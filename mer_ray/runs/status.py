@@ -21,7 +21,7 @@ from mer_ray.runs.directory import MANIFEST, PENDING, PROGRESS, SETTINGS, SUMMAR
 from mer_ray.runs.lock import Holder, read_holder, timestamp
 from mer_ray.runs.progress import clock
 from mer_ray.runs.tally import Tally
-from mer_ray.songs import Damage, damaged, part_uris, read_parts
+from mer_ray.songs import Damage, damaged, list_parts, read_parts
 
 TRAINING = "train"
 LABEL_WIDTH = 11
@@ -123,29 +123,20 @@ def _state(lock: Holder | None, finished: bool) -> str:
 def _count(uri: str) -> tuple[Tally, list[tuple[float, int]], int]:
     """What the parts hold, when each was written and how many songs it has, and how many are torn."""
     tally, commits, torn = Tally(), [], 0
-    parts = read_parts(part_uris(uri), lambda part: (_written(part), storage.read_table(part, _COLUMNS)))
-    for _, found in parts:
-        if isinstance(found, Damage):
-            torn += found is Damage.TORN
+    parts = list_parts(uri)
+    found = read_parts([part.uri for part in parts], lambda part: storage.read_table(part, _COLUMNS))
+    for part, (_, rows) in zip(parts, found, strict=True):
+        if isinstance(rows, Damage):
+            torn += rows is Damage.TORN
             continue
-        written, rows = found
         tally.add(rows)
-        commits.append((written, len(rows)))
+        commits.append((part.written, len(rows)))
     return tally, commits, torn
-
-
-def _written(uri: str) -> float:
-    """When an object was written, by the storage's clock."""
-    fs, path = storage.filesystem(uri)
-    return float(fs.modified(path).timestamp())
 
 
 def _noted(uri: str, name: str) -> float | None:
     """When a file of ``_run`` was written; None if it is not there."""
-    try:
-        return _written(run_file(uri, name))
-    except FileNotFoundError:
-        return None
+    return storage.written(run_file(uri, name))
 
 
 def _age(moment: float | None) -> float | None:

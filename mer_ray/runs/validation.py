@@ -1,7 +1,8 @@
 """Whether an output directory keeps its promises: its parts against its manifest, schema and summary.
 
-Parts are read a few songs at a time; what grows with the catalogue are the ids and the failed rows.
-Nothing is written and no lock is taken.
+Of a part its footer and its status columns are read, so that a store of terabytes is checked in little; deep, all its
+values as well, a few songs at a time. What grows with the catalogue are the ids and the failed rows. Nothing is written
+and no lock is taken.
 """
 
 from __future__ import annotations
@@ -19,10 +20,13 @@ from mer_ray import storage
 from mer_ray.errors import InputError
 from mer_ray.runs.contract import Findings, row_breaches, schema_difference, schema_problem, shown
 from mer_ray.runs.directory import FAILURES, MANIFEST, SETTINGS, SUMMARY, run_file
+from mer_ray.runs.lock import STAGED
 from mer_ray.runs.status import TRAINING, RunFiles, open_run, read_asked
 from mer_ray.runs.tally import Tally
 from mer_ray.songs import (
     FEATURES_AHEAD,
+    STATUS_AHEAD,
+    STATUS_COLUMNS,
     STATUS_FIELDS,
     Content,
     Damage,
@@ -91,12 +95,13 @@ class Survey:
     versions: set[str] = field(default_factory=set)
 
 
-def validate(uri: str, contents: Sequence[Content]) -> Report:
+def validate(uri: str, contents: Sequence[Content], *, deep: bool = False) -> Report:
     """Check an output directory of extract or tag.
 
     Args:
         uri: local or ``s3://``.
         contents: what the parts may hold; the first one if there is nothing to tell by.
+        deep: read what stands beside the status columns too, and check its values.
 
     Raises:
         InputError: it is none, or it cannot be read.
@@ -107,7 +112,7 @@ def validate(uri: str, contents: Sequence[Content]) -> Report:
         if run.job == TRAINING:
             raise InputError(f"--run {uri}: a model directory; validate checks what extract and tag wrote.")
         parts = part_uris(uri)
-        survey = _survey(parts, run, contents, findings)
+        survey = _survey(parts, run, contents, findings, deep)
         asked = read_asked(uri)
         _check_ids(asked, pa.chunked_array(survey.ids, pa.string()), findings)
         complete = not (findings.problem("manifest") or findings.problem("ids"))
@@ -141,6 +146,10 @@ def validate(uri: str, contents: Sequence[Content]) -> Report:
         "_SUCCESS": "there" if success else "not there",
         "temporaries": "of the run at work" if at_work else "none left",
     }
+    if not deep:
+        notes.append(f"{content.column} were not read; --deep reads and checks every value")
+        if content.schema_breaches is None:
+            del details[content.check]
     if at_work:
         notes.append(f"the {at_work['job']} run with process {at_work['process']} on {at_work['host']} is at work here")
     if unasked := findings.problem("unasked"):
@@ -150,12 +159,12 @@ def validate(uri: str, contents: Sequence[Content]) -> Report:
     return Report(uri, run.job, [Check(name, findings.problem(name), told) for name, told in details.items()], notes)
 
 
-def _survey(parts: list[str], run: RunFiles, contents: Sequence[Content], findings: Findings) -> Survey:
+def _survey(parts: list[str], run: RunFiles, contents: Sequence[Content], findings: Findings, deep: bool) -> Survey:
     """What all parts bring to light together; what breaks a check goes to the findings."""
     contents = [content for content in contents if run.job in content.jobs] or contents
     whole = Survey(contents[0])
-    read = partial(_survey_part, fingerprint=run.settings.get("fingerprint", {}), contents=contents)
-    for part, found in read_parts(parts, read, FEATURES_AHEAD):
+    read = partial(_survey_part, fingerprint=run.settings.get("fingerprint", {}), contents=contents, deep=deep)
+    for part, found in read_parts(parts, read, FEATURES_AHEAD if deep else STATUS_AHEAD):
         name = part.rsplit("/", 1)[-1]
         if isinstance(found, Damage):
             findings.add("parts", found.value, [name])
@@ -173,21 +182,21 @@ def _survey(parts: list[str], run: RunFiles, contents: Sequence[Content], findin
     return whole
 
 
-def _survey_part(uri: str, fingerprint: dict[str, object], contents: Sequence[Content]) -> Survey:
+def _survey_part(uri: str, fingerprint: dict[str, object], contents: Sequence[Content], deep: bool) -> Survey:
     """Read one part and check all that it alone can tell."""
     name = uri.rsplit("/", 1)[-1]
-    fs, path = storage.filesystem(uri)
-    with storage.guarded(uri), fs.open(path, "rb") as opened:
-        file = pq.ParquetFile(opened)
+    with storage.opened(uri) as opened:
+        file = pq.ParquetFile(opened, pre_buffer=not deep)  # columns side by side in one request
         schema: pa.Schema = file.schema_arrow
         content = next((each for each in contents if each.column in schema.names), contents[0])
         survey = Survey(content, schema, versions={stored_metadata(schema).get("mer_ray.version", "unknown")})
-        survey.breaches += [(content.check, what, [name]) for what in content.schema_breaches(schema, fingerprint)]
+        if content.schema_breaches is not None:
+            survey.breaches += [(content.check, what, [name]) for what in content.schema_breaches(schema, fingerprint)]
         problem = schema_problem(schema, content)
         if problem:
             survey.breaches.append(("schema", problem, [name]))
-        columns = [only for only in ("track_id",) if only in schema.names] if problem else None
-        for batch in file.iter_batches(batch_size=BATCH_SONGS, columns=columns):
+        columns = [only for only in ("track_id",) if only in schema.names] if problem else STATUS_COLUMNS
+        for batch in file.iter_batches(batch_size=BATCH_SONGS, columns=None if deep and not problem else columns):
             rows = pa.Table.from_batches([batch])
             if not problem:
                 survey.breaches += [breach for breach in row_breaches(rows, content) if len(breach[2])]
@@ -255,6 +264,8 @@ def _check_failures(uri: str, failed: pa.Table, findings: Findings) -> None:
 
 
 def _temporaries(uri: str) -> list[str]:
-    """The names of half-written files."""
-    listed = [sorted(storage.names(folder)) for folder in (uri, storage.join(uri, "_run"))]
-    return [shown(name) for names in listed for name in names if name.startswith(".") and name.endswith(".tmp")]
+    """The names of half-written files, and of what was put down for a move that never came."""
+    run = storage.join(uri, "_run")
+    folders = () if storage.is_s3(uri) else (uri, run)
+    half = [name for folder in folders for name in storage.names(folder) if storage.is_temporary(name)]
+    return [shown(name) for name in [*half, *(one.name for one in storage.entries(storage.join(run, STAGED)))]]

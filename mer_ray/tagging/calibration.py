@@ -14,13 +14,6 @@ from mer_ray import storage
 from mer_ray.errors import InputError
 
 BINS = 20
-YARDSTICK_LEAST = 100
-"""With fewer songs than this a catalogue says little about a word; the model's background measures instead."""
-
-
-def measured_by_catalog(asked: str, songs: int) -> bool:
-    """Whether so many songs are their own yardstick; ``asked`` is ``auto``, ``catalog`` or ``model``."""
-    return asked == "catalog" or (asked == "auto" and songs >= YARDSTICK_LEAST)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from os import PathLike
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from mer_ray.features import window_arrays
 from mer_ray.learning.model import Model
+from mer_ray.learning.scoring import LabelScale, measured_by_catalog
+from mer_ray.learning.settings import Ranking
 from mer_ray.songs import STATUS_COLUMNS, STATUS_FIELDS, Identity, metadata
 from mer_ray.tagging.contract import TAGS_TYPE, TIMELINE_TYPE, words_digest
 from mer_ray.tagging.projections import song_vectors, vector_column
 from mer_ray.words.embedding import unit
 from mer_ray.words.lists import Word
-
-Ranking = Literal["standardized", "cosine"]
 
 FEW = 8
 """Up to so many of the best labels are found one after another, in a quarter of the time of sorting all."""
@@ -35,84 +35,62 @@ class Tag(NamedTuple):
     percentile: float
 
 
-class LabelScale:
-    """How each label's cosines spread over a yardstick of songs.
-
-    A word near everything (or far from everything) in the sentence space would be given to every
-    song (or to none). Measured against its own mean and deviation over many songs, a score means
-    the same for every word. So does a song: what all songs of a yardstick share says nothing of any of
-    them, and is taken away before its cosines, as the words' own centre is from the words.
-    """
-
-    def __init__(
-        self, labels_LE: NDArray[np.float32], yardstick_SE: NDArray[np.floating[Any]], ranking: Ranking
-    ) -> None:
-        """Measure unit label embeddings on the mean unit projection of each yardstick song."""
-        standardized = ranking == "standardized"
-        songs_SE = np.asarray(yardstick_SE, np.float32)
-        self._labels_LE = labels_LE
-        self._center_E = songs_SE.mean(0) if standardized else None
-        cosines_SL = self._cosines(songs_SE)
-        self._sorted_LS = np.sort(cosines_SL.T, axis=1)
-        self._mean_L = cosines_SL.mean(0) if standardized else np.zeros(len(labels_LE), np.float32)
-        self._std_L = np.maximum(cosines_SL.std(0), 1e-6) if standardized else np.ones(len(labels_LE), np.float32)
-
-    def scores(self, vectors_NE: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Score every label for windows or songs: [n, E] to [n, L], higher is better."""
-        scores: NDArray[np.float32] = (self._cosines(vectors_NE) - self._mean_L) / self._std_L
-        return scores
-
-    def percentiles(self, vectors_NE: NDArray[np.float32]) -> NDArray[np.float32]:
-        """[n, L] share of the yardstick whose cosine with the label is not above this one's, 0 to 1."""
-        cosines_NL = self._cosines(vectors_NE)
-        songs = self._sorted_LS.shape[1]
-        ranks = [np.searchsorted(row, cosines_NL[:, at], side="right") for at, row in enumerate(self._sorted_LS)]
-        return (np.stack(ranks, axis=1) / songs).astype(np.float32)
-
-    def _cosines(self, vectors_NE: NDArray[np.float32]) -> NDArray[np.float32]:
-        cosines_NL: NDArray[np.float32] = vectors_NE @ self._labels_LE.T
-        if self._center_E is None:
-            return cosines_NL
-        # (v - c) · l / |v - c| without a copy of the vectors: it takes half the time.
-        center_E = self._center_E
-        squares_N = np.einsum("ne,ne->n", vectors_NE, vectors_NE) - 2 * (vectors_NE @ center_E) + center_E @ center_E
-        lengths_N = np.sqrt(np.maximum(squares_N, 1e-12))
-        centred_NL: NDArray[np.float32] = (cosines_NL - self._labels_LE @ center_E) / lengths_N[:, None]
-        return centred_NL
-
-
 @dataclass
 class Tagger:
-    """Ranks any list of words for songs, measured against a yardstick of [S, E] songs, else the model's background."""
+    """Ranks any list of words for songs.
+
+    Attributes:
+        model: what projects songs and reads words.
+        yardstick: [S, E] songs that the words are measured on; the model's training songs if not given.
+        alone: whether these songs measure alone, or beside the training songs as far as they differ from them.
+    """
 
     model: Model
     yardstick: NDArray[np.float32] | None = None
+    alone: bool = False
+
+    @classmethod
+    def against(cls, model: Model, asked: str, songs_SE: NDArray[np.float32]) -> Tagger:
+        """A tagger measured by a catalogue's songs or the model's, as :func:`measured_by_catalog` says."""
+        return cls(model, songs_SE, asked == "catalog") if measured_by_catalog(asked, len(songs_SE)) else cls(model)
 
     @classmethod
     def load(cls, model: str | PathLike[str]) -> Tagger:
-        """A tagger from a model directory (local or ``s3://``)."""
+        """A tagger from a model directory (local or ``s3://``), or from a model that ships by its name."""
         return cls(Model.load(model))
 
-    def scale(self, words: Sequence[Word], ranking: Ranking = "standardized") -> LabelScale:
-        """Measure a list of words once, to score many songs with it."""
+    @property
+    def measured(self) -> str:
+        """The songs that measure, for a reader."""
+        if self.yardstick is None:
+            return "the model's training songs"
+        return "the songs themselves" if self.alone else "the songs themselves beside the model's training songs"
+
+    def scale(self, words: Sequence[Word], ranking: Ranking | None = None) -> LabelScale:
+        """Measure a list of words once, to score many songs with it; by the model's own ranking if none is given."""
+        training = None if self.alone else self.model.background
         yardstick = self.model.background if self.yardstick is None else self.yardstick
-        return LabelScale(self.model.embed(words), yardstick, ranking)
+        own = ranking or self.model.ranking
+        return LabelScale(self.model.embed(words), yardstick, own, self.model.priors(words), training)
 
     def rank(
         self,
         features: NDArray[np.floating[Any]],
         labels: Sequence[str] | Mapping[str, Sequence[str]],
         k: int = 3,
-        ranking: Ranking = "standardized",
+        ranking: Ranking | None = None,
     ) -> list[Tag]:
-        """The k best of these words, which may have phrases, for the [w, D] features of a song's windows."""
+        """The k best of these words that earn their place on a song, from the [w, D] features of its windows.
+
+        Words may have phrases. By cosine, the paper's ranking, the k best are taken whatever their score.
+        """
         asked = labels if isinstance(labels, Mapping) else dict.fromkeys(labels, ())
         scale = self.scale([Word.of(label, *phrases) for label, phrases in asked.items()], ranking)
         vector_1E = self.model.project(features).mean(axis=0)[None]
         scores_1L, percentiles_1L = scale.scores(vector_1E), scale.percentiles(vector_1E)
-        order_1K, _ = Choice(k).best(scores_1L)
+        order_1K, kept_1K = Choice(k, scale.floor).best(scores_1L)
         names = list(asked)
-        return [Tag(names[at], float(scores_1L[0, at]), float(percentiles_1L[0, at])) for at in order_1K[0]]
+        return [Tag(names[at], float(scores_1L[0, at]), float(percentiles_1L[0, at])) for at in order_1K[kept_1K]]
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,10 @@ from mer_ray.catalog.sources import load_catalog
 from mer_ray.errors import InputError
 from mer_ray.features import Store
 from mer_ray.learning.model import Model
-from mer_ray.tagging.calibration import measured_by_catalog
+from mer_ray.learning.scoring import LabelScale, measured_by_catalog
 from mer_ray.tagging.listening import song_vector
 from mer_ray.tagging.playlists import playlist
 from mer_ray.tagging.projections import Projections, song_vectors
-from mer_ray.tagging.ranking import LabelScale
 from mer_ray.tagging.settings import SearchSettings
 from mer_ray.words.embedding import unit
 from mer_ray.words.lists import Word

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import AliasChoices, Field, PositiveInt, model_validator
 from pydantic_settings import CliPositionalArg
 
-from mer_ray.settings import JobSettings, Texts, Uri
+from mer_ray.settings import JobSettings, ModelUri, Texts, Uri
 
 
 class LabelsSettings(JobSettings):
@@ -17,8 +17,8 @@ class LabelsSettings(JobSettings):
 
     labels: str
     """Words: happy,sad; a text file (one a line); a YAML file (label: phrase, phrase); or jamendo, cal500, gems."""
-    model: Uri
-    """Directory of a trained model."""
+    model: ModelUri
+    """Directory of a trained model, or the name of one that ships: gems."""
 
 
 class SearchSettings(JobSettings):
@@ -34,8 +34,8 @@ class SearchSettings(JobSettings):
     """A word or phrase that pushes down the songs it suits, in every answer; repeat the flag for several."""
     features: Uri
     """Feature store to search."""
-    model: Uri
-    """Directory of a trained model."""
+    model: ModelUri
+    """Directory of a trained model, or the name of one that ships: gems."""
     catalog: Uri | None = None
     """Stay within the songs of this manifest, table, folder or prefix; it also says what they are called."""
     k: PositiveInt = 20

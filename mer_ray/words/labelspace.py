@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mer_ray.errors import InputError
 from mer_ray.words.embedding import unit
 from mer_ray.words.lists import Word
+from mer_ray.words.published import read_label_clusters
 from mer_ray.words.wordspace import WordSpace
 
 _BANDWIDTHS = tuple(round(0.5 + 0.025 * step, 3) for step in range(21))
@@ -19,11 +20,14 @@ _LARGEST_CLUSTER = 0.25
 
 
 class Clusters(NamedTuple):
-    """The cluster of each of n labels, [n] of 0 to k - 1; the clusters' centres, [k, E] unit vectors."""
+    """The cluster of each of n labels, [n] of 0 to k - 1; the clusters' centres, [k, E] unit vectors.
+
+    ``bandwidth`` is 0 where each label is left alone, None where the clusters were published.
+    """
 
     assignments: NDArray[np.int64]
     centers: NDArray[np.float32]
-    bandwidth: float
+    bandwidth: float | None
 
 
 @dataclass(frozen=True)
@@ -39,13 +43,25 @@ class LabelSpace:
     space: WordSpace
 
     @classmethod
-    def build(cls, vocabularies: Sequence[Sequence[str]], space: WordSpace, bandwidth: str) -> LabelSpace:
-        """Embed and cluster the union of several datasets' labels; ``none`` leaves each a cluster of its own."""
+    def build(
+        cls, vocabularies: Sequence[Sequence[str]], space: WordSpace, bandwidth: str, published: str | None = None
+    ) -> LabelSpace:
+        """Embed and cluster the union of several datasets' labels.
+
+        Args:
+            vocabularies: a dataset's labels each.
+            space: how they become vectors.
+            bandwidth: as in :func:`cluster_labels`; ``none`` leaves each a cluster of its own.
+            published: the URI of a published ``label_map.json``, whose clusters are taken as they are instead.
+        """
         labels = sorted({label for vocabulary in vocabularies for label in vocabulary})
         words = tuple(space.read(Word.of(label)) for label in labels)
         embeddings = space.embed(words)
-        alone = Clusters(np.arange(len(words)), embeddings, 0.0)
-        return cls(words, embeddings, alone if bandwidth == "none" else cluster_labels(embeddings, bandwidth), space)
+        if published is not None:
+            clusters = Clusters(*read_label_clusters(published, labels, embeddings), None)
+        else:
+            clusters = _alone(embeddings) if bandwidth == "none" else cluster_labels(embeddings, bandwidth)
+        return cls(words, embeddings, clusters, space)
 
     def targets(self, kind: Literal["labels", "clusters"], words: Sequence[str]) -> NDArray[np.float32]:
         """[l, E] the point each of these words draws songs to: its own embedding or its cluster's centre."""
@@ -78,28 +94,33 @@ def cluster_labels(embeddings: NDArray[np.float32], bandwidth: str | float = "au
 
     Args:
         embeddings: [n, E] unit vectors.
-        bandwidth: a number; ``quantile:q`` for scikit-learn's estimate; or ``auto``: of the
+        bandwidth: a number; ``quantile:q`` for scikit-learn's estimate; ``reference:q`` for the
+            same, and each label alone where it groups none (the published code); or ``auto``: of the
             bandwidths 0.5 to 1.0, drop those that leave every label alone or put more than a
             quarter of them together, and keep the best mean cosine silhouette (the smallest
-            bandwidth on a tie).
+            bandwidth on a tie); each label alone, with bandwidth 0, if none is left.
 
     Raises:
-        InputError: a degenerate outcome (every label alone, or all together).
+        InputError: a number or quantile that leaves every label alone or puts all together.
     """
     from sklearn.cluster import estimate_bandwidth
 
     if bandwidth == "auto":
         return _best_clusters(embeddings)
+    kind, _, number = str(bandwidth).rpartition(":")
     try:
-        if isinstance(bandwidth, str) and bandwidth.startswith("quantile:"):
-            value = float(estimate_bandwidth(embeddings, quantile=float(bandwidth.removeprefix("quantile:"))))
-        else:
-            value = float(bandwidth)
+        value = float(number)
+        if kind in ("quantile", "reference"):
+            value = float(estimate_bandwidth(embeddings, quantile=value))
+        elif kind:
+            raise ValueError(kind)
     except ValueError as error:
         raise InputError(
             f"bandwidth {bandwidth}: not one; give auto, quantile:q with q from 0 to 1, or a number from 0.5 to 1.0."
         ) from error
     clusters = _mean_shift(embeddings, value) if value > 1e-6 else None
+    if clusters is None and kind == "reference":
+        return _alone(embeddings)
     if clusters is None or len(clusters.centers) in (1, len(embeddings)):
         raise InputError(
             f"bandwidth {bandwidth}: groups the {len(embeddings)} labels "
@@ -121,12 +142,11 @@ def _best_clusters(embeddings: NDArray[np.float32]) -> Clusters:
         score = float(silhouette_score(embeddings, clusters.assignments, metric="cosine"))
         if best is None or score > best[0] + 1e-9:
             best = (score, clusters)
-    if best is None:
-        raise InputError(
-            f"bandwidth auto: no bandwidth from 0.5 to 1.0 groups these {len(embeddings)} labels sensibly; "
-            "give --bandwidth a number, or none to leave each word a cluster of its own."
-        )
-    return best[1]
+    return _alone(embeddings) if best is None else best[1]
+
+
+def _alone(embeddings: NDArray[np.float32]) -> Clusters:
+    return Clusters(np.arange(len(embeddings)), embeddings, 0.0)
 
 
 def _mean_shift(embeddings: NDArray[np.float32], bandwidth: float) -> Clusters:

@@ -13,7 +13,7 @@ from mer_ray import storage
 from mer_ray.catalog.datasets import vocabularies
 from mer_ray.errors import InputError
 
-Source = Literal["yours", "training", "thesaurus", "templates", "the word itself"]
+Source = Literal["yours", "training", "thesaurus", "templates", "the word itself", "published"]
 
 
 @dataclass(frozen=True)

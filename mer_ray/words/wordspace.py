@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,8 @@ from mer_ray.words.embedding import embed_labels, unit
 from mer_ray.words.lists import Word
 from mer_ray.words.thesaurus import Thesaurus, load_thesaurus, template_phrases
 
+PUBLISHED: Literal["published"] = "published"
+"""The source of a word whose vector was given as it is."""
 RIDGE = 3.0
 """Best of 0.3 to 30 at telling the affect of words of left-out groups of the thesaurus."""
 
@@ -35,6 +37,7 @@ class WordSpace:
         center: [E] taken from every embedding; None takes nothing.
         template_center: [E] the same for words that stand in templates, which share more with each other.
         correction: [E, E] applied to centred unit vectors, renormalised after; None is the identity.
+        published: [E] unit vectors of some words, taken as they are instead.
     """
 
     model: str = "auto"
@@ -43,6 +46,7 @@ class WordSpace:
     center: NDArray[np.float32] | None = None
     template_center: NDArray[np.float32] | None = None
     correction: NDArray[np.float32] | None = None
+    published: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def measured(self, lexicon: Thesaurus, *, center: bool = False, affect: float = 0.0) -> WordSpace:
         """The same with a lexicon's centre taken away, and words moved so far along its axes of affect."""
@@ -63,6 +67,8 @@ class WordSpace:
         """A word with what this space lets stand for it, unless phrases were given with the word."""
         if word.source != "the word itself":
             return word
+        if word.label in self.published:
+            return Word(word.label, word.phrases, PUBLISHED)
         if word.label in self.given:
             return Word(word.label, self.given[word.label], "yours")
         if self.thesaurus is None:
@@ -71,7 +77,14 @@ class WordSpace:
         return Word(word.label, found or template_phrases(word.label), "thesaurus" if found else "templates")
 
     def embed(self, words: Sequence[Word]) -> NDArray[np.float32]:
-        """Words with their phrases to [n, E] unit vectors."""
+        """Words with their phrases to [n, E] unit vectors; words read as :data:`PUBLISHED` have theirs."""
+        vectors_NE = self._embed(words)
+        for vector_E, word in zip(vectors_NE, words, strict=True):
+            if word.source == PUBLISHED:
+                vector_E[:] = self.published[word.label]
+        return vectors_NE
+
+    def _embed(self, words: Sequence[Word]) -> NDArray[np.float32]:
         labels, phrases = [word.label for word in words], {word.label: word.phrases for word in words}
         if self.center is None and self.correction is None:
             return embed_labels(labels, model=self.model, phrases=phrases)
@@ -101,13 +114,16 @@ class WordSpace:
     def tensors(self) -> dict[str, NDArray[np.float32]]:
         """The arrays to save, by name."""
         named = {name: getattr(self, name) for name in ("center", "template_center", "correction")}
+        if self.published:
+            named["published"] = np.stack(list(self.published.values()))
         return {name: array for name, array in named.items() if array is not None}
 
     def describe(self) -> dict[str, Any]:
         """The rest as plain values."""
         entries = None if self.thesaurus is None else {word: list(own) for word, own in self.thesaurus.entries.items()}
         given = {word: list(own) for word, own in self.given.items()}
-        return {"given": given, "thesaurus": entries, "tensors": sorted(self.tensors())}
+        published = {"published": list(self.published)} if self.published else {}
+        return {"given": given, "thesaurus": entries, "tensors": sorted(self.tensors()), **published}
 
     @classmethod
     def restore(cls, model: str, plain: dict[str, Any], tensors: dict[str, NDArray[np.float32]]) -> WordSpace:
@@ -115,7 +131,9 @@ class WordSpace:
         entries = plain.get("thesaurus")
         thesaurus = None if entries is None else Thesaurus({word: tuple(own) for word, own in entries.items()})
         given = {word: tuple(own) for word, own in plain.get("given", {}).items()}
-        return cls(model, given, thesaurus, **tensors)
+        arrays = dict(tensors)
+        published = dict(zip(plain.get("published", ()), arrays.pop("published", ()), strict=True))
+        return cls(model, given, thesaurus, **arrays, published=published)
 
 
 @lru_cache(maxsize=2)

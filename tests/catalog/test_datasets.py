@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mer_ray.catalog.annotations import Annotations
-from mer_ray.catalog.datasets import DOOR, Song, cal500, emotify, jamendo, split_songs, top_k, vocabularies
+from mer_ray.catalog.datasets import DOOR, Song, cal500, draw_splits, emotify, jamendo, top_k, vocabularies
 from mer_ray.catalog.manifest import READINGS
 from mer_ray.catalog.settings import CatalogSettings
 from mer_ray.catalog.sources import build_manifest
@@ -169,26 +169,25 @@ def test_emotify_without_a_gems_column_is_refused(tmp_path: Path) -> None:
         emotify.read(str(tmp_path), Part())
 
 
-@pytest.mark.parametrize(("n", "counts"), [(500, (400, 50, 50)), (400, (320, 40, 40)), (4, (2, 1, 1))])
-def test_songs_are_split_80_10_10(n: int, counts: tuple[int, int, int]) -> None:
-    names = split_songs(n, seed=0)
-    assert tuple(names.count(split) for split in ("train", "validation", "test")) == counts
+IDS = [f"song/{at}" for at in range(10_000)]
+
+
+def test_songs_are_split_80_10_10() -> None:
+    splits, _ = draw_splits(IDS, "seeded", 0)
+    shares = {split: splits.count(split) / len(splits) for split in ("train", "validation", "test")}
+    assert shares == pytest.approx({"train": 0.8, "validation": 0.1, "test": 0.1}, abs=0.01)
 
 
 def test_a_seed_always_draws_the_same_split_and_another_seed_another() -> None:
-    assert split_songs(10, seed=7) == split_songs(10, seed=7)
-    assert split_songs(400, seed=0) != split_songs(400, seed=1)
+    assert draw_splits(IDS[:400], "seeded", 0) != draw_splits(IDS[:400], "seeded", 1)
     # Written down, so that an upgrade cannot move songs between the splits of published results.
-    assert "".join(name[1] for name in split_songs(10, seed=0)) == "rrrerrrrar"
+    assert "".join(split[1] for split in draw_splits(IDS[:20], "seeded", 0)[0]) == "arrrrarerrrrerrarree"
 
 
 def test_the_ordered_split_is_the_first_80_10_10_percent() -> None:
-    assert split_songs(10, seed=3, ordered=True) == ["train"] * 8 + ["validation", "test"]
-
-
-def test_two_songs_are_too_few_to_split_and_an_unwanted_split_stays_empty() -> None:
-    assert split_songs(2, seed=0) == ["train", "train"]
-    assert sorted(split_songs(10, seed=0, fractions=(0.9, 0.1, 0.0))) == ["train"] * 9 + ["validation"]
+    for count, expected in ((10, (8, 1, 1)), (400, (320, 40, 40)), (4, (2, 1, 1)), (2, (2, 0, 0))):
+        wanted = [name for name, n in zip(("train", "validation", "test"), expected, strict=True) for _ in range(n)]
+        assert draw_splits(IDS[:count], "ordered", 3) == (wanted, "ordered")
 
 
 def test_a_seeded_split_follows_the_song_not_its_place_in_the_file(tmp_path: Path) -> None:
@@ -199,14 +198,16 @@ def test_a_seeded_split_follows_the_song_not_its_place_in_the_file(tmp_path: Pat
         return dict(zip(table["track_id"].to_pylist(), table["split"].to_pylist(), strict=True))
 
     names = [f"song{n:02d}" for n in range(40)]
-    assert splits(names) == splits(names[::-1])
+    whole = splits(names)
+    assert splits(names[::-1]) == whole
+    assert splits([*names, "one more"]).items() > whole.items()
 
 
 def test_a_dataset_says_which_readings_chose_its_labels_and_splits(tmp_path: Path) -> None:
     write_annotation(tmp_path, "a-b_01", {"Sad": 5})
     settings = cal500.Settings(cal500_truth="reference")
     table = build_manifest(str(tmp_path), "cal500", seed=3, settings=settings)
-    assert stored_json(table.schema, READINGS) == {"split": "seeded:3", "cal500_truth": "reference"}
+    assert stored_json(table.schema, READINGS) == {"split": "hashed:3", "cal500_truth": "reference"}
     assert stored_json(build_manifest(str(tmp_path), "cal500", split="ordered").schema, READINGS)["split"] == "ordered"
 
 
@@ -280,11 +281,11 @@ def test_a_dataset_outside_the_package_is_read_by_the_name_of_its_module(tmp_pat
     module = OWN.replace("SPLIT", "None") + "\nK = 1\ndef audio_key(path):\n    return path.rpartition('/')[2][:-4]\n"
     done = run_catalog(tmp_path, module, "--dataset", "own.deam", "--mood-words", "bleak", "--seed", "2")
     assert done.returncode == 0, done.stderr
-    assert "20 songs, 16 train, 2 validation, 2 test, 3 labels" in done.stdout
+    assert "20 songs, 13 train, 3 validation, 4 test, 3 labels" in done.stdout
     assert "19 songs have no audio" in done.stdout
     found = Annotations.read(str(tmp_path / "m.parquet"), 0)
     assert (found.dataset, found.k, found.vocabulary) == ("deam", 1, ("bleak", "grey", "slow"))
-    assert found.readings == {"split": "seeded:2", "mood_words": "bleak", "k": "1"}
+    assert found.readings == {"split": "hashed:2", "mood_words": "bleak", "k": "1"}
     row = pq.read_table(tmp_path / "m.parquet").to_pylist()[3]
     assert (row["uri"], row["size_bytes"]) == (f"{tmp_path}/deep/clips/3.wav", 2)
 

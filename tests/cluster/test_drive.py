@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from mer_ray.cluster.drive import bottleneck
+from mer_ray.cluster.nodes import Cluster, Node
 from mer_ray.cluster.plan import resolve_plan
 from mer_ray.cluster.settings import ExtractSettings
 from mer_ray.commandline import parse
@@ -14,7 +15,8 @@ from mer_ray.commandline import parse
 def stages(decoder_cpus: float = 1.0, **changes: float) -> dict[str, Any]:
     """100 s of work after 20 s of start-up, on 4 decoders and 2 encoders."""
     flags = ["--catalog", "c", "--features", "f", "--decoders", "4", "--encoders", "2"]
-    plan = resolve_plan(parse(ExtractSettings, flags), {"CPU": 8.0})
+    cluster = Cluster((Node("0", "here", cpus=8.0, memory=64e9),))
+    plan = resolve_plan(parse(ExtractSettings, flags), cluster, songs=1_000, memory_mb=1_000)
     facts = {"work_s": 120.0, "startup_s": 20.0, "decode_s": 0.0, "encode_s": 0.0}
     return bottleneck(replace(plan, decoder_cpus=decoder_cpus), **{**facts, **changes})
 

@@ -5,8 +5,9 @@ import subprocess
 import sys
 
 from mer_ray.audio.process import Limits
+from mer_ray.cluster.encoding import Encoding
 from mer_ray.cluster.extract import know
-from mer_ray.cluster.stages import Decoding, Encoding
+from mer_ray.cluster.stages import Decoding
 from mer_ray.encoders import Encoder, load_encoder
 from mer_ray.encoders.tiny import Settings
 

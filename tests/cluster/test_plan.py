@@ -3,15 +3,22 @@
 import pytest
 
 from mer_ray.cluster.extract import COMMIT_CPUS
+from mer_ray.cluster.nodes import Cluster, Node
 from mer_ray.cluster.plan import Plan, resolve_plan
 from mer_ray.cluster.settings import ExtractSettings
 from mer_ray.commandline import parse
 from mer_ray.errors import InputError
 
 
-def plan(cpus: float, gpus: float = 0, flags: str = "") -> Plan:
+def cluster(*cpus: float, gpus: float = 0, memory: float = 1e12) -> Cluster:
+    """Nodes of so many CPUs, the first of which has the GPUs."""
+    nodes = (Node(str(at), f"host{at}", each, 0 if at else gpus, memory) for at, each in enumerate(cpus))
+    return Cluster(tuple(nodes))
+
+
+def plan(cpus: float, gpus: float = 0, flags: str = "", songs: int = 100_000) -> Plan:
     settings = parse(ExtractSettings, ["--catalog", "c", "--features", "f", *flags.split()])
-    return resolve_plan(settings, {"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus})
+    return resolve_plan(settings, cluster(cpus, gpus=gpus), songs, memory_mb=2_000)
 
 
 @pytest.mark.parametrize("cpus", [2, 3, 4, 8, 16, 64])
@@ -41,7 +48,7 @@ def test_more_gpus_than_there_are_is_refused_and_fewer_are_taken() -> None:
         plan(8, 4, flags="--gpus 5")
     assert plan(8, 4, flags="--gpus 2").encoders == 2
     on_cpu = plan(8, 4, flags="--gpus 0")
-    assert (on_cpu.gpus, on_cpu.device) == (0, "cpu")
+    assert on_cpu.gpus == 0
 
 
 @pytest.mark.parametrize("flags", ["--decoders 1000", "--decoders 8", "--encoders 4 --decoders 9"])
@@ -51,16 +58,58 @@ def test_more_decoders_than_the_cpus_hold_are_refused(gpus: int, flags: str) -> 
         plan(8, gpus, flags=flags)
 
 
-def test_an_encoder_count_beside_the_gpus_is_refused() -> None:
-    with pytest.raises(InputError, match="one encoder a GPU"):
+def test_more_encoders_than_the_gpus_hold_are_refused_and_fit_where_they_share_them() -> None:
+    with pytest.raises(InputError, match="share a GPU among several with --gpus-per-encoder"):
         plan(16, 2, flags="--encoders 3")
+    shared = plan(16, 2, flags="--gpus-per-encoder 0.25")
+    assert (shared.encoders, shared.gpus, shared.gpus_per_encoder) == (8, 2, 0.25)
+    assert shared.encoders * shared.encoder_cpus < 16 / 2 + 0.1
+    assert plan(16, 2, flags="--encoders 3 --gpus-per-encoder 0.5").gpus == 2
+
+
+def test_few_songs_start_few_encoders_however_many_gpus_there_are() -> None:
+    assert plan(400, 200, songs=20).encoders == 1
+    assert plan(400, 200, songs=20).most_encoders == 1
+    assert plan(400, 200, songs=640).encoders == 20
+    assert plan(64, songs=6).encoders == 3
+
+
+def test_a_pool_on_gpus_grows_with_the_nodes_that_join_unless_a_number_was_asked_for() -> None:
+    assert plan(8, 1).most_encoders > 1_000
+    assert plan(8, 4, flags="--gpus 2").most_encoders == 2
+    assert plan(8, 4, flags="--encoders 3").most_encoders == 3
+
+
+def test_no_node_is_packed_with_more_decoders_than_it_has_memory_for() -> None:
+    settings = parse(ExtractSettings, ["--catalog", "c", "--features", "f", "--gpus", "0"])
+    roomy = resolve_plan(settings, cluster(64, 64), 100_000, memory_mb=2_000)
+    tight = resolve_plan(settings, cluster(64, 64, memory=9e9), 100_000, memory_mb=2_000)
+    assert (roomy.decoders, tight.decoders) == (32, 2 * 4)
+    assert tight.decoder_memory == 2_000_000_000
+    small = resolve_plan(settings, cluster(4, memory=1e9), 100_000, memory_mb=2_000)
+    assert (small.decoders, small.decoder_memory) == (1, 900_000_000)
+
+
+def test_encoders_that_would_hold_what_is_left_of_a_cluster_no_longer_fit() -> None:
+    found = plan(6)
+    assert found.encoders == 4
+    assert found.fits(cluster(2, 2, 2))
+    assert not found.fits(cluster(2, 2))
+    on_gpus = plan(8, 2)
+    assert on_gpus.fits(cluster(8, gpus=1))
+
+
+def test_a_pool_on_cpus_is_outgrown_by_nodes_that_hold_an_encoder_more_if_the_songs_are_worth_it() -> None:
+    assert plan(4).outgrown_by(cluster(4, 2))
+    assert not plan(4).outgrown_by(cluster(4))
+    assert not plan(4, songs=4).outgrown_by(cluster(4, 2))
+    assert not plan(4, flags="--encoders 1").outgrown_by(cluster(4, 64))
+    assert not plan(4, 1).outgrown_by(cluster(4, 64, gpus=8))
 
 
 def test_a_cluster_without_cpus_is_refused() -> None:
     with pytest.raises(InputError, match="no CPU is free"):
         plan(0)
-    with pytest.raises(InputError, match="no CPU is free"):
-        resolve_plan(parse(ExtractSettings, ["--catalog", "c", "--features", "f"]), {})
 
 
 @pytest.mark.parametrize("gpus", [0, 1, 4])
@@ -73,8 +122,7 @@ def test_what_is_asked_for_is_kept() -> None:
     flags = "--encoders 2 --decoders 3 --batch-windows 5 --songs-per-part 7"
     found = plan(8, flags=flags)
     assert (found.encoders, found.decoders, found.batch_windows, found.songs_per_part(9_999)) == (2, 3, 5, 7)
-    assert (plan(8, 1).device, plan(8, 1).batch_windows) == ("cuda", 64)
-    assert (plan(8).device, plan(8).batch_windows) == ("cpu", 8)
+    assert (plan(8, 1).batch_windows, plan(8).batch_windows) == (64, 8)
 
 
 @pytest.mark.parametrize("songs", [0, 1, 20, 5_000, 1_000_000])

@@ -13,16 +13,8 @@ import torch
 
 from mer_ray.audio.process import Limits
 from mer_ray.cluster import stages
-from mer_ray.cluster.stages import (
-    BESIDE,
-    DECODED_SCHEMA,
-    Decoding,
-    EncodeSongs,
-    Encoding,
-    commit_features,
-    decode_songs,
-    packed_windows,
-)
+from mer_ray.cluster.encoding import EncodeSongs, Encoding, packed_windows
+from mer_ray.cluster.stages import BESIDE, DECODED_SCHEMA, Decoding, commit_features, decode_songs
 from mer_ray.encoders.tiny import Settings
 from mer_ray.errors import StorageError
 from mer_ray.features import window_arrays

@@ -11,16 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from mer_ray.catalog.annotations import Annotations
 from mer_ray.errors import InputError
-from mer_ray.evaluation.assessment import assess, known_clusters, songs_to_score
+from mer_ray.evaluation.assessment import assess, known_clusters
 from mer_ray.evaluation.settings import EvaluateSettings
 from mer_ray.features import features_column, store_schema
 from mer_ray.fingerprints import weights_sha256
 from mer_ray.learning.model import Model
 from mer_ray.learning.projector import Projector, ProjectorShape
 from mer_ray.words.embedding import label_model, unit
-from tests.learning.test_model import small_model
 
 DIM, SONGS = 6, 24
 WORDS = ("calm", "happy", "joyful", "sad")
@@ -105,7 +103,7 @@ def evaluation(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_each_level_has_the_designs_keys_and_each_of_ours_its_interval(evaluation: Path) -> None:
     metrics = json.loads((evaluation / "metrics.json").read_text())
     for levels in metrics.values():
-        assert set(levels) == {"window", "song_vote", "song_mean", "random", "frequent"}
+        assert set(levels) == {"window", "song_vote", "song_mean", "song", "random", "frequent"}
         for name, level in levels.items():
             own = set() if name in ("random", "frequent") else INTERVALS
             assert set(level) == DESIGN_KEYS | own | {"cluster_macro_f1"}
@@ -161,15 +159,3 @@ def test_clusters_are_cut_down_to_the_datasets_labels() -> None:
     assert known_clusters(clusters, ("a", "b")) == [["a"], ["b"]]
     assert known_clusters(clusters, ("a", "unknown")) == []
     assert known_clusters([], ("a",)) == []
-
-
-def test_a_manifest_without_splits_is_scored_where_the_model_did_not_train() -> None:
-    rows = [{"track_id": f"x/{at}", "dataset": "x", "split": None, "labels": ["calm"]} for at in range(40)]
-    dataset = Annotations.from_manifest(pa.Table.from_pylist(rows), "x", seed=0)
-    model = small_model()
-    model.config["datasets"] = ["x"]
-    held_out = songs_to_score("test", model, dataset)
-    assert len(held_out) == 4
-    assert set(dataset.splits[held_out]) == {"test"}
-    model.config["datasets"] = ["y"]
-    assert len(songs_to_score("test", model, dataset)) == 40

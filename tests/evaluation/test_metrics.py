@@ -163,7 +163,25 @@ def test_each_level_scores_its_own_predictions() -> None:
         assert got["songs"] == 40
         assert {metric: got[metric] for metric in level.metrics} == pytest.approx(level.metrics, rel=1e-12)
     assert len({levels[name].metrics["macro_f1"] for name in expected}) == 3
-    assert set(levels) == {"window", "song_vote", "song_mean", "random", "frequent"}
+    assert set(levels) == {"window", "song_vote", "song_mean", "song", "random", "frequent"}
+
+
+def test_the_tagged_level_ranks_the_songs_own_scores_and_leaves_out_what_does_not_reach_the_floor() -> None:
+    windows, songs, truth = song_world()
+    own, ridge = (np.random.default_rng(seed).normal(size=truth.shape) + truth for seed in (1, 2))
+    asked = {"song_scores_SL": own, "floor": 0.8, "ridge_SL": ridge}
+    names = [f"s{at:02d}" for at in np.random.default_rng(3).permutation(40)]
+    for track_ids in (None, names):
+        levels = evaluate_songs(windows, songs, truth, LABELS, 2, truth.mean(0), track_ids=track_ids, **asked)
+        given = plain_top_k(own, 2) & (own >= 0.8)
+        assert levels["song"].metrics["macro_f1"] == pytest.approx(sk.f1_score(truth, given, average="macro"))
+        for name, scores in (("song_mean", own), ("ridge", ridge)):
+            expected = evaluate_scores(scores, truth, LABELS, 2).metrics
+            assert {key: levels[name].metrics[key] for key in expected} == pytest.approx(expected)
+    assert given.sum(1).min() == 0
+    assert levels["song"].metrics["roc_auc"] == levels["song_mean"].metrics["roc_auc"]
+    low, high = (levels["song"].metrics[f"macro_f1_{end}"] for end in ("low", "high"))
+    assert low < levels["song"].metrics["macro_f1"] < high
 
 
 def test_the_songs_a_window_belongs_to_decide_its_truth() -> None:
@@ -355,7 +373,8 @@ def test_cluster_f1_is_scikit_learns_over_the_cluster_columns(k: int) -> None:
     levels = evaluate_songs(windows, songs, truth, LABELS, k, truth.mean(0), clusters=CLUSTERS)
     scores = np.stack([windows[:, columns].max(1) for columns in COLUMNS], axis=1)
     own = np.stack([truth[:, columns].any(1) for columns in COLUMNS], axis=1)
-    mean = np.array([scores[songs == song].mean(0) for song in range(40)])
+    song_scores = np.array([windows[songs == song].mean(0) for song in range(40)])
+    mean = np.stack([song_scores[:, columns].max(1) for columns in COLUMNS], axis=1)
     votes = vote_scores(scores, songs, 40, k)
     for name, predictions, rows in (
         ("window", scores, own[songs]),

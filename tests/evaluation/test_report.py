@@ -114,7 +114,7 @@ def test_the_summary_shows_cluster_f1_beside_label_f1_only_where_it_is_defined()
     assert known.header[:3] == ["", "macro F1", "cluster F1"]
     assert "cluster F1" not in unknown.header
     assert [row[0] for row in known.rows][-2:] == ["chance (random labels)", "most frequent labels"]
-    assert [bool(re.fullmatch(r"0\.\d{3} \[0\.\d{3}, 0\.\d{3}\]", row[1])) for row in known.rows] == [True] * 3 + [
+    assert [bool(re.fullmatch(r"0\.\d{3} \[0\.\d{3}, 0\.\d{3}\]", row[1])) for row in known.rows] == [True] * 4 + [
         False
     ] * 2
     assert "Cluster F1" in markdown("E", report_sections({"x": levels()}, FACTS, {"x": []}))

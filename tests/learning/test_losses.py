@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from mer_ray.learning.learner import alignment_regularization
+from mer_ray.learning.losses import Batch
 from mer_ray.learning.losses.contrastive import contrastive_loss
+from mer_ray.learning.losses.soft_triplet import soft_triplet_loss
 from mer_ray.learning.losses.triplet import triplet_loss
-from mer_ray.learning.sampling import draw_label, mean_targets, negative_targets
+from mer_ray.learning.sampling import TrainingSet, draw_label, mean_targets, negative_targets
 from mer_ray.learning.settings import Regularizer
 
 REGULARIZERS: tuple[Regularizer, ...] = get_args(Regularizer)
@@ -178,7 +180,7 @@ def test_a_batch_without_a_pair_costs_nothing(form: Regularizer, clusters: list[
 def test_a_song_with_every_label_has_no_wrong_one_and_does_not_count() -> None:
     truth = torch.tensor([[True, True, True], [True, False, False]])
     targets = torch.eye(3)
-    negative, usable = negative_targets(truth, targets, count=2, generator=seeded())
+    negative, usable = negative_targets(~truth, targets, count=2, generator=seeded())
     assert usable.tolist() == [False, True]
     assert negative.isfinite().all()
     x = torch.tensor([[1.0, 2.0, 3.0], [0.3, 0.2, 0.1]], requires_grad=True)
@@ -198,7 +200,7 @@ def test_negatives_are_distinct_wrong_labels_as_many_as_asked_for_or_there_are(c
     truth = torch.rand(400, 6, generator=seeded()) < 0.5
     truth[:, 0] |= ~truth.any(1)
     # With one axis a label, the mean of n distinct labels is 1/n on n axes; one drawn twice would stand out.
-    drawn, usable = negative_targets(truth, torch.eye(6), count=count, generator=seeded(1))
+    drawn, usable = negative_targets(~truth, torch.eye(6), count=count, generator=seeded(1))
     for row in range(400):
         wrong = int((~truth[row]).sum())
         expected = min(count, wrong)
@@ -212,7 +214,7 @@ def test_negatives_are_distinct_wrong_labels_as_many_as_asked_for_or_there_are(c
 @pytest.mark.parametrize("count", [1, 2])
 def test_each_wrong_label_is_drawn_as_often_as_any_other(count: int) -> None:
     truth = torch.tensor([[False, True, False, False, True]]).repeat(30_000, 1)
-    drawn, _ = negative_targets(truth, torch.eye(5), count=count, generator=seeded())
+    drawn, _ = negative_targets(~truth, torch.eye(5), count=count, generator=seeded())
     share = (drawn > 0).float().mean(0)
     # Three wrong labels, each in count / 3 of the draws; the deviation of the share is below 0.003.
     assert torch.allclose(share, torch.tensor([1.0, 0, 1, 1, 0]) * count / 3, atol=0.012)
@@ -248,7 +250,7 @@ def test_draws_depend_on_the_generator_alone() -> None:
         torch.rand(1)
         return [
             torch.eye(6)[draw_label(truth, generator)],
-            negative_targets(truth, torch.eye(6), generator=generator)[0],
+            negative_targets(~truth, torch.eye(6), generator=generator)[0],
             draw_label(truth, generator),
         ]
 
@@ -264,8 +266,8 @@ def test_the_contrastive_loss_is_the_cross_entropy_of_the_true_labels_share() ->
     cosines = torch.tensor([[1.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
     logs = torch.log_softmax(cosines / 0.5, dim=1)
     expected = -(logs[0, 0] + (logs[1, 0] + logs[1, 1]) / 2) / 2
-    assert contrastive_loss(projected, truth, targets, 0.5).item() == pytest.approx(expected.item(), rel=1e-6)
-    assert contrastive_loss(projected[:0], truth[:0], targets).item() == 0
+    assert contrastive_loss(projected, truth, ~truth, targets, 0.5).item() == pytest.approx(expected.item(), rel=1e-6)
+    assert contrastive_loss(projected[:0], truth[:0], ~truth[:0], targets).item() == 0
 
 
 def test_the_contrastive_loss_draws_to_the_truth_and_a_sharper_temperature_weighs_the_nearest_wrong_label() -> None:
@@ -274,8 +276,67 @@ def test_the_contrastive_loss_draws_to_the_truth_and_a_sharper_temperature_weigh
     pulls = []
     for temperature in (1.0, 0.1):
         projected = torch.tensor([[0.5, 0.6, 0.1]], requires_grad=True)
-        contrastive_loss(projected, truth, targets, temperature).backward()
+        contrastive_loss(projected, truth, ~truth, targets, temperature).backward()
         assert projected.grad is not None
         assert projected.grad[0, 0] < 0 < projected.grad[0, 1]
         pulls.append((projected.grad[0, 1] / projected.grad[0, 2].abs()).item())
     assert pulls[1] > pulls[0]
+
+
+def test_the_soft_triplet_by_hand() -> None:
+    # x1 = (3, 4), unit (.6, .8): true (1, 0) has cosine .6; wrong (0, 1) has .8 and (-1, 0) has -.6.
+    # x2 = (0, 2): true (1, 0) has 0 and (0, 1) has 1; wrong (-1, 0) has 0. T = 1/2.
+    # x1: log(1 + (e^1.6 + e^-1.2) / e^1.2); x2: (log(1 + e^0 / e^0) + log(1 + e^0 / e^2)) / 2
+    x = torch.tensor([[3.0, 4.0], [0.0, 2.0], [1.0, 1.0]])
+    targets = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-2.0, 0.0]])
+    truth = torch.tensor([[True, False, False], [True, True, False], [True, True, True]])
+    first = math.log(1 + (math.exp(1.6) + math.exp(-1.2)) / math.exp(1.2))
+    second = (math.log(2) + math.log(1 + math.exp(-2))) / 2
+    found = soft_triplet_loss(x, truth, ~truth, targets, 0.5)
+    assert found.item() == pytest.approx((first + second) / 2, rel=1e-6), "x3 has no wrong label and does not count"
+    assert soft_triplet_loss(x[2:], truth[2:], ~truth[2:], targets).item() == 0
+
+
+def test_the_colder_the_soft_triplet_the_more_it_pushes_the_hardest_wrong_label_alone() -> None:
+    targets, truth = torch.eye(3), torch.tensor([[True, False, False]])
+    pushes = []
+    for temperature in (1.0, 0.1):
+        x = torch.tensor([[0.5, 0.6, 0.1]], requires_grad=True)
+        soft_triplet_loss(x, truth, ~truth, targets, temperature).backward()
+        assert x.grad is not None
+        assert x.grad[0, 0] < 0 < x.grad[0, 1]
+        pushes.append((x.grad[0, 1] / x.grad[0, 2].abs()).item())
+    assert pushes[1] > pushes[0]
+
+
+CLUSTERS = torch.tensor([0, 0, 1, 2, 2, 2])
+
+
+def grouped_batch(rows: int, generator: torch.Generator) -> Batch:
+    """Windows of one song with the first label of six, in three clusters whose centres are the targets."""
+    truth = torch.tensor([[True, False, False, False, False, False]])
+    alike = CLUSTERS[:, None] == CLUSTERS[None, :]
+    first = torch.tensor([True, False, True, True, False, False])
+    nothing = torch.zeros(rows, 3)
+    songs = torch.zeros(rows, dtype=torch.int64)
+    one = TrainingSet("x", nothing, songs, truth, torch.eye(3)[CLUSTERS], CLUSTERS, alike_LL=alike, first_L=first)
+    return Batch(nothing, songs, one, generator)
+
+
+def test_a_negative_never_shares_the_true_centre() -> None:
+    drawn, usable = grouped_batch(4_000, seeded()).draw_wrong(1)
+    assert usable.all()
+    assert drawn[:, 0].max() == 0
+    assert drawn[:, 1].mean().item() == pytest.approx(1 / 4, abs=0.03), "a label of another cluster, each as likely"
+
+
+def test_whole_clusters_can_be_drawn_each_as_likely_as_another() -> None:
+    drawn, _ = grouped_batch(4_000, seeded()).draw_wrong(1, distinct=True)
+    assert drawn[:, 0].max() == 0
+    assert drawn[:, 1].mean().item() == pytest.approx(1 / 2, abs=0.03)
+    both, _ = grouped_batch(10, seeded()).draw_wrong(5, distinct=True)
+    assert torch.equal(both, torch.tensor([[0.0, 0.5, 0.5]]).repeat(10, 1))
+
+
+def test_a_label_of_the_true_cluster_is_not_contrasted_with_either() -> None:
+    assert grouped_batch(1, seeded()).wrong_BL.tolist() == [[False, False, True, True, True, True]]

@@ -44,7 +44,7 @@ def small_model(seed: int = 0) -> Model:
         "projector": asdict(shape),
         "encoder": ENCODER,
         "label_model": {"name": "auto", "weights_sha256": weights_sha256(label_model())},
-        "readings": {"targets": "labels"},
+        "readings": {"targets": "labels", "ranking": "standardized"},
     }
     labels = {"words": ["calm", "sad"], "phrases": {"calm": ["peaceful", "serene"], "sad": ["sad"]}, "datasets": ["x"]}
     background = unit(np.random.default_rng(seed).normal(size=(50, 384)))

@@ -41,6 +41,26 @@ def test_the_default_is_the_papers_projector() -> None:
     assert projector.output.weight.shape == (384, 768)
 
 
+def test_without_layers_it_is_a_linear_map_of_the_rank_of_its_width() -> None:
+    projector = make(shape=ProjectorShape(10, 6, hidden_dim=2, layers=0))
+    projector.set_feature_scale(torch.full((10,), 3.0), torch.full((10,), 2.0))
+    plain = projector(rows(8)) - projector(torch.zeros(1, 10))
+    assert torch.allclose(projector(rows(8) * 4) - projector(torch.zeros(1, 10)), plain * 4, atol=1e-5)
+    assert torch.linalg.matrix_rank(plain, atol=1e-5) == 2
+    assert set(projector.state_dict()) == {
+        *("feature_mean", "feature_std"),
+        *(f"{map_}.{name}" for map_ in ("input", "output") for name in ("weight", "bias")),
+    }
+
+
+def test_a_feature_far_beyond_the_trained_ones_counts_as_one_at_the_clip() -> None:
+    projector = make(shape=ProjectorShape(10, 6, hidden_dim=2, layers=0, clip=5.0))
+    far, at = torch.zeros(2, 10), torch.zeros(2, 10)
+    far[0, 3], far[1, 3], at[0, 3], at[1, 3] = 1e4, -6.0, 5.0, -5.0
+    assert torch.equal(projector(far), projector(at))
+    assert not torch.allclose(make(shape=ProjectorShape(10, 6, hidden_dim=2, layers=0))(far), projector(at))
+
+
 def test_a_window_is_projected_alike_whoever_stands_beside_it() -> None:
     projector = make()
     one, beside, others = rows(1), rows(7, seed=1), rows(7, seed=2) * 100

@@ -44,7 +44,7 @@ def test_the_help_names_every_loss() -> None:
 
 def test_where_the_work_is_done_does_not_count_and_how_the_paper_is_read_is_told() -> None:
     found = parse(TrainSettings, [*TRAIN, "--preset", "paper"])
-    where = {"settings", "train", "features", "model", "workers", "gpus", "checkpoint_seconds"}
+    where = {"settings", "train", "features", "model", "workers", "gpus", "checkpoint_seconds", "wait"}
     assert set(marked(found, OPERATIONAL)) == where
     assert {"preset", "loss", "margin", "targets", "lambda_"} <= set(marked(found, READING))
     assert not {"temperature", "epochs", "seed"} & set(marked(found, READING))

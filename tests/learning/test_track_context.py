@@ -91,13 +91,16 @@ def test_songs_can_be_learned_from_their_windows_together() -> None:
     noisy = features.repeat_interleave(3, 0).float() + 0.8 * torch.randn(
         180, 12, generator=torch.Generator().manual_seed(0)
     )
-    validation = ValidationSet(
-        noisy.half().numpy(), truth.numpy().repeat(3, axis=0), label_embeddings().numpy(), 2, counts
+    windows = replace(
+        training_set(counts),
+        features_ND=noisy.half(),
+        truth_SL=truth,
     )
+    validation = ValidationSet(windows, truth.numpy(), label_embeddings().numpy(), 2)
     torch.manual_seed(0)
     options = recipe_of(OPTIONS, batch_size=48, plateau_patience=5)
     learner = Learner(Projector(TRACK), [training_set(np.full(120, 3))], [validation], options)
-    before = learner.validate()
+    before, _ = learner.validate()
     for _ in range(20):
         learner.run_epoch()
     assert learner.best["macro_f1"] > before + 0.15

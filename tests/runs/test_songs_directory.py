@@ -268,7 +268,7 @@ def test_a_kill_amid_mending_neither_loses_a_song_nor_its_work(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("mer_ray.runs.songs_directory.commit" if step == "commit" else "mer_ray.storage.remove", killed)
+        patch.setattr("mer_ray.runs.songs_directory.commit" if step == "commit" else "mer_ray.storage.discard", killed)
         patch.setattr("mer_ray.runs.lock.RunLock.release", lambda _: None)
         patch.setattr("mer_ray.runs.songs_directory.SongsDirectory.begin", lambda *_: None)
         with pytest.raises(KeyboardInterrupt):

@@ -253,6 +253,7 @@ def damage(output: Path, kind: str, chance: random.Random) -> bool:
         case "stale lock":
             holder = {"token": "gone", "job": "extract", "host": "lost-node", "pid": 1, "heartbeat": time.time() - 600}
             (run / "lock").write_text(json.dumps(holder))
+            os.utime(run / "lock", (0, 0))
         case "half a summary":
             (run / "summary.json").write_text('{"job": "extr')
         case _:

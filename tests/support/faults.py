@@ -3,6 +3,7 @@
     with FaultyProxy(server.endpoint) as proxy:
         proxy.inject(Fault("503", path=r"\\.mp3$", share=0.3))     # and point AWS_ENDPOINT_URL to proxy.url
     proxy.injected                                                  # Counter({"503": 17})
+    proxy.requests, proxy.fetched                                   # Counter({"GET": 40}), bytes of their answers
 
 Without faults it is transparent: it hands on each request with the Host it was signed for.
 Whether a request is struck depends on the seed, its path and how often that path was asked for, and so not
@@ -85,6 +86,8 @@ class FaultyProxy:
     Attributes:
         url: the endpoint for clients.
         injected: how many faults of each kind it has done.
+        requests: how many of each method came by since the last :meth:`inject`.
+        fetched: bytes of the bodies of its answers since then.
     """
 
     def __init__(self, endpoint: str) -> None:
@@ -92,7 +95,7 @@ class FaultyProxy:
         self._faults: list[Fault] = []
         self._guard = threading.Lock()
         self._over = threading.Event()
-        self.injected: Counter[str] = Counter()
+        self.inject()
 
     def __enter__(self) -> FaultyProxy:
         proxy = self
@@ -116,11 +119,19 @@ class FaultyProxy:
         """Begin to do these, and nothing else; the first that strikes a request is done to it."""
         with self._guard:
             self._faults = list(faults)
-            self.injected = Counter()
+            self.injected: Counter[str] = Counter()
+            self.requests: Counter[str] = Counter()
+            self.fetched = 0
+
+    def count(self, fetched: int) -> None:
+        """Note the body of an answer."""
+        with self._guard:
+            self.fetched += fetched
 
     def chosen(self, method: str, path: str) -> Fault | None:
         """The fault that strikes this request."""
         with self._guard:
+            self.requests[method] += 1
             for fault in self._faults:
                 if fault.strikes(method, path):
                     self.injected[fault.kind] += 1
@@ -205,5 +216,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", length)
         self.end_headers()
         if self.command != "HEAD":
+            self.faulty.count(len(content))
             self.wfile.write(content[: len(content) // 2] if cut else content)
         self.wfile.flush()

@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from tests.support.chaos import TITLES, family
 
@@ -74,7 +73,7 @@ def main(manifest: str, features: str) -> None:
     nodes = Nodes()
     environment = {**os.environ, "RAY_ADDRESS": nodes.address}
     command = [sys.executable, __file__, "driver", "--catalog", manifest, "--features", features]
-    command += ["--encoder", "tiny", "--dtype", "float32", "--songs-per-part", "2"]
+    command += ["--encoder", "tiny", "--dtype", "float32", "--songs-per-part", "2", "--encoders", "2"]
     ran: dict[str, set[str]] = {}
     after: dict[str, set[str]] = {}
     try:
@@ -100,17 +99,17 @@ def driver() -> int:
     """The job with encoders on the CPU of the nodes that claim a GPU."""
     from jobs.extract import main as extract
     from mer_ray.cluster import extract as graphs
+    from mer_ray.cluster.encoding import Encoding
     from mer_ray.cluster.settings import ExtractSettings
     from mer_ray.commandline import run
 
-    graph = graphs.extraction
+    chosen = graphs._encoding
 
-    def without_cuda(*arguments: Any) -> Any:
-        *others, encoding = arguments
-        assert encoding.device == "cuda"
-        return graph(*others, replace(encoding, device="cpu"))
+    def without_cuda(settings: ExtractSettings, device: str) -> Encoding:
+        assert device == "cuda"
+        return replace(chosen(settings, device), device="cpu")
 
-    graphs.extraction = without_cuda
+    graphs._encoding = without_cuda
     return run(extract, ExtractSettings)
 
 

@@ -1,6 +1,7 @@
 """Small directories of songs and of tags, made as runs make them, and what tests do to them."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -93,7 +94,9 @@ def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
 def leave_lock(folder: Path, **facts: Any) -> None:
     """What a run that died on another machine left behind."""
     found = {"token": "t", "job": "extract", "host": "far-away", "pid": 4711, "since": 1.8e9, "heartbeat": time.time()}
-    (folder / "_run" / "lock").write_text(json.dumps({**found, **facts}))
+    lock = folder / "_run" / "lock"
+    lock.write_text(json.dumps({**found, **facts}))
+    os.utime(lock, ({**found, **facts}["heartbeat"],) * 2)
 
 
 def broken(report: Report) -> dict[str, str]:
@@ -101,7 +104,7 @@ def broken(report: Report) -> dict[str, str]:
 
 
 def validated(uri: str) -> Report:
-    return validate(uri, [FEATURES, tags_content(uri)])
+    return validate(uri, [FEATURES, tags_content(uri)], deep=True)
 
 
 def job(name: str, *flags: object) -> subprocess.CompletedProcess[str]:

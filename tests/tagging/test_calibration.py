@@ -10,8 +10,8 @@ import pytest
 
 from mer_ray.errors import InputError
 from mer_ray.evaluation.figures import reliability_figure
+from mer_ray.learning.scoring import LabelScale
 from mer_ray.tagging.calibration import BINS, Reliability, as_plain, percentile_of
-from mer_ray.tagging.ranking import LabelScale
 
 
 def songs(count: int = 400) -> tuple[np.ndarray, np.ndarray]:

@@ -13,10 +13,11 @@ import pytest
 from numpy.typing import NDArray
 
 from mer_ray.features import features_column, store_schema
+from mer_ray.learning.scoring import LabelScale
 from mer_ray.songs import STATUS_COLUMNS, STATUS_FIELDS
 from mer_ray.tagging.contract import words_digest
 from mer_ray.tagging.projections import Projections
-from mer_ray.tagging.ranking import Choice, LabelScale, SongTagger, Tagger, TagOptions, tags_schema
+from mer_ray.tagging.ranking import Choice, SongTagger, Tagger, TagOptions, tags_schema
 from mer_ray.words.embedding import embed_labels, unit
 from mer_ray.words.lists import Word
 from tests.learning.test_model import DIM, ENCODER, small_model

@@ -25,7 +25,7 @@ from typing import Literal
 from mer_ray.doors import Door
 
 DOOR = Door("mer_ray.catalog.datasets", "dataset", needs="read", nothing="none")
-SPLITS = ("train", "validation", "test")
+SPLITS = TRAIN, VALIDATION, TEST = "train", "validation", "test"
 
 SplitRule = Literal["seeded", "ordered"]
 
@@ -46,31 +46,22 @@ class Song:
 def draw_splits(ids: Sequence[str], rule: SplitRule, seed: int) -> tuple[list[str], str]:
     """A split for each song, 80/10/10, and what the manifest calls the reading.
 
-    ``seeded`` depends on the songs' ids and the seed alone, ``ordered`` on the order they are given in.
+    ``seeded`` is :func:`drawn_split`; ``ordered`` takes the first songs for training, the next for validation, the
+    last for test, at least one each unless there are fewer than three.
     """
-    names = split_songs(len(ids), seed, ordered=rule == "ordered")
-    rank = {track_id: at for at, track_id in enumerate(ids if rule == "ordered" else sorted(ids))}
-    return [names[rank[track_id]] for track_id in ids], f"seeded:{seed}" if rule == "seeded" else rule
+    if rule == "seeded":
+        return [drawn_split(track_id, seed) for track_id in ids], f"hashed:{seed}"
+    held_out = max(1, math.floor(len(ids) / 10 + 0.5)) if len(ids) > 2 else 0
+    return [TRAIN] * (len(ids) - 2 * held_out) + [VALIDATION] * held_out + [TEST] * held_out, rule
 
 
-def split_songs(
-    n: int, seed: int, fractions: tuple[float, float, float] = (0.8, 0.1, 0.1), ordered: bool = False
-) -> list[str]:
-    """A split name for each of ``n`` songs; whole songs, so no song is cut across splits (paper §4.1).
+def drawn_split(track_id: str, seed: int, validation: float = 0.1, test: float = 0.1) -> str:
+    """The split of one song by a hash of its id and the seed: no other song, no order and no count has a say in it.
 
-    A wanted split gets at least one song, unless there are too few for all; then every song is ``train``.
-    Seeded draws rank a hash of seed and position: the same on every machine and Python version.
-    ``ordered`` takes the first songs for training, the next for validation, the last for test.
+    So a song stays where it is when others are added or taken away, and a small manifest may get no song of a split.
     """
-    validation, test = (max(1, math.floor(n * part + 0.5)) if part > 0 else 0 for part in fractions[1:])
-    train = n - validation - test
-    if train < (1 if fractions[0] > 0 else 0):
-        return ["train"] * n
-    names = ["train"] * train + ["validation"] * validation + ["test"] * test
-    if ordered:
-        return names
-    order = sorted(range(n), key=lambda index: hashlib.sha256(f"{seed}/{index}".encode()).digest())
-    return [name for _, name in sorted(zip(order, names, strict=True))]
+    drawn = int.from_bytes(hashlib.sha256(f"{seed}/{track_id}".encode()).digest()[:8]) / 2**64
+    return TEST if drawn < test else VALIDATION if drawn < test + validation else TRAIN
 
 
 def top_k(dataset: str | None, labels_per_song: Iterable[int]) -> int:

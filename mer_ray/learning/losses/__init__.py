@@ -46,6 +46,11 @@ class Batch:
         return self.dataset.truth_SL[self.songs_B].to(self.projected_BE.device)
 
     @cached_property
+    def wrong_BL(self) -> Tensor:
+        """[b, L] bool: the labels that each window is told from; none that shares its point with a true one."""
+        return self._wrong().to(self.projected_BE.device)
+
+    @cached_property
     def targets_LE(self) -> Tensor:
         """[L, E] the point each label draws to: its embedding, or its cluster's centre."""
         return self.dataset.targets_LE.to(self.projected_BE.device)
@@ -53,7 +58,10 @@ class Batch:
     @property
     def mean_BE(self) -> Tensor:
         """[b, E] the mean target of each window's labels."""
-        return self.dataset.positive_means.index_select(0, self.songs_B).to(self.projected_BE.device)
+        from mer_ray.learning.sampling import mean_targets
+
+        truth_BL = self.dataset.truth_SL[self.songs_B]
+        return mean_targets(truth_BL, self.dataset.targets_LE).to(self.projected_BE.device)
 
     def draw_right(self) -> Tensor:
         """[b, E] the target of one of each window's labels, drawn at random."""
@@ -63,13 +71,22 @@ class Batch:
         """[b] the cluster of one of each window's labels, drawn at random."""
         return self._of_one_label(self.dataset.clusters_L)
 
-    def draw_wrong(self, count: int) -> tuple[Tensor, Tensor]:
-        """[b, E] the mean target of so many wrong labels, and [b] bool: False where a song has no wrong label."""
+    def draw_wrong(self, count: int, *, distinct: bool = False) -> tuple[Tensor, Tensor]:
+        """[b, E] the mean target of so many wrong labels, and [b] bool: False where a song has no wrong label.
+
+        ``distinct`` draws among the points that wrong labels have, however many share one.
+        """
         from mer_ray.learning.sampling import negative_targets
 
-        truth_BL, device = self.dataset.truth_SL[self.songs_B], self.projected_BE.device
-        drawn = negative_targets(truth_BL, self.dataset.targets_LE, count=count, generator=self.generator)
+        wrong_BL, device = self._wrong(), self.projected_BE.device
+        if distinct and self.dataset.first_L is not None:
+            wrong_BL = wrong_BL & self.dataset.first_L
+        drawn = negative_targets(wrong_BL, self.dataset.targets_LE, count=count, generator=self.generator)
         return drawn[0].to(device), drawn[1].to(device)
+
+    def _wrong(self) -> Tensor:
+        truth_BL, alike_LL = self.dataset.truth_SL[self.songs_B], self.dataset.alike_LL
+        return ~truth_BL if alike_LL is None else truth_BL.float() @ alike_LL.float() == 0
 
     def _of_one_label(self, values: Tensor) -> Tensor:
         from mer_ray.learning.sampling import draw_label

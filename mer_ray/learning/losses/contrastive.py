@@ -24,15 +24,19 @@ class Settings(Part):
 
 def loss(batch: Batch, settings: Settings) -> Tensor:
     """The cross-entropy of a batch; nothing is drawn."""
-    return contrastive_loss(batch.projected_BE, batch.truth_BL, batch.targets_LE, settings.temperature)
+    rows = batch.projected_BE, batch.truth_BL, batch.wrong_BL, batch.targets_LE
+    return contrastive_loss(*rows, settings.temperature)
 
 
-def contrastive_loss(projected_BE: Tensor, truth_BL: Tensor, targets_LE: Tensor, temperature: float = 0.1) -> Tensor:
-    """Mean cross-entropy of a softmax over all labels, with a song's true labels sharing the truth evenly.
+def contrastive_loss(
+    projected_BE: Tensor, truth_BL: Tensor, wrong_BL: Tensor, targets_LE: Tensor, temperature: float = 0.1
+) -> Tensor:
+    """Mean cross-entropy of a softmax over right and wrong labels, a song's true labels sharing the truth evenly.
 
     Unlike a triplet it weighs every wrong label of a segment at once, and never stops drawing the truth
     above the nearest of them. 0 for an empty batch.
     """
     logits_BL = unit(projected_BE) @ unit(targets_LE).T / temperature
     weights_BL = truth_BL.float() / truth_BL.sum(1, keepdim=True).clamp(min=1)
-    return -(weights_BL * logits_BL.log_softmax(dim=1)).sum() / max(1, len(projected_BE))
+    shares_BL = logits_BL.masked_fill(~(truth_BL | wrong_BL), float("-inf")).log_softmax(dim=1)
+    return -(weights_BL * shares_BL.masked_fill(~truth_BL, 0.0)).sum() / max(1, len(projected_BE))

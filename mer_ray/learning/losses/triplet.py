@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Settings(Part):
     """What the triplet loss is read with."""
 
-    presets: ClassVar[Presets] = {"reference": {"negatives": 5}}
+    presets: ClassVar[Presets] = {"reference": {"negatives": 5, "negative": "cluster"}}
 
     margin: Annotated[float, Field(ge=0), READING] = 1.0
     """Margin of the triplet loss."""
@@ -24,12 +24,15 @@ class Settings(Part):
     """A song's true target: the mean of its labels, or one drawn at random each step."""
     negatives: Annotated[PositiveInt, READING] = 1
     """Wrong labels averaged into the negative (1 in the paper, 5 in the published code)."""
+    negative: Annotated[Literal["label", "cluster"], READING] = "label"
+    """With --targets clusters, draw wrong labels, or whole clusters however many labels they hold (the published
+    code); never the true one's either way."""
 
 
 def loss(batch: Batch, settings: Settings) -> Tensor:
     """The triplets of a batch with its true targets and wrong labels that are drawn for it."""
     positive_BE = batch.draw_right() if settings.positive == "sample" else batch.mean_BE
-    negative_BE, usable_B = batch.draw_wrong(settings.negatives)
+    negative_BE, usable_B = batch.draw_wrong(settings.negatives, distinct=settings.negative == "cluster")
     return triplet_loss(batch.projected_BE, positive_BE, negative_BE, usable_B, settings.margin)
 
 

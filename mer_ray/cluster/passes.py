@@ -1,0 +1,99 @@
+"""One execution of a graph, in an actor that can be ended, and the passes that a run is made of.
+
+What stands in parts is the truth, so a run whose graph does not fit the cluster any more, or moves no longer, is begun
+again with the songs that no part holds. Ending the actor ends all that it owns: tasks, encoders, blocks, whatever state
+they are in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import pyarrow as pa
+
+from mer_ray.cluster.session import prepare_environment, quiet_data
+from mer_ray.cluster.supervision import Planned, Supervisor, Watched
+from mer_ray.cluster.watch import beside_driver
+from mer_ray.errors import InputError
+from mer_ray.runs.receipts import Receipt
+from mer_ray.runs.songs_directory import SongsDirectory
+
+TICK_SECONDS = 2.0
+FRUITLESS_PASSES = 3
+"""After so many passes in a row that committed nothing, a run ends."""
+
+
+def receipts(
+    output: SongsDirectory, songs: pa.Table, planned: Callable[[pa.Table], Planned], watched: Watched
+) -> Iterator[Receipt | None]:
+    """Bring songs to their parts in as many passes as that takes; None where a moment passed without a receipt.
+
+    Raises:
+        InputError: no pass gets anywhere, or too few encoders can work.
+    """
+    fruitless, patience = 0, 1.0
+    while len(songs):
+        found = planned(songs)
+        supervisor = Supervisor(output.job, found, watched, patience)
+        work, committed, why = Pass(found.graph), 0, ""
+        try:
+            for row in work:
+                if row is not None:
+                    committed += row["songs"]
+                    supervisor.moves()
+                yield None if row is None else Receipt(**row)
+                if why := supervisor.look():
+                    break
+        finally:
+            work.end()
+        if not why:
+            return
+        fruitless = 0 if committed else fruitless + 1
+        patience = 2.0**fruitless
+        if fruitless == FRUITLESS_PASSES:
+            raise InputError(f"{output.job}: {why}; {fruitless} passes in a row committed no song. Mend the cluster.")
+        watched.begin_anew()
+        songs = output.lacking(songs)
+        print(f"{output.job}: {why}; plans anew for {len(songs):,} songs", flush=True)
+
+
+class Pass:
+    """A graph at work. Its rows come one by one, and None where a moment passed without one."""
+
+    def __init__(self, graph: Callable[[], Any]) -> None:
+        self._actor = beside_driver(_Runner).remote()
+        self._rows = self._actor.rows.options(num_returns="streaming").remote(graph)
+
+    def __iter__(self) -> Iterator[dict[str, Any] | None]:
+        import ray
+
+        while True:
+            if not ray.wait([self._rows], timeout=TICK_SECONDS, fetch_local=False)[0]:
+                yield None
+                continue
+            try:
+                row = next(self._rows)
+            except StopIteration:
+                return
+            yield ray.get(row)
+
+    def end(self) -> None:
+        """End it and all that it started."""
+        import ray
+
+        with suppress(ValueError):  # Ray has gone before
+            ray.kill(self._actor)
+
+
+class _Runner:
+    """The actor's side."""
+
+    def __init__(self) -> None:
+        prepare_environment()
+        quiet_data()
+
+    def rows(self, graph: Callable[[], Any]) -> Iterator[dict[str, Any]]:
+        """Run a graph to its end."""
+        yield from graph().iter_rows()

@@ -1,0 +1,101 @@
+"""Files and objects: local paths and ``s3://`` behind one fsspec filesystem.
+
+    access        a URI's filesystem, and what its failures mean
+    objects       whole files: listed, read, written so that a reader sees all of it or none, deleted
+    tables        columns of Parquet and Arrow files, no more of a file than they need
+    conditional   files that several processes change: only where they still are as one has seen them
+
+The endpoint and the credentials of S3 come from the standard AWS variables or from
+the machine's role (``AWS_ENDPOINT_URL``, ``AWS_ACCESS_KEY_ID``, ...), never from our settings.
+
+What may pass by itself (5xx, resets, timeouts, bodies cut short, no connection) is tried again by the S3
+client. What then still fails is a :class:`StorageError`; that nothing is there stays a FileNotFoundError.
+"""
+
+from mer_ray.storage.access import (
+    arrow_filesystem,
+    credentials_gone,
+    failures,
+    filesystem,
+    guarded,
+    readable,
+    refusal,
+)
+from mer_ray.storage.conditional import Seen, discard, look, swap, swaps_hold
+from mer_ray.storage.objects import (
+    Entry,
+    as_json,
+    content_key,
+    entries,
+    exists,
+    is_folder,
+    is_temporary,
+    move,
+    names,
+    read_bytes,
+    read_json,
+    read_once,
+    read_text,
+    remove,
+    remove_folder,
+    remove_temporaries,
+    write_bytes,
+    written,
+)
+from mer_ray.storage.tables import (
+    is_arrow,
+    iter_arrow,
+    iter_tables,
+    opened,
+    parquet_bytes,
+    read_schema,
+    read_table,
+    write_arrow,
+    write_table,
+)
+from mer_ray.uris import absolute, is_s3, join
+
+__all__ = [
+    "Entry",
+    "Seen",
+    "absolute",
+    "arrow_filesystem",
+    "as_json",
+    "content_key",
+    "credentials_gone",
+    "discard",
+    "entries",
+    "exists",
+    "failures",
+    "filesystem",
+    "guarded",
+    "is_arrow",
+    "is_folder",
+    "is_s3",
+    "is_temporary",
+    "iter_arrow",
+    "iter_tables",
+    "join",
+    "look",
+    "move",
+    "names",
+    "opened",
+    "parquet_bytes",
+    "read_bytes",
+    "read_json",
+    "read_once",
+    "read_schema",
+    "read_table",
+    "read_text",
+    "readable",
+    "refusal",
+    "remove",
+    "remove_folder",
+    "remove_temporaries",
+    "swap",
+    "swaps_hold",
+    "write_arrow",
+    "write_bytes",
+    "write_table",
+    "written",
+]

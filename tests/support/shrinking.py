@@ -1,0 +1,101 @@
+"""Extracts on a Ray that is smaller than it was, or becomes so; a script, so that its Ray is its own.
+
+python -m tests.support.shrinking MANIFEST FOLDER [joins]
+
+Three raylets of two CPUs on this machine. One is killed just before the first extract starts, when Ray still counts it,
+and never replaced. Another is killed when the second extract has committed its first part; with ``joins`` two come back
+a little later. Prints as JSON how each ended, what it printed, and on which nodes encoders were seen.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.support import ROOT
+from tests.support.chaos import TITLES, family
+
+LIMIT_SECONDS = 240
+JOIN_AFTER_SECONDS = 10
+
+
+class Raylets:
+    """A head and others, of two CPUs each."""
+
+    def __init__(self, others: int) -> None:
+        from ray._common.utils import reset_ray_address
+        from ray.cluster_utils import Cluster
+
+        from mer_ray.cluster.unpromised import keep_to_loopback
+
+        keep_to_loopback()
+        self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+        reset_ray_address()  # or whoever starts Ray on this machine meanwhile would join this one
+        self._others = [self._cluster.add_node(num_cpus=2) for _ in range(others)]
+        self.address: str = self._cluster.address
+
+    def lose(self) -> None:
+        """SIGKILL of one, and of all that runs on it."""
+        self._cluster.remove_node(self._others.pop(), allow_graceful=False)
+
+    def join(self) -> None:
+        """One more comes."""
+        self._others.append(self._cluster.add_node(num_cpus=2, wait=False))
+
+    def encoding(self) -> int:
+        """On how many nodes an encoder stands at this moment."""
+        nodes = [self._cluster.head_node, *self._others]
+        families = [family(node.all_processes["raylet"][0].process.pid) for node in nodes]
+        return sum(any(TITLES["encoder"] in line for line in lines.values()) for lines in families)
+
+    def shutdown(self) -> None:
+        """Give everything back."""
+        self._cluster.shutdown()
+
+
+def night(raylets: Raylets, manifest: str, features: Path, strike: Callable[[], None], joins: bool) -> dict[str, Any]:
+    """One extract that is struck when it has committed a part."""
+    command = [sys.executable, str(ROOT / "jobs" / "extract.py"), "--catalog", manifest, "--features", str(features)]
+    command += ["--encoder", "tiny", "--songs-per-part", "2"]
+    environment = {**os.environ, "RAY_ADDRESS": raylets.address, "PYTHONUNBUFFERED": "1"}
+    begun, most = time.monotonic(), 0
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(command, env=environment, cwd=ROOT, **pipes) as job:
+        struck, joined = float("inf"), not joins
+        while job.poll() is None and time.monotonic() - begun < LIMIT_SECONDS:
+            if struck == float("inf") and list(features.glob("part-*.parquet")):
+                strike()
+                struck = time.monotonic()
+            if not joined and time.monotonic() - struck > JOIN_AFTER_SECONDS:
+                joined = True
+                raylets.join()
+                raylets.join()
+            if time.monotonic() > struck:
+                most = max(most, raylets.encoding())
+            time.sleep(0.2)
+        job.kill()
+        printed = job.stdout.read() if job.stdout else ""
+    seconds = round(time.monotonic() - begun, 1)
+    return {"code": job.returncode, "seconds": seconds, "encoding_nodes": most, "printed": printed}
+
+
+def main(manifest: str, folder: str, joins: bool) -> None:
+    """Both nights."""
+    raylets = Raylets(2)
+    try:
+        raylets.lose()
+        before = night(raylets, manifest, Path(folder) / "before", lambda: None, joins=False)
+        while_at_it = night(raylets, manifest, Path(folder) / "during", raylets.lose, joins)
+    finally:
+        raylets.shutdown()
+    print(json.dumps({"before": before, "during": while_at_it}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:3], joins=len(sys.argv) > 3)
