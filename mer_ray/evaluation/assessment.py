@@ -10,16 +10,17 @@ import numpy as np
 from mer_ray import storage
 from mer_ray.catalog.annotations import Annotations
 from mer_ray.errors import InputError
+from mer_ray.evaluation.examples import Told, example_songs
 from mer_ray.evaluation.figures import per_label_figure, reliability_figure
 from mer_ray.evaluation.metrics import Level, evaluate_songs
-from mer_ray.evaluation.report import report_sections, write_report
+from mer_ray.evaluation.report import report_sections, report_title, write_report
 from mer_ray.evaluation.settings import EvaluateSettings
 from mer_ray.evaluation.unseen import Scored, describe_scored, songs_to_score
 from mer_ray.features import Store, open_stores
 from mer_ray.learning.corpus import labelled_windows
 from mer_ray.learning.model import Model
 from mer_ray.learning.seen import read_seen
-from mer_ray.pages import Picture
+from mer_ray.pages import Picture, Player
 from mer_ray.storage import as_json
 from mer_ray.tagging.calibration import Reliability, as_plain
 from mer_ray.tagging.ranking import Tagger
@@ -36,6 +37,7 @@ class Assessed(NamedTuple):
     scored: Scored
     absent: int
     yardstick: str
+    examples: list[Player]
 
 
 def assess(settings: EvaluateSettings) -> dict[str, Levels]:
@@ -93,7 +95,10 @@ def _assess_one(
         clusters=known_clusters(model.labels.get("clusters", []), dataset.vocabulary),
     )
     reliability = Reliability.measure(scale.percentiles(songs_SE), dataset.truth[scored])
-    return Assessed(levels, reliability, chosen, len(windows.absent), tagger.measured)
+    page = storage.join(settings.output, "report.html")
+    told = Told(windows.track_ids, dataset.vocabulary, scale.scores(songs_SE), dataset.truth[scored])
+    examples = example_songs(told, stores, page)
+    return Assessed(levels, reliability, chosen, len(windows.absent), tagger.measured, examples)
 
 
 def known_clusters(clusters: Sequence[Sequence[str]], vocabulary: Sequence[str]) -> list[list[str]]:
@@ -113,16 +118,18 @@ def _write(settings: EvaluateSettings, model: Model, found: dict[str, Assessed])
     }
     for file, content in files.items():
         storage.write_bytes(storage.join(settings.output, f"{file}.json"), as_json(_plain(content)))
-    figures = {
-        name: [
-            Picture(f"per_label_{name}", f"{name}: F1 and ROC-AUC by label", per_label_figure(name, one.levels)),
-            Picture(
-                f"reliability_{name}", f"{name}: how often a percentile is right", reliability_figure(one.reliability)
-            ),
-        ]
-        for name, one in found.items()
-    }
-    write_report(settings.output, "Evaluation", report_sections(results, facts, figures))
+    figures = {name: _pictures(name, one) for name, one in found.items()}
+    songs = {name: one.examples for name, one in found.items()}
+    sections = report_sections(results, facts, figures, songs, model.config["encoder"])
+    write_report(settings.output, report_title(settings.model, found), sections)
+
+
+def _pictures(name: str, one: Assessed) -> list[Picture]:
+    by_label, by_percentile = per_label_figure(name, one.levels), reliability_figure(name, one.reliability)
+    return [
+        Picture(f"per_label_{name}", f"{name}: F1 and ROC-AUC by label", by_label),
+        Picture(f"reliability_{name}", f"{name}: how often a percentile is right", by_percentile),
+    ]
 
 
 def _facts(settings: EvaluateSettings, model: Model, found: dict[str, Assessed]) -> dict[str, str]:

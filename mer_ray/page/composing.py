@@ -18,12 +18,12 @@ from mer_ray import storage
 from mer_ray.catalog.manifest import NAMES
 from mer_ray.catalog.names import names_of
 from mer_ray.errors import InputError
-from mer_ray.page.links import links
 from mer_ray.page.places import Places, find_places, find_sources
 from mer_ray.page.settings import PageSettings
 from mer_ray.page.survey import Counts, read_songs, some_parts, survey
 from mer_ray.runs.directory import run_file
 from mer_ray.songs import untrained
+from mer_ray.tagging.links import links
 from mer_ray.tagging.tagged import Tagged
 from mer_ray.words.lists import Word
 
