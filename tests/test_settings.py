@@ -250,3 +250,21 @@ def test_a_phrase_is_taken_as_it_stands_and_the_flag_may_be_repeated() -> None:
     assert found.query == ("tender, but [tense]", "a,b")
     assert found.not_ == ("it's 100%41",)
     refused(SearchSettings, files, "--query, --like: give a phrase or a song")
+
+
+def test_help_names_what_is_needed_first_and_kinds_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(ExtractSettings, ["--help"])
+    text = capsys.readouterr().out
+    assert text.splitlines()[0].endswith("--catalog PATH --features PATH [setting …]")
+    groups = [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert groups[0] == "Needed:"
+    assert "With --encoder mert or random or tiny:" in groups
+    assert "  --layers N,N,… " in text
+    assert "tuple[" not in text
+
+
+@pytest.mark.parametrize("job", ["page.py", "train.py"])
+def test_the_help_of_every_job_shows_how_it_is_called(job: str) -> None:
+    called = subprocess.run([sys.executable, f"jobs/{job}", "--help"], cwd=ROOT, text=True, capture_output=True)
+    assert f"  python jobs/{job}" in called.stdout.partition("Settings:")[0]
