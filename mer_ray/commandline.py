@@ -79,8 +79,8 @@ def parse(cls: type[Settings], arguments: Sequence[str]) -> Settings:
     chosen = {name: _said(cls, name, arguments, filed) for name in cls.doors}
     parts = {name: part_of(door, chosen[name]) for name, door in cls.doors.items()}
     whole = _whole(cls, tuple(parts.values()))
-    if {"-h", "--help"} & {*arguments}:
-        print(help_text(whole, _brought(cls, parts.values())), end="")
+    if not {"-h", "--help"}.isdisjoint(arguments):
+        print(help_text(whole, _brought(cls, parts.values()), _by_preset(whole, cls, arguments, filed)), end="")
         raise SystemExit(ALL_DONE)
     unknown = next((key for key in filed if key not in _names(whole)), None)
     if unknown is not None:
@@ -146,6 +146,16 @@ def _quoted(cls: type[JobSettings], arguments: Sequence[str]) -> list[str]:
         flags.append(argument[1:] if flag == "--k" else argument)
         before = argument
     return flags
+
+
+def _by_preset(
+    whole: type[JobSettings], cls: type[JobSettings], arguments: Sequence[str], filed: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the presets that are said set, so that help shows what a run with these flags does."""
+    names = ("preset", "experiment")
+    said: dict[str, Any] = {name: _said(cls, name, arguments, filed) for name in names if name in cls.model_fields}
+    named = cls.model_construct(None, **said).preset_names
+    return {name: value for each in named for name, value in whole.presets.get(each, {}).items()}
 
 
 def _refuse_others(cls: type[JobSettings], chosen: Mapping[str, str], arguments: Sequence[str]) -> None:

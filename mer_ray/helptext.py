@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -21,8 +21,14 @@ _WIDTH = 100
 _COLUMN = 26
 
 
-def help_text(cls: type[JobSettings], parts: dict[str, list[type[Part]]]) -> str:
-    """For a console; ``parts`` are the settings that modules bring along, by what chooses them."""
+def help_text(cls: type[JobSettings], parts: dict[str, list[type[Part]]], said: Mapping[str, Any]) -> str:
+    """For a console.
+
+    Args:
+        cls: all settings.
+        parts: those that modules bring along, by what chooses these.
+        said: defaults that a preset says otherwise.
+    """
     theirs = {name for own in parts.values() for part in own for name in part.model_fields}
     own = {name: field for name, field in cls.model_fields.items() if name not in theirs}
     needed = {name: field for name, field in own.items() if field.is_required()}
@@ -38,7 +44,7 @@ def help_text(cls: type[JobSettings], parts: dict[str, list[type[Part]]]) -> str
         groups[heading] = {name: field for part in brought for name, field in part.model_fields.items()}
     for heading, fields in groups.items():
         if fields:
-            lines += ["", f"{heading}:", *(line for each in fields.items() for line in _setting(*each))]
+            lines += ["", f"{heading}:", *(line for each in fields.items() for line in _setting(*each, said))]
     return "\n".join(lines) + "\n"
 
 
@@ -48,12 +54,12 @@ def _examples() -> list[str]:
     return [line for line in doc.splitlines()[1:] if line.startswith(("python jobs/", "    --"))]
 
 
-def _setting(name: str, field: FieldInfo) -> Iterator[str]:
+def _setting(name: str, field: FieldInfo, said: Mapping[str, Any]) -> Iterator[str]:
     flag = _call(name, field)
-    default = _default(field)
-    said = f"{' '.join((field.description or '').split())}{f' [{default}]' if default else ''}"
+    default = "" if field.is_required() else _default(said.get(name, field.default))
+    text = f"{' '.join((field.description or '').split())}{f' [{default}]' if default else ''}"
     width = min(_WIDTH, shutil.get_terminal_size((_WIDTH, 24)).columns) - _COLUMN - 2
-    lines = textwrap.wrap(said, max(30, width), break_on_hyphens=False)
+    lines = textwrap.wrap(text, max(30, width), break_on_hyphens=False)
     head = f"  {flag} "
     if len(head) > _COLUMN + 1:
         yield head.rstrip()
@@ -88,9 +94,8 @@ def _kind(annotation: Any, marks: Sequence[Any]) -> str:
     return _KINDS.get(annotation, "VALUE")
 
 
-def _default(field: FieldInfo) -> str:
-    value = field.default
-    if field.is_required() or value in (None, (), [], "") or value is False:
+def _default(value: Any) -> str:
+    if value in (None, (), [], "") or value is False:
         return ""
     if value is True:
         return "on; --no-… turns it off"

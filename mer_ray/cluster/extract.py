@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from ray.data import Dataset
 
 COMMIT_CPUS = 0.2
+COME_BACK_MINUTES = 5.0
+"""So long at least a run waits where no node is left that could do its work."""
 
 NO_GPU = (
     "extract: WARNING no GPU in this Ray: encodes on CPUs, in their arithmetic. --require-gpus 1 would refuse that, "
@@ -49,6 +51,57 @@ def extract(settings: ExtractSettings | TagSettings, read: Callable[[], pa.Table
     Raises:
         InputError: settings that do not fit the cluster, the encoder or what the store holds.
     """
+    encoding, encoder, manifest = _ready(settings, read)
+    import ray
+
+    with SongsDirectory(settings.features, "extract", wait=settings.wait) as output:
+        decoding = _decoding(settings, encoder)
+        output.begin({**encoder.fingerprint(), **decoding.fingerprint()}, settings.resolved(), manifest)
+        pending = output.pending(manifest.select(["track_id", "uri"]), retry_failed=settings.retry_failed)
+        made_by = f"{encoder.name} (D = {encoder.dim})"
+        print(f"extract: {len(pending):,} of {len(manifest):,} songs to do with {made_by}")
+        watched = Watched(output)
+
+        def planned(songs: pa.Table) -> Planned:
+            first = songs is pending
+            if not first:  # nodes that all went may come back
+                wait_for(int(encoding.device == "cuda"), max(settings.wait_minutes, COME_BACK_MINUTES))
+            cluster = answering()
+            if first and settings.preflight:
+                preflight.check(settings.features, songs, cluster, encoder.dim)
+            plan = resolve_plan(settings, cluster, len(songs), decoding.limits.memory_mb)
+            if encoding.device == "cuda" and not plan.gpus:
+                raise InputError(
+                    "extract: began on GPUs, and no node with one answers any more; add one and run again."
+                )
+            print(f"extract: {plan.describe(encoder.dtype, len(songs))}", flush=True)
+            if first:
+                output.write_pending(songs)
+            own = replace(encoding, batch_windows=plan.batch_windows, threads=plan.threads)
+            # Named here: whoever puts another in its place does so in this process.
+            decode = partial(stages.decode_songs, decoding=decoding)
+            asked = (ray.put(songs), len(songs), decode, own, plan, watched.actor, output.uri, output.lock.token)
+            return Planned(partial(extraction, *asked), cluster, plan)
+
+        return drive(output, pending, len(manifest), planned, watched)
+
+
+def check(settings: ExtractSettings, read: Callable[[], pa.Table]) -> None:
+    """Look at all that would spoil an extract, and print how it would spread; no song is done.
+
+    Raises:
+        InputError: something would.
+    """
+    _, encoder, manifest = _ready(settings, read)
+    cluster = answering()
+    preflight.check(settings.features, manifest, cluster, encoder.dim)
+    plan = resolve_plan(settings, cluster, len(manifest), _decoding(settings, encoder).limits.memory_mb)
+    print(f"check: {len(manifest):,} songs with {encoder.name}: {plan.describe(encoder.dtype, len(manifest))}")
+    print(f"check: nothing is missing on {', '.join(sorted(node.host for node in cluster.nodes))}")
+
+
+def _ready(settings: ExtractSettings | TagSettings, read: Callable[[], pa.Table]) -> tuple[Encoding, Encoder, pa.Table]:
+    """A Ray with what was required, the encoder as it will be loaded and what it says of itself, and the manifest."""
     connect("mer_ray.catalog.sources")
     import ray
 
@@ -60,31 +113,10 @@ def extract(settings: ExtractSettings | TagSettings, read: Callable[[], pa.Table
     # Asked while the manifest is read. (The process that answers serves tasks alone: Ray starts each encoder its own.)
     told = ray.remote(know).options(num_cpus=0.5).remote(encoding)
     manifest = read()
-    with SongsDirectory(settings.features, "extract", wait=settings.wait) as output:
-        encoder: Encoder | str = ray.get(told)
-        if isinstance(encoder, str):
-            raise InputError(encoder)
-        decoding = _decoding(settings, encoder)
-        output.begin({**encoder.fingerprint(), **decoding.fingerprint()}, settings.resolved(), manifest)
-        pending = output.pending(manifest.select(["track_id", "uri"]), retry_failed=settings.retry_failed)
-        made_by = f"{encoder.name} (D = {encoder.dim})"
-        print(f"extract: {len(pending):,} of {len(manifest):,} songs to do with {made_by}")
-        watched = Watched(output)
-
-        def planned(songs: pa.Table) -> Planned:
-            cluster = answering()
-            if settings.preflight and songs is pending:  # not again in a later pass
-                preflight.check(settings.features, songs, cluster, encoder.dim)
-            plan = resolve_plan(settings, cluster, len(songs), decoding.limits.memory_mb)
-            print(f"extract: {plan.describe(encoder.dtype, len(songs))}", flush=True)
-            output.write_pending(songs)
-            own = replace(encoding, batch_windows=plan.batch_windows, threads=plan.threads)
-            # Named here: whoever puts another in its place does so in this process.
-            decode = partial(stages.decode_songs, decoding=decoding)
-            asked = (ray.put(songs), len(songs), decode, own, plan, watched.actor, output.uri, output.lock.token)
-            return Planned(partial(extraction, *asked), cluster, plan)
-
-        return drive(output, pending, len(manifest), planned, watched)
+    encoder: Encoder | str = ray.get(told)
+    if isinstance(encoder, str):
+        raise InputError(encoder)
+    return encoding, encoder, manifest
 
 
 def extraction(

@@ -109,10 +109,10 @@ def _look(asked: Asked) -> Callable[[], Facts]:
             except PackageNotFoundError:
                 found[name] = "none"
         try:
-            import mer_ray
+            from mer_ray import __version__ as ours
         except ImportError:
-            return {**found, "mer_ray": "none"}
-        return {**found, "mer_ray": mer_ray.__version__}
+            ours = "none"
+        return {**found, "mer_ray": ours}
 
     def look() -> Facts:
         import os

@@ -12,8 +12,10 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from mer_ray import storage
 from mer_ray.cluster.nodes import Cluster, listed
 from mer_ray.cluster.plan import Plan
 from mer_ray.cluster.watch import View, start_watch
@@ -56,7 +58,11 @@ class Watched:
     def __init__(self, output: SongsDirectory) -> None:
         self._output = output
         self._known = output.read_json(DEATHS) or {}
-        self.actor = start_watch(self._known)
+
+    @cached_property
+    def actor(self) -> Any:
+        """The actor, which workers are given; started as it is first asked for."""
+        return start_watch(self._known)
 
     def look(self) -> View | None:
         """What it sees; None if it does not answer."""
@@ -75,6 +81,11 @@ class Watched:
     def begin_anew(self) -> None:
         """All workers have been ended."""
         self.actor.anew.remote()
+
+    def forget(self) -> None:
+        """All songs stand in parts, those that were given up too."""
+        if self._known:
+            storage.remove(self._output.file(DEATHS))
 
 
 class Supervisor:
