@@ -99,7 +99,7 @@ class TagSettings(AudioSettings, ClusterSettings, RunSettings, FetchSettings):
     model: ModelUri
     """Directory of a trained model, or the name of one that ships: gems."""
     labels: str
-    """Words: a text file (one a line), a YAML file (label: phrase, phrase), or jamendo, cal500, gems."""
+    """Words: happy,sad; a text file (one a line); a YAML file (label: phrase, phrase); or jamendo, cal500, gems."""
     output: Uri
     """Directory for the tags (Parquet); continued if it is there."""
     catalog: Uri | None = None
@@ -126,6 +126,8 @@ class TagSettings(AudioSettings, ClusterSettings, RunSettings, FetchSettings):
     """Also write the tags of each window."""
     embedding: bool = False
     """Also write each song's place in the space of words."""
+    page: bool = True
+    """Also write a page to look at and listen to (_run/page.html), of at most 20,000 songs."""
     keep_projections: bool = True
     """Keep projected windows beside the store (_projected/), so that other words later need no projector; a store that
     cannot be written to needs --no-keep-projections."""

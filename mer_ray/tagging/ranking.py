@@ -19,7 +19,7 @@ from mer_ray.learning.scoring import LabelScale, measured_by_catalog
 from mer_ray.learning.settings import Ranking
 from mer_ray.songs import STATUS_COLUMNS, STATUS_FIELDS, Identity, metadata
 from mer_ray.tagging.calibration import Calibration
-from mer_ray.tagging.contract import CALIBRATED_TYPE, TAGS_TYPE, TIMELINE_TYPE
+from mer_ray.tagging.contract import CALIBRATED_TYPE, TAGS_TYPE, TIMELINE_TYPE, words_digest
 from mer_ray.tagging.projections import song_vectors, vector_column
 from mer_ray.words.embedding import unit
 from mer_ray.words.lists import Word
@@ -212,7 +212,8 @@ def tags_schema(options: TagOptions, encoder: Identity, model: Model) -> pa.Sche
         fields.append(pa.field("timeline", TIMELINE_TYPE))
     if options.embedding:
         fields.append(pa.field("embedding", pa.list_(pa.float16(), model.projector.shape.output_dim)))
-    asked = {"labels": [word.label for word in options.words], **asdict(options.choice), "ranking": options.ranking}
+    words = {"words": len(options.words), "words_sha256": words_digest(options.words)}
+    asked = {**words, **asdict(options.choice), "ranking": options.ranking}
     return pa.schema(
         fields,
         metadata=metadata(encoder, **{"mer_ray.model": model.digest, "mer_ray.tags": json.dumps(asked)}),

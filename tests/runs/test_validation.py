@@ -11,11 +11,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from mer_ray import storage
 from mer_ray.errors import InputError
 from mer_ray.features import features_column, store_schema
 from mer_ray.runs.songs_directory import commit
 from mer_ray.runs.status import look
 from mer_ray.songs import part_uris, stored_metadata
+from mer_ray.tagging.contract import WORDS, words_file
+from mer_ray.words.lists import Word
 from tests.support.s3 import S3Server
 from tests.support.song_directories import (
     DIM,
@@ -249,3 +252,16 @@ def test_parts_are_read_a_few_songs_at_a_time(tmp_path: Path, monkeypatch: pytes
 def test_ids_that_break_lines_are_shown_on_one(tmp_path: Path) -> None:
     run(str(tmp_path), "extract", asked=("a\nb",), finish=False)
     assert broken(validated(str(tmp_path))) == {"ids": "1 missing ('a\\nb')"}
+
+
+def test_parts_of_an_older_version_beside_newer_ones_are_valid_and_strange_words_are_not(tmp_path: Path) -> None:
+    uri = str(tmp_path)
+    newer = tags("b", "c", "d", "e", "f")
+    asked = {"words": 3, "words_sha256": "0" * 16, "k": 2, "threshold": None, "ranking": "standardized"}
+    newer = newer.replace_schema_metadata({**newer.schema.metadata, b"mer_ray.tags": json.dumps(asked).encode()})
+    run(uri, "tag", tags("a"), newer)
+    words = [Word.of(word) for word in ("sad", "calm", "angry")]
+    storage.write_bytes(f"{uri}/_run/{WORDS}", words_file(words))
+    assert broken(validated(uri)) == {}
+    storage.write_bytes(f"{uri}/_run/{WORDS}", words_file(words[1:]))
+    assert "words that were not asked for" in broken(validated(uri))["tags"]

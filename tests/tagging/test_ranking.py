@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from mer_ray.features import features_column, store_schema
 from mer_ray.learning.scoring import LabelScale
 from mer_ray.songs import STATUS_COLUMNS, STATUS_FIELDS
+from mer_ray.tagging.contract import words_digest
 from mer_ray.tagging.projections import Projections
-from mer_ray.tagging.ranking import Choice, SongTagger, Tagger, TagOptions
+from mer_ray.tagging.ranking import Choice, SongTagger, Tagger, TagOptions, tags_schema
 from mer_ray.words.embedding import embed_labels, unit
 from mer_ray.words.lists import Word
 from tests.learning.test_model import DIM, ENCODER, small_model
@@ -229,8 +230,15 @@ def test_the_schema_holds_the_columns_asked_for_and_says_what_made_them() -> Non
     stored = full.schema.metadata
     assert stored[b"mer_ray.model"].decode() == small_model().digest
     assert json.loads(stored[b"mer_ray.encoder"]) == ENCODER
-    asked = {"labels": list(WORDS), "k": 2, "threshold": 0.5, "min_percentile": None, "ranking": "standardized"}
+    asked = {"k": 2, "threshold": 0.5, "min_percentile": None, "ranking": "standardized"}
+    asked |= {"words": len(LABELS), "words_sha256": words_digest(LABELS)}
     assert json.loads(stored[b"mer_ray.tags"]) == asked
+
+
+def test_a_part_does_not_grow_with_the_list_of_words() -> None:
+    words = [tuple(Word.of(f"mood {at}") for at in range(count)) for count in (5, 5_000)]
+    few, many = (tags_schema(TagOptions(each), ENCODER, small_model()).serialize().size for each in words)
+    assert many - few < 10
 
 
 def test_pandas_and_duckdb_read_tags_alone(tmp_path: Path) -> None:
