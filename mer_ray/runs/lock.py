@@ -155,9 +155,9 @@ def publish(output: str, name: str, data: bytes, token: str) -> None:
     except LockLostError:
         storage.remove(staged)
         raise
-    except OSError:  # because what was put down is gone, if another run has taken the lock
+    except OSError as error:  # because what was put down is gone, if another run has taken the lock
         check_held(run, token)
-        raise
+        raise storage.refusal(staged, "moved", error) if isinstance(error, FileNotFoundError) else error
 
 
 def check_held(folder: str, token: str) -> None:
