@@ -157,7 +157,9 @@ def publish(output: str, name: str, data: bytes, token: str) -> None:
         raise
     except OSError as error:  # because what was put down is gone, if another run has taken the lock
         check_held(run, token)
-        raise storage.refusal(staged, "moved", error) if isinstance(error, FileNotFoundError) else error
+        if isinstance(error, FileNotFoundError):
+            raise storage.refusal(staged, "moved", error) from error
+        raise
 
 
 def check_held(folder: str, token: str) -> None:
