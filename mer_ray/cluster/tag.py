@@ -37,7 +37,7 @@ from mer_ray.runs.receipts import committed
 from mer_ray.runs.songs_directory import SongsDirectory
 from mer_ray.songs import Identity, read_columns
 from mer_ray.tagging.calibration import percentile_of
-from mer_ray.tagging.projections import Projections, song_vectors
+from mer_ray.tagging.projections import Projections, collect, song_vectors
 from mer_ray.tagging.ranking import Choice, SongTagger, Tagger, TagOptions
 from mer_ray.words.lists import Word, read_labels
 
@@ -111,7 +111,10 @@ def tag(settings: TagSettings) -> Summary:
             stage = (TagSongs, load, options, scale, output.uri, output.lock.token, watched.actor)
             return Planned(partial(_over_parts, work, workers, *stage), listed())
 
-        return drive(output, pending, len(asked), planned, watched)
+        summary = drive(output, pending, len(asked), planned, watched)
+    if settings.keep_projections:
+        collect(store.uri)
+    return summary
 
 
 class TagSongs:

@@ -78,12 +78,15 @@ class Projections:
 
 def collect(features: str) -> None:
     """Delete what is kept of parts that a store no longer has."""
+    root = storage.join(features, FOLDER)
+    kept = [
+        storage.join(root, model, name) for model in storage.names(root) for name in storage.names(f"{root}/{model}")
+    ]
+    # Listed after: a part that is written meanwhile must not lose what was just kept of it.
     parts = {part.rsplit("/", 1)[-1].removesuffix(".parquet") for part in part_uris(features)}
-    for model in storage.names(storage.join(features, FOLDER)):
-        folder = storage.join(features, FOLDER, model)
-        for name in storage.names(folder):
-            if name.rpartition("-")[0] not in parts:
-                storage.remove(storage.join(folder, name))
+    for uri in kept:
+        if uri.rsplit("/", 1)[-1].rpartition("-")[0] not in parts:
+            storage.remove(uri)
 
 
 def projected_schema(model: Model, encoder: Identity) -> pa.Schema:
