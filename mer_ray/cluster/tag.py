@@ -27,7 +27,7 @@ from mer_ray.cluster.settings import TagSettings
 from mer_ray.cluster.supervision import Planned, Watched
 from mer_ray.cluster.watch import Told
 from mer_ray.errors import InputError
-from mer_ray.features import Store
+from mer_ray.features import Store, collect_projections
 from mer_ray.fingerprints import text_sha256
 from mer_ray.learning.model import Model
 from mer_ray.learning.scoring import floor_of, measured_by_catalog
@@ -37,7 +37,7 @@ from mer_ray.runs.receipts import committed
 from mer_ray.runs.songs_directory import SongsDirectory
 from mer_ray.songs import Identity, read_columns
 from mer_ray.tagging.calibration import percentile_of
-from mer_ray.tagging.projections import Projections, collect, song_vectors
+from mer_ray.tagging.projections import Projections, song_vectors
 from mer_ray.tagging.ranking import Choice, SongTagger, Tagger, TagOptions
 from mer_ray.words.lists import Word, read_labels
 
@@ -113,7 +113,7 @@ def tag(settings: TagSettings) -> Summary:
 
         summary = drive(output, pending, len(asked), planned, watched)
     if settings.keep_projections:
-        collect(store.uri)
+        collect_projections(store.uri)
     return summary
 
 

@@ -19,12 +19,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mer_ray import storage
-from mer_ray.features import song_means, window_arrays
+from mer_ray.features import PROJECTED, song_means, window_arrays
 from mer_ray.fingerprints import text_sha256
 from mer_ray.learning.model import Model
-from mer_ray.songs import SCHEMA_VERSION, STATUS_COLUMNS, STATUS_FIELDS, Identity, metadata, part_uris
-
-FOLDER = "_projected"
+from mer_ray.songs import SCHEMA_VERSION, STATUS_COLUMNS, STATUS_FIELDS, Identity, metadata
 
 ROWS = 512
 """Songs in memory at a time."""
@@ -70,23 +68,10 @@ class Projections:
         """The URI of a part's projections, which are made now if they are not there."""
         name = part.rsplit("/", 1)[-1].removesuffix(".parquet")
         content = text_sha256(SCHEMA_VERSION + storage.content_key(part))[:16]
-        kept = storage.join(self.features, FOLDER, self.model.digest[:16], f"{name}-{content}.arrow")
+        kept = storage.join(self.features, PROJECTED, self.model.digest[:16], f"{name}-{content}.arrow")
         if not storage.is_arrow(kept):
             storage.write_arrow(kept, self._schema, map(self.project, storage.iter_tables(part, rows=ROWS)))
         return kept
-
-
-def collect(features: str) -> None:
-    """Delete what is kept of parts that a store no longer has."""
-    root = storage.join(features, FOLDER)
-    kept = [
-        storage.join(root, model, name) for model in storage.names(root) for name in storage.names(f"{root}/{model}")
-    ]
-    # Listed after: a part that is written meanwhile must not lose what was just kept of it.
-    parts = {part.rsplit("/", 1)[-1].removesuffix(".parquet") for part in part_uris(features)}
-    for uri in kept:
-        if uri.rsplit("/", 1)[-1].rpartition("-")[0] not in parts:
-            storage.remove(uri)
 
 
 def projected_schema(model: Model, encoder: Identity) -> pa.Schema:
