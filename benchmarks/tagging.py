@@ -29,10 +29,11 @@ from benchmarks.processes import this_run, working_seconds
 from mer_ray import storage
 from mer_ray.catalog.datasets import vocabularies
 from mer_ray.demo.simulated import simulated_identity
-from mer_ray.features import PROJECTED, window_arrays
+from mer_ray.features import window_arrays
 from mer_ray.fingerprints import weights_sha256
 from mer_ray.learning.model import Model
 from mer_ray.learning.projector import Projector, ProjectorShape
+from mer_ray.tagging.projections import FOLDER
 from mer_ray.words.embedding import label_model, unit
 from mer_ray.words.thesaurus import load_thesaurus
 
@@ -94,7 +95,7 @@ def _tag(folder: Path, output: str, labels: object, *more: str) -> dict[str, Any
 
 def _read_and_multiply(pool: ProcessPoolExecutor, folder: Path) -> float:
     """Seconds of all cores for all kept files."""
-    kept = sorted(map(str, (folder / "features" / PROJECTED).glob("*/*.arrow")))
+    kept = sorted(map(str, (folder / "features" / FOLDER).glob("*/*.arrow")))
     started = time.perf_counter()
     list(pool.map(_product, kept, chunksize=4))
     return time.perf_counter() - started

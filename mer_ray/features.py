@@ -35,10 +35,6 @@ from mer_ray.songs import (
 _WINDOW_COLUMNS = ["track_id", "status", "error_class", "features"]
 
 
-PROJECTED = "_projected"
-"""Folder beside a store's parts, of what :mod:`mer_ray.tagging.projections` keeps of them."""
-
-
 def store_schema(identity: Identity, dim: int) -> pa.Schema:
     """The schema of a store whose windows have ``dim`` features."""
     features = pa.field("features", pa.list_(pa.list_(pa.float16(), dim)))
@@ -232,19 +228,6 @@ def read_windows(stores: Sequence[Store], track_ids: Collection[str]) -> Windows
         del pieces[piece + 1 :]
         features[ends[at] - count : ends[at]] = pieces[piece][start : start + count]
     return Windows(features, np.repeat(np.arange(len(ids)), counts), ids, absent)
-
-
-def collect_projections(features: str) -> None:
-    """Delete what is projected of parts that a store no longer has."""
-    root = storage.join(features, PROJECTED)
-    kept = [
-        storage.join(root, model, name) for model in storage.names(root) for name in storage.names(f"{root}/{model}")
-    ]
-    # Listed after: a part that is written meanwhile must not lose what was just kept of it.
-    parts = {part.rsplit("/", 1)[-1].removesuffix(".parquet") for part in part_uris(features)}
-    for uri in kept:
-        if uri.rsplit("/", 1)[-1].rpartition("-")[0] not in parts:
-            storage.remove(uri)
 
 
 def _width(kind: pa.DataType) -> int | None:

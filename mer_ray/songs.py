@@ -101,6 +101,11 @@ def stored_metadata(schema: pa.Schema) -> dict[str, str]:
     return {key.decode(): value.decode(errors="replace") for key, value in (schema.metadata or {}).items()}
 
 
+def untrained(identity: Identity) -> bool:
+    """Whether an encoder's weights were drawn at random, so that what is made with it tells nothing of music."""
+    return "untrained" in str(identity.get("licence"))
+
+
 def stored_json(schema: pa.Schema, key: str) -> dict[str, Any]:
     """A JSON object of the metadata; {} if it is not there or torn."""
     try:

@@ -102,6 +102,7 @@ def drive(
         if withheld is not None:
             withheld.close()
             output.write_json(NODES, withheld.nodes())
+    watched.forget()
     startup = min(max(0.0, ready - begun), progress.seconds) if len(songs) else 0.0
     rate = progress.audio_s / max(progress.seconds, 1e-9)
     retries, busy = int(costs.pop("fetch_retries")), (costs["decode_s"], costs["encode_s"])

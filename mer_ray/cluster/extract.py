@@ -34,8 +34,10 @@ from mer_ray.encoders import Encoder, load_encoder
 from mer_ray.errors import InputError
 from mer_ray.features import store_table
 from mer_ray.runs.breaker import Breaker, Failure
+from mer_ray.runs.directory import SETTINGS, run_file
 from mer_ray.runs.songs_directory import SongsDirectory, commit
 from mer_ray.runs.withheld import Withheld
+from mer_ray.settings import Part
 from mer_ray.songs import STATUS_COLUMNS, Identity
 
 if TYPE_CHECKING:
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
 COMMIT_CPUS = 0.2
 READ_AGAIN_S = 300.0
 """A song that was read before must be read again by then; a fetch gives up sooner."""
+COME_BACK_MINUTES = 5.0
+"""So long at least a run waits where no node is left that could do its work."""
 
 NO_GPU = (
     "extract: WARNING no GPU in this Ray: encodes on CPUs, in their arithmetic. --require-gpus 1 would refuse that, "
@@ -57,21 +61,10 @@ def extract(settings: ExtractSettings | TagSettings, read: Callable[[], pa.Table
     Raises:
         InputError: settings that do not fit the cluster, the encoder or what the store holds.
     """
-    connect("mer_ray.catalog.sources")
+    encoding, encoder, manifest = _ready(settings, read)
     import ray
 
-    wait_for(settings.require_gpus, settings.wait_minutes)
-    gpus = gpus_of(settings, listed())
-    if not gpus and settings.gpus is None:
-        print(NO_GPU, file=sys.stderr, flush=True)
-    encoding = _encoding(settings, "cuda" if gpus else "cpu")
-    # Asked while the manifest is read. (The process that answers serves tasks alone: Ray starts each encoder its own.)
-    told = ray.remote(know).options(num_cpus=0.5).remote(encoding)
-    manifest = read()
     with SongsDirectory(settings.features, "extract", wait=settings.wait) as output:
-        encoder: Encoder | str = ray.get(told)
-        if isinstance(encoder, str):
-            raise InputError(encoder)
         decoding = _decoding(settings, encoder)
         fingerprint = {**encoder.fingerprint(), **decoding.fingerprint()}
         manifest = output.begin(fingerprint, settings.resolved(), manifest)
@@ -85,12 +78,20 @@ def extract(settings: ExtractSettings | TagSettings, read: Callable[[], pa.Table
         watched = Watched(output)
 
         def planned(songs: pa.Table) -> Planned:
+            first = songs is pending
+            if not first:  # nodes that all went may come back
+                wait_for(int(encoding.device == "cuda"), max(settings.wait_minutes, COME_BACK_MINUTES))
             cluster = answering()
-            if settings.preflight and songs is pending:  # not again in a later pass
+            if first and settings.preflight:
                 preflight.check(settings.features, songs, cluster, encoder.dim)
             plan = resolve_plan(settings, cluster, len(songs), decoding.limits.memory_mb)
+            if encoding.device == "cuda" and not plan.gpus:
+                raise InputError(
+                    "extract: began on GPUs, and no node with one answers any more; add one and run again."
+                )
             print(f"extract: {plan.describe(encoder.dtype, len(songs))}", flush=True)
-            output.write_pending(songs)
+            if first:
+                output.write_pending(songs)
             own = replace(encoding, batch_windows=plan.batch_windows, threads=plan.threads)
             # Named here: whoever puts another in its place does so in this process.
             decode = partial(stages.decode_songs, decoding=decoding)
@@ -98,6 +99,39 @@ def extract(settings: ExtractSettings | TagSettings, read: Callable[[], pa.Table
             return Planned(partial(extraction, *asked), cluster, plan)
 
         return drive(output, pending, len(manifest), planned, watched, withheld)
+
+
+def check(settings: ExtractSettings, read: Callable[[], pa.Table]) -> None:
+    """Look at all that would spoil an extract, and print how it would spread; no song is done.
+
+    Raises:
+        InputError: something would.
+    """
+    _, encoder, manifest = _ready(settings, read)
+    cluster = answering()
+    preflight.check(settings.features, manifest, cluster, encoder.dim)
+    plan = resolve_plan(settings, cluster, len(manifest), _decoding(settings, encoder).limits.memory_mb)
+    print(f"check: {len(manifest):,} songs with {encoder.name}: {plan.describe(encoder.dtype, len(manifest))}")
+    print(f"check: nothing is missing on {', '.join(sorted(node.host for node in cluster.nodes))}")
+
+
+def _ready(settings: ExtractSettings | TagSettings, read: Callable[[], pa.Table]) -> tuple[Encoding, Encoder, pa.Table]:
+    """A Ray with what was required, the encoder as it will be loaded and what it says of itself, and the manifest."""
+    connect("mer_ray.catalog.sources")
+    import ray
+
+    wait_for(settings.require_gpus, settings.wait_minutes)
+    gpus = gpus_of(settings, listed())
+    if not gpus and settings.gpus is None:
+        print(NO_GPU, file=sys.stderr, flush=True)
+    encoding = _encoding(settings, "cuda" if gpus else "cpu")
+    # Asked while the manifest is read. (The process that answers serves tasks alone: Ray starts each encoder its own.)
+    told = ray.remote(know).options(num_cpus=0.5).remote(encoding)
+    manifest = read()
+    encoder: Encoder | str = ray.get(told)
+    if isinstance(encoder, str):
+        raise InputError(encoder)
+    return encoding, encoder, manifest
 
 
 def extraction(
@@ -183,14 +217,23 @@ def know(encoding: Encoding) -> Encoder | str:
 
 
 def _encoding(settings: ExtractSettings | TagSettings, device: str) -> Encoding:
-    local, part = storage.filesystem(settings.encoder)[1], settings.part("encoder")
+    local = storage.filesystem(settings.encoder)[1]
     return Encoding(
         name=local if storage.is_folder(settings.encoder) else settings.encoder,
-        settings=part.on(device) if hasattr(part, "on") else part,
+        settings=_settled(settings.part("encoder"), device, settings.features),
         device=device,
         window_seconds=settings.window_seconds,
         keep_tail=settings.keep_tail,
     )
+
+
+def _settled(part: Part, device: str, features: str) -> Part:
+    """An encoder's settings with nothing left to the device; a store that was begun goes on in its own arithmetic."""
+    begun = (storage.read_json(run_file(features, SETTINGS)) or {}).get("fingerprint", {}).get("dtype")
+    if begun and getattr(part, "dtype", None) == "auto":
+        return part.model_copy(update={"dtype": begun})
+    settled: Part = part.on(device) if hasattr(part, "on") else part
+    return settled
 
 
 def _decoding(settings: ExtractSettings | TagSettings, encoder: Encoder) -> Decoding:

@@ -43,6 +43,8 @@ def receipts(
     Raises:
         InputError: no pass gets anywhere, or too few encoders can work.
     """
+    from ray.exceptions import ActorDiedError
+
     fruitless, patience = 0, 1.0
     while len(songs):
         found = planned(songs)
@@ -56,6 +58,8 @@ def receipts(
                 yield None if row is None else Receipt(**row)
                 if why := supervisor.look():
                     break
+        except ActorDiedError as error:
+            why = f"the process of the pass ended ({str(error).splitlines()[0].rstrip('.')})"
         finally:
             work.end()
         if not why:

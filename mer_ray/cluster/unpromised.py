@@ -73,11 +73,12 @@ def map_as_they_come(blocks: Dataset, stage: type, batch_songs: int, **options: 
     """Give each block to a stage as it comes: putting others together would copy gigabytes of long songs.
 
     The public ``map_batches`` refuses that where there are GPUs, for fear of batches too large for them; ours are cut
-    by the encoder. Where there is nothing else, it gets ``batch_songs`` at a time.
+    by the encoder. Where there is nothing else, such a stage gets ``batch_songs`` at a time.
     """
     inside = getattr(blocks, "map_batches_internal", None)
     if inside is None:
-        return blocks.map_batches(stage, batch_size=batch_songs, batch_format="pyarrow", **options)
+        size = batch_songs if options.get("num_gpus") else None
+        return blocks.map_batches(stage, batch_size=size, batch_format="pyarrow", **options)
     return inside(stage, batch_size=None, batch_format="pyarrow", **options)
 
 

@@ -31,6 +31,7 @@ _MENDS = {
     errno.ENOTDIR: ("a file stands where a folder is needed", "choose another place"),
     errno.EEXIST: ("a file stands where a folder is needed", "choose another place"),
     errno.EISDIR: ("a folder stands there", "choose another place"),
+    errno.ENOENT: ("no such folder can be made", "choose another place"),
     errno.ENAMETOOLONG: ("the name is too long", "choose another place"),
 }
 """The cause and the next step of an error that waiting does not mend."""
@@ -116,8 +117,7 @@ def refusal(uri: str, deed: str, error: BaseException) -> StorageError:
     elif is_s3(uri) and isinstance(error, FileNotFoundError):
         mend = "check the name of the bucket"
     elif isinstance(error, OSError) and not is_s3(uri) and error.errno in _MENDS:
-        cause, mend = _MENDS[error.errno]
-        reason = f"{cause}: {error.filename}" if error.filename else cause
+        reason, mend = _MENDS[error.errno]
     return StorageError(f"{uri}: cannot be {deed} ({reason}); {mend}.")
 
 

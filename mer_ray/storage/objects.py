@@ -182,7 +182,13 @@ def put(uri: str, data: bytes, **options: Any) -> str:
 
 def write_local(path: str, data: bytes) -> None:
     """Write a local file through a hidden sibling and a rename, safe from a power loss."""
-    rename(write_temporary(path, data), path)
+    temporary = write_temporary(path, data)
+    try:
+        rename(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
 
 
 def rename(source: str, target: str) -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from mer_ray.features import PROJECTED
+from mer_ray.tagging.projections import FOLDER
 from tests.conftest import Job, done, refused
 
 WORDS = "calm\nhappy\nsad\nangry\ndreamy\nepic\nlate night drive\n"
@@ -87,7 +87,8 @@ def test_tags_say_what_made_them(tags: Path) -> None:
     metadata = pq.read_schema(part).metadata
     assert json.loads(metadata[b"mer_ray.encoder"])["licence"]
     assert metadata[b"mer_ray.model"]
-    assert json.loads(metadata[b"mer_ray.tags"])["labels"] == WORDS.splitlines()
+    assert json.loads(metadata[b"mer_ray.tags"])["words"] == len(WORDS.splitlines())
+    assert [*json.loads((tags / "_run" / "words.json").read_text())["phrases"]] == WORDS.splitlines()
 
 
 def test_a_store_is_tagged_with_any_words_long_after_its_audio_is_gone(
@@ -101,9 +102,9 @@ def test_a_store_is_tagged_with_any_words_long_after_its_audio_is_gone(
     unkept = ("--labels", "gems", "--output", tmp_path / "first", "--no-keep-projections")
     done(job("tag", "--catalog", music, *flags, *unkept))
     shutil.rmtree(music)
-    assert not (features / PROJECTED).exists()
+    assert not (features / FOLDER).exists()
     done(job("tag", "--features", features, "--model", model, "--labels", "jamendo", "--output", tmp_path / "second"))
-    assert len([*features.glob(f"{PROJECTED}/*/*.arrow")]) == len([*features.glob("part-*.parquet")])
+    assert len([*features.glob(f"{FOLDER}/*/*.arrow")]) == len([*features.glob("part-*.parquet")])
     done(job("validate", "--run", features))
     assert len(pd.read_parquet(tmp_path / "second")) == len(pd.read_parquet(tmp_path / "first")) == 6
 

@@ -12,9 +12,9 @@ import pytest
 from numpy.typing import NDArray
 
 from mer_ray import storage
-from mer_ray.features import PROJECTED, window_arrays
+from mer_ray.features import window_arrays
 from mer_ray.learning.model import Model
-from mer_ray.tagging.projections import Projections, song_vectors
+from mer_ray.tagging.projections import FOLDER, Projections, collect, song_vectors
 from tests.learning.test_model import ENCODER, small_model
 from tests.support.s3 import S3Server
 from tests.tagging.test_ranking import SONGS, songs_table, windows
@@ -79,13 +79,27 @@ def test_a_part_that_was_written_anew_is_projected_anew(store: str) -> None:
     assert read(store, part).equals(read(store, part, keep=False))
 
 
+def test_what_is_kept_for_parts_that_are_gone_or_were_written_anew_is_collected(store: str) -> None:
+    part = write_part(store, SONGS)
+    read(store, part)
+    write_part(store, {name: windows(len(song), 77) for name, song in SONGS.items()})
+    now = read(store, part)
+    gone = storage.join(store, "part-1.parquet")
+    storage.write_table(gone, songs_table(SONGS))
+    read(store, gone)
+    assert collect(store, [part, gone]) == 1
+    assert collect(store, [part]) == 1
+    assert collect(store, [part]) == 0
+    assert read(store, part, no_projector()).equals(now)
+
+
 def test_another_model_has_its_own(store: str) -> None:
     part, other = write_part(store, SONGS), small_model()
     read(store, part)
     with_other = small_model()
     with_other.projector.output.bias.data += 0.1
     assert not read(store, part, with_other).equals(read(store, part))
-    assert len(storage.names(storage.join(store, PROJECTED))) == 2
+    assert len(storage.names(storage.join(store, FOLDER))) == 2
     assert read(store, part).equals(read(store, part, other, keep=False))
 
 
@@ -103,7 +117,7 @@ def test_a_torn_file_is_made_again(tmp_path: Path, left: int) -> None:
     store = str(tmp_path)
     part = write_part(store, SONGS)
     whole = read(store, part)
-    (kept,) = tmp_path.glob(f"{PROJECTED}/*/*.arrow")
+    (kept,) = tmp_path.glob(f"{FOLDER}/*/*.arrow")
     kept.write_bytes(kept.read_bytes()[:left])
     assert read(store, part).equals(whole)
 
