@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from ray.data import Dataset
 
 COMMIT_CPUS = 0.2
+READ_AGAIN_S = 300.0
+"""A song that was read before must be read again by then; a fetch gives up sooner."""
 COME_BACK_MINUTES = 5.0
 """So long at least a run waits where no node is left that could do its work."""
 
@@ -195,7 +197,11 @@ def _read(uri: str) -> str | None:
     """Why a song cannot be read now, by some worker; None if it can."""
     import ray
 
-    return ray.get(ray.remote(why_unreadable).options(num_cpus=0).remote(uri))
+    asked = ray.remote(why_unreadable).options(num_cpus=0).remote(uri)
+    try:
+        return ray.get(asked, timeout=READ_AGAIN_S)
+    except ray.exceptions.GetTimeoutError:
+        return f"no answer within {READ_AGAIN_S:g} s"
 
 
 def know(encoding: Encoding) -> Encoder | str:

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -23,8 +24,10 @@ from numpy.typing import NDArray
 from mer_ray import storage
 from mer_ray.features import song_means, window_arrays
 from mer_ray.fingerprints import text_sha256
-from mer_ray.learning.model import Model
 from mer_ray.songs import SCHEMA_VERSION, STATUS_COLUMNS, STATUS_FIELDS, Identity, metadata
+
+if TYPE_CHECKING:  # who only cleans up needs no torch
+    from mer_ray.learning.model import Model
 
 FOLDER = "_projected"
 
