@@ -81,6 +81,8 @@ def parse(cls: type[Settings], arguments: Sequence[str]) -> Settings:
     unknown = next((key for key in filed if key not in _names(whole)), None)
     if unknown is not None:
         raise InputError(f"--settings: unknown setting '{unknown}'{_hint(unknown, whole)}; see --help.")
+    if not {"-h", "--help"}.isdisjoint(arguments):
+        whole = _as_run(whole, cls, arguments, filed)
     try:
         _refuse_others(cls, chosen, arguments)
         flags = [argument[1:] if argument.split("=")[0] == "--k" else argument for argument in arguments]
@@ -119,6 +121,21 @@ def _whole(cls: type[JobSettings], chosen: tuple[type[Part], ...]) -> type[JobSe
     each: list[Presets] = [cls.presets, *(part.presets for part in chosen)]
     whole.presets = {name: ChainMap(*(own.get(name, {}) for own in each)) for own in each for name in own}
     return cast("type[JobSettings]", whole)
+
+
+def _as_run(
+    whole: type[JobSettings], cls: type[JobSettings], arguments: Sequence[str], filed: Mapping[str, Any]
+) -> type[JobSettings]:
+    """The same with what its preset says for defaults, so that help shows what a run with these flags does."""
+    names = ("preset", "experiment")
+    said: dict[str, Any] = {name: _said(cls, name, arguments, filed) for name in names if name in cls.model_fields}
+    named = cls.model_construct(None, **said).preset_names
+    preset = {name: value for each in named for name, value in whole.presets.get(each, {}).items()}
+    fields: dict[str, Any] = {}
+    for name in preset.keys() & whole.model_fields.keys():
+        field = whole.model_fields[name]
+        fields[name] = (field.annotation, field.merge_field_infos(field, default=preset[name]))
+    return cast("type[JobSettings]", create_model(cls.__name__, __base__=whole, __doc__=cls.__doc__, **fields))
 
 
 def _refuse_others(cls: type[JobSettings], chosen: Mapping[str, str], arguments: Sequence[str]) -> None:

@@ -48,7 +48,7 @@ def test_flags_win_over_the_environment_and_the_environment_over_the_file(
     monkeypatch.setenv("MER_BATCH_SIZE", "16")
     monkeypatch.setenv("MER_MARGIN", "0.25")
     found = parse(TrainSettings, [*TRAIN, *file, "--loss", "triplet", "--margin", "0.125"])
-    assert (found.epochs, found.batch_size, found.part("loss").margin, found.lr) == (7, 16, 0.125, 2e-4)
+    assert (found.epochs, found.batch_size, found.part("loss").margin, found.lr) == (7, 16, 0.125, 1e-3)
     assert found.lambda_ == 1
 
 
@@ -207,7 +207,7 @@ def test_help_shows_the_settings_of_every_loss_and_a_flag_of_another_than_the_ch
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     refused(
-        TrainSettings, [*TRAIN, "--margin", "0.2"], "--margin: a setting of --loss triplet, and --loss is contrastive"
+        TrainSettings, [*TRAIN, "--margin", "0.2"], "--margin: a setting of --loss triplet, and --loss is soft_triplet"
     )
     refused(
         TrainSettings, [*TRAIN, "--loss=triplet", "--temperature=1"], "--temperature: a setting of --loss contrastive"
@@ -218,7 +218,7 @@ def test_help_shows_the_settings_of_every_loss_and_a_flag_of_another_than_the_ch
     monkeypatch.setenv("MER_POSITIVE", "sample")
     assert parse(TrainSettings, [*TRAIN, *shared]).part("loss").model_dump() == {"temperature": 0.3}
     triplet = parse(TrainSettings, [*TRAIN, *shared, "--preset", "reference"]).part("loss")
-    assert triplet.model_dump() == {"margin": 0.5, "positive": "sample", "negatives": 5}
+    assert triplet.model_dump() == {"margin": 0.5, "positive": "sample", "negatives": 5, "negative": "cluster"}
 
 
 def test_a_loss_of_ones_own_may_call_a_setting_as_another_does_and_keeps_its_default_and_its_help(
@@ -233,3 +233,23 @@ def test_a_loss_of_ones_own_may_call_a_setting_as_another_does_and_keeps_its_def
     with pytest.raises(SystemExit):
         parse(TrainSettings, [*mine, "--help"])
     assert "How many of mine." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "shown"),
+    [
+        ([], ("loss str soft_triplet", "lambda float 1.0", "epochs int 15", "label-text str thesaurus")),
+        (["--preset", "paper"], ("loss str triplet", "lambda float 0.0", "epochs int 100", "label-text str plain")),
+        (["--preset=reference", "--experiment=baseline1"], ("epochs int 75", "negatives int 5", "lambda float 0.0")),
+    ],
+)
+def test_the_help_shows_what_a_run_with_these_flags_does(
+    flags: list[str], shown: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parse(TrainSettings, [*flags, "--help"])
+    text = capsys.readouterr().out
+    for line in shown:
+        name, kind, value = line.split()
+        found = text[text.index(f"\n  --{name} {kind}") :].partition("(default: ")[2]
+        assert found.startswith(f"{value})"), line

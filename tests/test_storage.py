@@ -1,7 +1,9 @@
 """Local files and S3 objects behave the same."""
 
+import errno
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from mer_ray import storage
+from mer_ray.commandline import parse
 from mer_ray.errors import InputError, StorageError
 from mer_ray.features import Store
 from mer_ray.runs.lock import RunLock
+from mer_ray.runs.settings import StatusSettings
 from mer_ray.runs.songs_directory import SongsDirectory
 from mer_ray.words.lists import read_labels
 from tests.support.s3 import S3Server, seaweed_server
@@ -201,6 +205,110 @@ def test_the_s3_server_sets_nothing_and_is_gone_afterwards(tmp_path: Path) -> No
     host, port = server.endpoint.removeprefix("http://").split(":")
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((host, int(port)), 1).close()
+
+
+@pytest.mark.parametrize("uri", ["gs://b/x", "s3a://b/x", "S3://b/x", "az://c/x", "hdfs://n/x", "https://h/x"])
+def test_other_schemes_are_refused_by_name_and_make_no_local_folder(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = rf"^{uri}: {uri.partition('://')[0]}:// is not served; give a local path, or s3:// for what speaks S3\.$"
+    with pytest.raises(InputError, match=said):
+        storage.write_bytes(uri, b"x")
+    with pytest.raises(InputError, match=said):
+        parse(StatusSettings, ["--run", uri])
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("uri", ["s3://", "s3:///", "file://music/a", "file://"])
+def test_a_uri_that_names_no_place_is_refused(uri: str) -> None:
+    with pytest.raises(InputError, match="names no place; give s3://BUCKET/PREFIX, a path, or file:///PATH"):
+        storage.absolute(uri)
+
+
+def test_a_path_may_hold_what_looks_like_a_scheme(tmp_path: Path) -> None:
+    storage.write_bytes(f"{tmp_path}/gs:/x", b"x")
+    assert storage.read_bytes(f"{tmp_path}/gs:/x") == b"x"
+
+
+@pytest.mark.parametrize("name", ["file", "file/below"])
+def test_an_output_that_is_a_file_is_refused_in_a_sentence(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_bytes(b"a song")
+    with pytest.raises(StorageError, match=r"cannot be written \(a file stands where a folder is needed: "):
+        SongsDirectory(str(tmp_path / name), "extract").__enter__()
+    assert (tmp_path / "file").read_bytes() == b"a song"
+
+
+def test_a_file_over_a_folder_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "manifest.parquet").mkdir()
+    with pytest.raises(StorageError, match=r"manifest.parquet: cannot be written \(a folder stands there"):
+        storage.write_table(str(tmp_path / "manifest.parquet"), small_table())
+
+
+@pytest.mark.parametrize(
+    ("code", "cause", "mend"),
+    [
+        (errno.ENOSPC, "the disk is full", "make room there and run the same command again"),
+        (errno.EROFS, "the filesystem is read-only", "choose a place that can be written to"),
+        (errno.EACCES, "permission denied", "give the permission and run the same command again"),
+    ],
+)
+def test_what_waiting_does_not_mend_is_said_with_its_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, cause: str, mend: str
+) -> None:
+    def refused(_descriptor: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", refused)
+    with pytest.raises(StorageError) as caught:
+        storage.write_bytes(str(tmp_path / "x"), b"x")
+    assert f"/x: cannot be written ({cause}" in str(caught.value)
+    assert mend in str(caught.value)
+    assert "answers" not in str(caught.value)
+    assert os.listdir(tmp_path) == [], "what is half-written takes up room"
+
+
+def test_a_swap_writes_only_over_what_was_seen(root: str) -> None:
+    uri = storage.join(root, "one", "lock")
+    first = storage.swap(uri, b"first", None)
+    assert first
+    second = storage.swap(uri, b"second", first)
+    assert second not in (None, first)
+    assert storage.swap(uri, b"late", first) is None
+    seen = storage.look(uri)
+    assert seen is not None
+    assert (seen.data, seen.version) == (b"second", second)
+    storage.discard(uri, first)
+    assert storage.exists(uri)
+    storage.discard(uri, str(second))
+    assert storage.look(uri) is None
+    assert storage.swap(uri, b"over nothing", second) is None
+
+
+def test_a_storage_that_minds_conditions_is_known_to(root: str) -> None:
+    uri = storage.join(root, "probe")
+    storage.write_bytes(uri, b"x")
+    assert storage.swaps_hold(uri, b"x")
+
+
+def test_the_age_of_a_file_is_told_by_its_storage(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri, right = storage.join(root, "aged"), time.time
+    storage.write_bytes(uri, b"x")
+    monkeypatch.setattr(time, "time", lambda: right() + 300)
+    seen = storage.look(uri, touch=True)
+    assert seen is not None
+    assert seen.age_s < 60
+
+
+def test_a_move_of_what_is_gone_fails_and_leaves_the_place_alone(root: str) -> None:
+    storage.write_bytes(storage.join(root, "a"), b"new")
+    storage.move(storage.join(root, "a"), storage.join(root, "b"))
+    assert storage.read_bytes(storage.join(root, "b")) == b"new"
+    with pytest.raises(FileNotFoundError):
+        storage.move(storage.join(root, "a"), storage.join(root, "b"))
+    assert [entry.name for entry in storage.entries(root)] == ["b"]
+    assert storage.entries(storage.join(root, "none")) == []
+    assert storage.entries(storage.join(root, "b")) == [] or storage.is_s3(root)
 
 
 @pytest.mark.parametrize("content", ["", "{torn", "[1]"])

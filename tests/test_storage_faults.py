@@ -16,8 +16,9 @@ from mer_ray.audio import fetching as audio
 from mer_ray.audio.fetching import Repeats
 from mer_ray.audio.process import Limits, SongDecoder
 from mer_ray.errors import InputError, StorageError
+from mer_ray.runs import lock as run_lock
 from mer_ray.runs.lock import RunLock
-from mer_ray.storage import access, objects
+from mer_ray.storage import access, conditional, objects
 from tests.support.faults import Fault, FaultyProxy
 from tests.support.s3 import S3Server
 
@@ -178,3 +179,88 @@ def test_a_lock_is_taken_though_the_answer_to_its_put_was_lost(root: str, faults
     lock.check()
     lock.release()
     assert not storage.exists(f"{root}/_run/lock")
+
+
+@pytest.mark.parametrize("kind", ["reset", "500", "503", "truncated", "hang up"])
+def test_a_lock_lives_through_what_happens_to_its_heartbeats(
+    root: str, faults: FaultyProxy, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(run_lock, "HEARTBEAT_SECONDS", 3_600)
+    mine = RunLock(f"{root}/_run", "extract")
+    mine.acquire()
+    faults.inject(Fault(kind, method=".*", path="_run/lock", share=0.5, times=2))
+    for _ in range(4):
+        mine._beat()
+    assert faults.injected[kind] > 0
+    faults.inject()
+    mine.check()
+    with pytest.raises(InputError, match="in use by the extract run"):
+        RunLock(f"{root}/_run", "tag").acquire()
+    mine.release()
+
+
+def test_where_a_storage_passes_over_conditions_the_last_to_write_has_the_lock(
+    root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conditional, "put", lambda uri, data, **_: objects.put(uri, data))
+    first, second = RunLock(f"{root}/_run", "extract"), RunLock(f"{root}/_run", "tag")
+    first.acquire()
+    with pytest.raises(InputError, match="in use by the extract run"):
+        second.acquire()
+    monkeypatch.setattr(run_lock, "EXPIRES_SECONDS", -1.0)
+    second.acquire()
+    monkeypatch.undo()
+    first._beat()
+    assert first._lost
+    second.check()
+    second.release()
+
+
+def test_a_late_part_finds_nothing_to_move(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = RunLock(f"{root}/_run", "extract"), RunLock(f"{root}/_run", "extract")
+    first.acquire()
+    look = run_lock.check_held
+
+    def stalled(run: str, token: str) -> None:
+        look(run, token)
+        monkeypatch.setattr(run_lock, "check_held", look)
+        monkeypatch.setattr(run_lock, "EXPIRES_SECONDS", -1.0)
+        second.acquire()
+
+    monkeypatch.setattr(run_lock, "check_held", stalled)
+    with pytest.raises(run_lock.LockLostError):
+        run_lock.publish(root, "part-x.parquet", b"late", first.token)
+    assert not storage.exists(f"{root}/part-x.parquet")
+    run_lock.publish(root, "part-x.parquet", b"in time", second.token)
+    assert storage.read_bytes(f"{root}/part-x.parquet") == b"in time"
+    second.release()
+    first.release()
+
+
+def test_a_part_is_written_through_faults(root: str, faults: FaultyProxy) -> None:
+    mine = RunLock(f"{root}/_run", "extract")
+    mine.acquire()
+    faults.inject(*(Fault(kind, method=".*", share=0.2, times=1) for kind in ("503", "500", "reset", "hang up")))
+    for number in range(6):
+        run_lock.publish(root, f"part-{number}.parquet", b"songs", mine.token)
+    assert faults.injected.total() > 3
+    faults.inject()
+    assert [one.name for one in storage.entries(root) if "part-" in one.name] == [f"part-{n}.parquet" for n in range(6)]
+    assert storage.entries(f"{root}/_run/staged") == []
+    mine.release()
+
+
+def test_a_bucket_that_may_not_be_written_or_is_not_there_is_told_apart(root: str, faults: FaultyProxy) -> None:
+    faults.inject(Fault("403", method="PUT"))
+    with pytest.raises(StorageError, match=r"cannot be written \(.*\); .* again with credentials that may"):
+        RunLock(f"{root}/_run", "extract").acquire()
+    faults.inject(Fault("404", method="PUT"))
+    with pytest.raises(StorageError, match="check the name of the bucket"):
+        storage.write_bytes(f"{root}/x", b"x")
+
+
+def test_a_listing_that_is_forbidden_is_no_empty_folder(root: str, faults: FaultyProxy) -> None:
+    faults.inject(Fault("403", path="list-type"))
+    for listing in (storage.names, storage.entries):
+        with pytest.raises(StorageError, match="cannot be read"):
+            listing(root)

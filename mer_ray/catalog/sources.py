@@ -6,7 +6,7 @@ import csv
 import io
 import os
 import posixpath
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -21,6 +21,7 @@ from mer_ray.uris import without_credentials
 _AUDIO = ".mp3 .flac .wav .wave .ogg .oga .opus .m4a .mp4 .aac .alac .aif .aiff .aifc .wma"
 AUDIO_EXTENSIONS = frozenset(_AUDIO.split())
 TABLE_EXTENSIONS = (".csv", ".tsv", ".parquet")
+_RATING = "rating:"
 
 
 def build_manifest(
@@ -64,6 +65,7 @@ def build_manifest(
         "dataset": [dataset.rpartition(".")[2]] * len(songs),
         "split": splits,
         "labels": [list(song.labels) for song in songs],
+        "ratings": [_as_ratings(song.ratings) for song in songs],
         "size_bytes": [sizes.get(path) for path in paths],
     }
     return make_manifest(columns, source, {"split": reading, **readings})
@@ -139,7 +141,8 @@ def read_catalog_table(source: str, audio: str | None = None) -> pa.Table:
     A relative uri starts from ``audio``, by default the table's folder. Without ``track_id`` the id is
     the path below it, or the whole path of a uri elsewhere. Labels are a list in Parquet; in text they are
     separated by ``|`` if the cell has one, else by ``;`` if it has one, else by ``,``. So a label that
-    holds a comma needs ``|``, if only at its end: ``calming, soothing|``.
+    holds a comma needs ``|``, if only at its end: ``calming, soothing|``. A column ``rating:calm`` holds how strongly
+    listeners heard that label, a number or nothing; in Parquet ``ratings`` holds all of a song's as {label, rating}.
     """
     columns = _columns(source)
     if "uri" not in columns:
@@ -152,6 +155,12 @@ def read_catalog_table(source: str, audio: str | None = None) -> pa.Table:
     rows: dict[str, list[Any]] = {"track_id": ids, "uri": uris}
     readers = {"dataset": _cell, "split": _cell, "labels": _labels, "size_bytes": _size}
     rows |= {name: [read(value) for value in columns[name]] for name, read in readers.items() if name in columns}
+    rated = {name.removeprefix(_RATING): columns[name] for name in columns if name.startswith(_RATING)}
+    if rated:
+        each = [dict(zip(rated, values, strict=True)) for values in zip(*rated.values(), strict=True)]
+        rows["ratings"] = [_as_ratings(_ratings(one, f"{source} row {row}")) for row, one in enumerate(each, 1)]
+    elif "ratings" in columns:
+        rows["ratings"] = columns["ratings"]
     return make_manifest(rows, source)
 
 
@@ -179,6 +188,19 @@ def _cell(value: Any) -> str | None:
 def _size(value: Any) -> int | None:
     text = _cell(value) or ""
     return int(text) if text.isdigit() else None
+
+
+def _ratings(cells: Mapping[str, Any], row: str) -> dict[str, float]:
+    found = {label: text for label, cell in cells.items() if (text := _cell(cell)) is not None}
+    try:
+        return {label: float(text) for label, text in found.items()}
+    except ValueError as error:
+        raise InputError(f"{row}: a rating is no number ({error}); leave it empty where it is not known.") from error
+
+
+def _as_ratings(ratings: Mapping[str, float] | None) -> list[dict[str, Any]] | None:
+    """A song's ratings as the manifest holds them; None where there are none."""
+    return [{"label": label, "rating": rating} for label, rating in ratings.items()] if ratings else None
 
 
 def _labels(value: Any) -> list[str] | None:

@@ -107,7 +107,8 @@ class TagSettings(AudioSettings, ClusterSettings, RunSettings):
     min_precision: Fraction | None = None
     """Only tags of which this share is expected to be right, by the --calibration of an evaluation."""
     calibration: Uri | None = None
-    """Directory of an evaluation of the model, whose truth says how right a percentile is."""
+    """Directory of an evaluation of the model on songs it had not seen, whose truth says how right a percentile is:
+    each tag gets the precision expected of it, and between what it lies."""
     yardstick: Literal["auto", "catalog", "model"] = "auto"
     """What scores are measured against: the catalogue, or the model's training songs; auto is the catalogue if it has
     100 songs."""
@@ -124,8 +125,8 @@ class TagSettings(AudioSettings, ClusterSettings, RunSettings):
 
     @model_validator(mode="after")
     def _precision_needs_truth(self) -> TagSettings:
-        if (self.min_precision is None) != (self.calibration is None):
-            raise ValueError("--min-precision and --calibration belong together; give both or neither")
+        if self.min_precision is not None and self.calibration is None:
+            raise ValueError("--min-precision needs truth; give --calibration the directory of an evaluation")
         if self.min_precision is not None and self.min_percentile is not None:
             raise ValueError("--min-precision sets the percentile; leave --min-percentile out")
         return self

@@ -201,6 +201,8 @@ def _begin(run: RunDirectory, fingerprint: dict[str, Any]) -> dict[str, Any] | N
     found = (run.read_json(SETTINGS) or {}).get("fingerprint", {})
     unsaid = {name: value for name, value in training.EARLIER.items() if found and name not in found}
     asked = {name: value for name, value in fingerprint.items() if unsaid.get(name, ...) != value}
+    if found and training.SONGS not in found:  # made before 0.3, which did not say what it was made of
+        asked = {name: value for name, value in asked.items() if not training.of_store(name)}
     asked = {**{name: found[name] for name in EVERY_LOSS if name in found}, **asked}
     finished = storage.exists(storage.join(run.uri, "config.json"))
     if run.earlier(asked, holds=lambda: "a model already" if finished else "") and finished:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from mer_ray import storage
 from mer_ray.evaluation.metrics import AREA_RESAMPLES, RESAMPLES, Level
+from mer_ray.evaluation.ratings import CORRELATION
 from mer_ray.pages import Block, Grid, Picture, Section, markdown, page
 
 LEVELS = {
@@ -25,6 +26,7 @@ _METRICS = {
     "macro_recall": "recall",
     "roc_auc": "ROC-AUC",
     "pr_auc": "PR-AUC",
+    CORRELATION: "ρ with ratings",
 }
 _NOTES = [
     f"[low, high]: 95 % percentile intervals over resamples of the songs ({RESAMPLES:,} for F1, {AREA_RESAMPLES} for "
@@ -38,6 +40,12 @@ _NOTES = [
 _CLUSTER_NOTE = (
     "Cluster F1: the same windows and truth scored over the model's clusters of labels, where a near word counts as "
     "right: mostly the easier task. The reference code reports it in-domain; chance is higher too."
+)
+
+
+_RATINGS_NOTE = (
+    "ρ with ratings: Spearman's rank correlation between a label's scores and how strongly listeners heard it, over "
+    "the songs, mean over the labels; 0 is chance, 1 the listeners' own order."
 )
 
 
@@ -59,7 +67,9 @@ def report_sections(
         blocks: list[Block] = [summary_grid(levels), *figures[dataset], "Labels (songs, majority vote):", labels]
         sections.append(Section(heading(dataset, levels), blocks))
     clusters = any(_is_number(levels["song_vote"].metrics.get("cluster_macro_f1")) for levels in results.values())
-    return [*sections, Section("Reading the figures", [[*_NOTES, _CLUSTER_NOTE] if clusters else _NOTES])]
+    rated = any(CORRELATION in levels["song_mean"].metrics for levels in results.values())
+    notes = [*_NOTES, *([_CLUSTER_NOTE] if clusters else []), *([_RATINGS_NOTE] if rated else [])]
+    return [*sections, Section("Reading the figures", [notes])]
 
 
 def heading(dataset: str, levels: Mapping[str, Level]) -> str:

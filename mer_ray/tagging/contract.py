@@ -11,6 +11,12 @@ import pyarrow.compute as pc
 from mer_ray.songs import Breach, Content, lengths, songs_at, stored_json
 
 TAGS_TYPE = pa.list_(pa.struct([("label", pa.string()), ("score", pa.float32()), ("percentile", pa.float32())]))
+CALIBRATED_TYPE = pa.list_(
+    pa.struct(
+        [*TAGS_TYPE.value_type, *((name, pa.float32()) for name in ("precision", "precision_low", "precision_high"))]
+    )
+)
+"""With a calibration: how right each tag is expected to be, and between what that lies; nan for words not measured."""
 TIMELINE_TYPE = pa.list_(pa.struct([("start_s", pa.float32()), ("tags", pa.list_(pa.string()))]))
 
 
@@ -29,6 +35,9 @@ def _breaches(rows: pa.Table, ok: pa.Array) -> Iterator[Breach]:
     yield "tags", "songs with words that were not asked for", songs_at(rows, song[strange])
     most, counts = min(asked["k"] or len(words), len(words)), lengths(column)
     yield "tags", f"songs with more than {most} tags", ids.filter(pc.greater(counts, most))
+    for values, least in ((scores, asked["threshold"]), (ranks, asked.get("min_percentile"))):
+        if least is not None:
+            yield "tags", f"songs with tags below {least:g}", songs_at(rows, song[values < np.float32(least)])
     if (asked["threshold"], asked.get("min_percentile")) == (None, None):
         yield "tags", f"songs with fewer than {most} tags", ids.filter(pc.and_(ok, pc.less(counts, most)))
     if "embedding" in rows.column_names:
@@ -44,7 +53,7 @@ TAGS = Content(
     column="tags",
     jobs=("tag",),
     identities=("mer_ray.encoder", "mer_ray.tags"),
-    fits=lambda kind: kind == TAGS_TYPE,
+    fits=lambda kind: kind in (TAGS_TYPE, CALIBRATED_TYPE),
     check="tags",
     shown=lambda _: "best first, within their limits, percentiles within 0 to 1",
     row_breaches=_breaches,

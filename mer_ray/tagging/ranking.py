@@ -18,7 +18,8 @@ from mer_ray.learning.model import Model
 from mer_ray.learning.scoring import LabelScale, measured_by_catalog
 from mer_ray.learning.settings import Ranking
 from mer_ray.songs import STATUS_COLUMNS, STATUS_FIELDS, Identity, metadata
-from mer_ray.tagging.contract import TAGS_TYPE, TIMELINE_TYPE
+from mer_ray.tagging.calibration import Calibration
+from mer_ray.tagging.contract import CALIBRATED_TYPE, TAGS_TYPE, TIMELINE_TYPE
 from mer_ray.tagging.projections import song_vectors, vector_column
 from mer_ray.words.embedding import unit
 from mer_ray.words.lists import Word
@@ -33,6 +34,13 @@ class Tag(NamedTuple):
     label: str
     score: float
     percentile: float
+
+
+def measured_against(by_catalog: bool, alone: bool) -> str:
+    """What a yardstick consists of, for a reader and for a calibration to fit."""
+    if not by_catalog:
+        return "the model's training songs"
+    return "the songs themselves" if alone else "the songs themselves beside the model's training songs"
 
 
 @dataclass
@@ -62,9 +70,7 @@ class Tagger:
     @property
     def measured(self) -> str:
         """The songs that measure, for a reader."""
-        if self.yardstick is None:
-            return "the model's training songs"
-        return "the songs themselves" if self.alone else "the songs themselves beside the model's training songs"
+        return measured_against(self.yardstick is not None, self.alone)
 
     def scale(self, words: Sequence[Word], ranking: Ranking | None = None) -> LabelScale:
         """Measure a list of words once, to score many songs with it; by the model's own ranking if none is given."""
@@ -136,6 +142,12 @@ class TagOptions:
     ranking: Ranking = "standardized"
     timeline: bool = False
     embedding: bool = False
+    calibration: Calibration | None = None
+
+    @property
+    def tags_type(self) -> pa.DataType:
+        """The type of the column of tags."""
+        return TAGS_TYPE if self.calibration is None else CALIBRATED_TYPE
 
 
 class SongTagger:
@@ -166,9 +178,14 @@ class SongTagger:
         scores_SL, percentiles_SL = self._scale.scores(vectors_SE), self._scale.percentiles(vectors_SE)
         order_SK, kept_SK = self._options.choice.best(scores_SL, percentiles_SL)
         kept_SK &= there_S[:, None]
-        values = [np.take_along_axis(each, order_SK, axis=1)[kept_SK] for each in (scores_SL, percentiles_SL)]
+        of_words = [scores_SL, percentiles_SL]
+        if self._options.calibration is not None:
+            names = [word.label for word in self._options.words]
+            of_words += self._options.calibration.expected(names, percentiles_SL)
+        values = [np.take_along_axis(each, order_SK, axis=1)[kept_SK] for each in of_words]
         tags = [self._labels.take(pa.array(order_SK[kept_SK])), *map(pa.array, values)]
-        return _lists(kept_SK.sum(axis=1), pa.StructArray.from_arrays(tags, fields=list(TAGS_TYPE.value_type)))
+        fields = list(self._options.tags_type.value_type)
+        return _lists(kept_SK.sum(axis=1), pa.StructArray.from_arrays(tags, fields=fields))
 
     def _timeline(self, windows_NE: NDArray[np.float16], counts_S: NDArray[np.int64]) -> pa.Array:
         options = self._options
@@ -190,7 +207,7 @@ def _lists(counts: NDArray[np.int64], values: pa.Array) -> pa.Array:
 
 def tags_schema(options: TagOptions, encoder: Identity, model: Model) -> pa.Schema:
     """The schema of a tags part, with its provenance."""
-    fields = [*STATUS_FIELDS, pa.field("tags", TAGS_TYPE)]
+    fields = [*STATUS_FIELDS, pa.field("tags", options.tags_type)]
     if options.timeline:
         fields.append(pa.field("timeline", TIMELINE_TYPE))
     if options.embedding:

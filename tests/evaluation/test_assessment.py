@@ -39,7 +39,7 @@ def write_world(folder: Path) -> None:
         "datasets": ["here"],
     }
     clusters = [["calm"], ["happy", "joyful", "never asked"], ["sad"]]
-    labels = {"words": list(WORDS), "phrases": {}, "clusters": clusters, "datasets": ["here"]}
+    labels = {"words": list(WORDS), "phrases": {}, "clusters": clusters, "datasets": {"here": list(WORDS)}}
     background = unit(np.random.default_rng(0).normal(size=(20, 384)))
     Model(Projector(shape).eval(), config, labels, background).save(str(folder / "model"))
     write_store(folder / "features")

@@ -46,7 +46,11 @@ def small_model(seed: int = 0) -> Model:
         "label_model": {"name": "auto", "weights_sha256": weights_sha256(label_model())},
         "readings": {"targets": "labels", "ranking": "standardized"},
     }
-    labels = {"words": ["calm", "sad"], "phrases": {"calm": ["peaceful", "serene"], "sad": ["sad"]}, "datasets": ["x"]}
+    labels = {
+        "words": ["calm", "sad"],
+        "phrases": {"calm": ["peaceful", "serene"], "sad": ["sad"]},
+        "datasets": {"x": ["calm", "sad"]},
+    }
     background = unit(np.random.default_rng(seed).normal(size=(50, 384)))
     return Model(projector.eval(), config, labels, background)
 

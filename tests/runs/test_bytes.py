@@ -1,89 +1,45 @@
-"""Looking at a store costs the columns that are looked at, not the store."""
+"""Looking at a store costs the columns that are looked at, not the store. In numbers: ``tests.cost_of_looking``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import numpy as np
 import pyarrow as pa
 import pytest
 
 from mer_ray import storage
-from mer_ray.features import FEATURES, Store, features_column, store_schema
-from mer_ray.runs.songs_directory import SongsDirectory, commit
-from mer_ray.runs.status import look
+from mer_ray.features import FEATURES
 from mer_ray.runs.validation import validate
-from mer_ray.songs import read_columns
+from tests.cost_of_looking import LOOKS, write_store
 from tests.support.faults import FaultyProxy
 from tests.support.s3 import S3Server
-from tests.support.song_directories import ENCODER, FINGERPRINT, manifest, status_columns
 
-PARTS, SONGS, DIM = 6, 10, 4_000
+PARTS = 6
 PER_PART = 100_000
-"""Bytes that a look may fetch of a part: a footer is asked for with the 64 kB at a file's end."""
+"""Bytes that a look may fetch of a part of 2 MB: a footer is asked for with the 64 kB at a file's end."""
 
 
 @pytest.fixture(scope="module")
-def asked() -> pa.Table:
-    return manifest(*(f"{part}/{song}" for part in range(PARTS) for song in range(SONGS)))
-
-
-@pytest.fixture(scope="module")
-def store(s3: S3Server, asked: pa.Table) -> str:
-    """A finished store of parts of 2 MB, in a bucket."""
-    uri, noise = f"s3://{s3.bucket}/bytes", np.random.default_rng(0)
-    identity = {**ENCODER, "dim": DIM}
-    with SongsDirectory(uri, "extract") as output:
-        output.begin({**FINGERPRINT, "dim": DIM}, {}, asked)
-        for part in range(PARTS):
-            songs = tuple(f"{part}/{song}" for song in range(SONGS))
-            windows = features_column([noise.standard_normal((25, DIM)) for _ in songs], DIM)
-            commit(uri, pa.table([*status_columns(songs, None), windows], schema=store_schema(identity, DIM)))
-        output.finish(songs=PARTS * SONGS, work_seconds=1.0)
-    return uri
-
-
-def start(uri: str, asked: pa.Table) -> None:
-    with SongsDirectory(uri, "extract") as output:
-        output.begin({**FINGERPRINT, "dim": DIM}, {}, asked)
-        assert not len(output.pending(asked, retry_failed=False))
-
-
-def end(uri: str, asked: pa.Table) -> None:
-    with SongsDirectory(uri, "extract") as output:
-        assert output.finish(songs=0, work_seconds=0.0)["ok"] == PARTS * SONGS
-
-
-def plan_of_tag(uri: str, asked: pa.Table) -> None:
-    """What tag reads before it hands out work."""
-    found = [table for _, table in read_columns(Store.open(uri).parts, ["track_id", "uri", "status"])]
-    assert sum(map(len, found)) == PARTS * SONGS
-
-
-LOOKS: dict[str, Callable[[str, pa.Table], object]] = {
-    "status": lambda uri, _: look(uri),
-    "validate": lambda uri, _: validate(uri, [FEATURES]),
-    "start": start,
-    "end": end,
-    "plan of tag": plan_of_tag,
-}
+def store(s3: S3Server) -> tuple[str, pa.Table]:
+    """A finished store in a bucket, and its manifest."""
+    uri = f"s3://{s3.bucket}/bytes"
+    return uri, write_store(uri, PARTS, megabytes=2)
 
 
 @pytest.mark.parametrize("name", LOOKS)
 def test_a_look_fetches_footers_and_columns_with_a_few_requests(
-    name: str, store: str, asked: pa.Table, faults: FaultyProxy
+    name: str, store: tuple[str, pa.Table], faults: FaultyProxy
 ) -> None:
-    size = sum(part.size for part in storage.entries(store))
-    assert size > PARTS * 1_500_000
+    uri, asked = store
+    assert sum(part.size for part in storage.entries(uri)) > PARTS * 1_500_000
     faults.inject()
-    LOOKS[name](store, asked)
+    LOOKS[name](uri, asked)
     assert PARTS * 1_000 < faults.fetched < PARTS * PER_PART
     assert faults.requests["GET"] <= 2 * PARTS + 30
     assert faults.requests["HEAD"] <= PARTS + 20
 
 
-def test_a_deep_validation_reads_every_value_once(store: str, faults: FaultyProxy) -> None:
-    size = sum(part.size for part in storage.entries(store))
+def test_a_deep_validation_reads_every_value_once(store: tuple[str, pa.Table], faults: FaultyProxy) -> None:
+    uri, _ = store
+    size = sum(part.size for part in storage.entries(uri))
     faults.inject()
-    assert validate(store, [FEATURES], deep=True).valid
+    assert validate(uri, [FEATURES], deep=True).valid
     assert size < faults.fetched < 1.2 * size
