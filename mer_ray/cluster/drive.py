@@ -74,7 +74,6 @@ def drive(
                 lines.add(receipt.failures)
             costs = {name: spent + getattr(receipt, name) for name, spent in costs.items()}
             ready = min(ready, receipt.ready)
-    watched.forget()
     startup = min(max(0.0, ready - begun), progress.seconds) if len(songs) else 0.0
     rate = progress.audio_s / max(progress.seconds, 1e-9)
     retries, busy = int(costs.pop("fetch_retries")), (costs["decode_s"], costs["encode_s"])

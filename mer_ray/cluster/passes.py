@@ -53,6 +53,7 @@ def receipts(
         finally:
             work.end()
         if not why:
+            watched.forget()
             return
         fruitless = 0 if committed else fruitless + 1
         patience = 2.0**fruitless

@@ -76,12 +76,6 @@ class ExtractSettings(AudioSettings, ClusterSettings, RunSettings):
     """The feature store: a folder or s3:// prefix; continued if it is there."""
 
 
-class CheckSettings(ExtractSettings):
-    """Look, in seconds, at all that would spoil an extract with these settings; no song is done."""
-
-    opening = "check: {catalog} into {features}, encoder {encoder}"
-
-
 class TagSettings(AudioSettings, ClusterSettings, RunSettings):
     """Rank any list of words for every song of a feature store, or of a catalogue."""
 
@@ -130,3 +124,9 @@ class TagSettings(AudioSettings, ClusterSettings, RunSettings):
         if self.min_precision is not None and self.min_percentile is not None:
             raise ValueError("--min-precision sets the percentile; leave --min-percentile out")
         return self
+
+
+class CheckSettings(ExtractSettings):
+    """Look, in seconds, at all that would spoil an extract with these settings; no song is done."""
+
+    opening = "check: {catalog} into {features}, encoder {encoder}"
