@@ -128,7 +128,7 @@ def tag(settings: TagSettings) -> Summary:
 
         summary = drive(output, pending, len(asked), planned, watched)
         if settings.keep_projections:
-            collect(store.uri, store.parts)
+            collect(store.uri)
         return summary
 
 
