@@ -2,13 +2,15 @@
 PYTHON ?= python3
 MUSIC ?=
 EMOTIFY ?= emotify
+ENCODER ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
 .PHONY: demo test chaos bench gems lint audit clean
 
+# MUSIC=folder tags songs of your own, ENCODER=m-a-p/MERT-v1-95M takes the trained encoder.
 demo: $(VENV)/.installed
-	$(BIN)/python jobs/demo.py $(if $(MUSIC),--music "$(MUSIC)")
+	$(BIN)/python jobs/demo.py $(if $(MUSIC),--music "$(MUSIC)") $(if $(ENCODER),--encoder "$(ENCODER)" --output demo-$(notdir $(ENCODER)))
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n 2 --dist loadscope
@@ -38,7 +40,7 @@ audit: $(VENV)/.installed
 	$(BIN)/pip-audit --no-deps --disable-pip --requirement constraints.txt
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo demo-*
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

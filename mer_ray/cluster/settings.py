@@ -61,11 +61,18 @@ class RunSettings(OutputSettings):
 
     retry_failed: bool = False
     """Do the songs again that failed in an earlier run."""
-    max_failure_rate: Fraction = 1.0
-    """Exit with code 3 when more than this share of the songs failed."""
+    max_failure_rate: Fraction = 0.5
+    """Exit with code 3 when more than this share of the songs that this run did failed; 1 lets all of them fail."""
 
 
-class ExtractSettings(AudioSettings, ClusterSettings, RunSettings):
+class FetchSettings(JobSettings):
+    """How long a run waits for the world."""
+
+    patience_minutes: Annotated[float, Field(ge=0)] = 10.0
+    """Minutes to wait and try again while nothing can be fetched, or credentials are refused, before giving up."""
+
+
+class ExtractSettings(AudioSettings, ClusterSettings, RunSettings, FetchSettings):
     """Stream songs through decoders and encoders into a feature store."""
 
     opening = "extract: {catalog} into {features}, encoder {encoder}"
@@ -82,7 +89,7 @@ class CheckSettings(ExtractSettings):
     opening = "check: {catalog} into {features}, encoder {encoder}"
 
 
-class TagSettings(AudioSettings, ClusterSettings, RunSettings):
+class TagSettings(AudioSettings, ClusterSettings, RunSettings, FetchSettings):
     """Rank any list of words for every song of a feature store, or of a catalogue."""
 
     opening = "tag: words of {labels}, model {model}, into {output}"
@@ -92,7 +99,7 @@ class TagSettings(AudioSettings, ClusterSettings, RunSettings):
     model: ModelUri
     """Directory of a trained model, or the name of one that ships: gems."""
     labels: str
-    """Words: a text file (one a line), a YAML file (label: phrase, phrase), or jamendo, cal500, gems."""
+    """Words: happy,sad; a text file (one a line); a YAML file (label: phrase, phrase); or jamendo, cal500, gems."""
     output: Uri
     """Directory for the tags (Parquet); continued if it is there."""
     catalog: Uri | None = None
@@ -119,6 +126,8 @@ class TagSettings(AudioSettings, ClusterSettings, RunSettings):
     """Also write the tags of each window."""
     embedding: bool = False
     """Also write each song's place in the space of words."""
+    page: bool = True
+    """Also write a page to look at and listen to (_run/page.html), of at most 20,000 songs."""
     keep_projections: bool = True
     """Keep projected windows beside the store (_projected/), so that other words later need no projector; a store that
     cannot be written to needs --no-keep-projections."""

@@ -27,16 +27,19 @@ from mer_ray.cluster.session import connect, quiet_data
 from mer_ray.cluster.settings import TagSettings
 from mer_ray.cluster.supervision import Planned, Watched
 from mer_ray.cluster.watch import Told
+from mer_ray.encoders import as_made
 from mer_ray.errors import InputError
 from mer_ray.features import Store
 from mer_ray.fingerprints import text_sha256
 from mer_ray.learning.model import Model
 from mer_ray.learning.scoring import floor_of, measured_by_catalog
+from mer_ray.runs.again import with_audio
 from mer_ray.runs.directory import SETTINGS
 from mer_ray.runs.receipts import committed
 from mer_ray.runs.songs_directory import SongsDirectory
 from mer_ray.songs import Identity, read_columns
 from mer_ray.tagging.calibration import CALIBRATION, Calibration
+from mer_ray.tagging.contract import WORDS, words_digest, words_file
 from mer_ray.tagging.projections import Projections, collect, song_vectors
 from mer_ray.tagging.ranking import Choice, SongTagger, Tagger, TagOptions, measured_against
 from mer_ray.words.lists import Word, read_labels
@@ -80,22 +83,24 @@ def tag(settings: TagSettings) -> Summary:
     manifest = None
     if settings.catalog is not None:
         read = cache(lambda: load_catalog(str(settings.catalog)))
-        report(extract(settings, read), settings.features)
+        report(extract(_as_trained(settings, model), read), settings.features)
         manifest = read()
     store = Store.open(settings.features)
     model.check_features(store)
     rows = wanted = _store_rows(store)
     if manifest is not None:
         wanted = rows.filter(pc.is_in(rows["track_id"], value_set=manifest["track_id"].combine_chunks()))
-    asked = wanted.select(["track_id", "uri"])
+    asked = with_audio(wanted.select(["track_id", "uri"]), store.uri)
+    mended = wanted.filter(pc.equal(wanted["status"], "ok"))["track_id"].combine_chunks()
     with SongsDirectory(settings.output, "tag", wait=settings.wait) as output:
         options = _options(settings, words, model, output)
-        readable = wanted.filter(pc.equal(wanted["status"], "ok"))["track_id"].to_pylist()
+        readable = mended.to_pylist()
         if options.calibration is not None and not storage.exists(output.file(YARDSTICK)):
             by_catalog = measured_by_catalog(settings.yardstick, len(readable))
             options.calibration.check_yardstick(measured_against(by_catalog, settings.yardstick == "catalog"))
-        output.begin(_fingerprint(settings, options, model), settings.resolved(), asked)
-        pending = output.pending(asked, retry_failed=settings.retry_failed)
+        asked = output.begin(_fingerprint(settings, options, model), settings.resolved(), asked)
+        storage.write_bytes(output.file(WORDS), words_file(words))
+        pending = output.pending(asked, retry_failed=settings.retry_failed, mended=mended)
         cpus = int(connect("ray.data").get("CPU", 1))
         load = partial(projections, store.uri, store.encoder, settings.model, settings.keep_projections)
 
@@ -146,7 +151,7 @@ class TagSongs:
             for songs in _projected(self._projections, work, windows=self._windows):
                 self._told.step(len(songs))
                 if len(songs):
-                    yield committed(self._output, self._tagger.tag(songs), self._token, ready=self._ready)
+                    yield committed(self._output, self._tagger.tag(songs), self._token, ready=self._ready).table()
 
 
 class ProjectSongs:
@@ -200,6 +205,19 @@ def _projected(projections: Projections, work: pa.Table, *, windows: bool = Fals
         yield from projections.songs(part, wanted.values, windows=windows)
 
 
+def _as_trained(settings: TagSettings, model: Model) -> TagSettings:
+    """The settings with the model's own encoder and windows, where none are given: others' features would not fit."""
+    encoder, given = model.config["encoder"], settings.model_fields_set
+    if "encoder" in given:
+        return settings
+    name, own = as_made(encoder)
+    windows = {key: encoder[key] for key in ("window_seconds", "keep_tail") if key in encoder and key not in given}
+    trained = settings.model_copy(update={"encoder": name, **windows})
+    trained._parts["encoder"] = own
+    print(f"tag: songs are encoded as the model's were, by {name}", flush=True)
+    return trained
+
+
 def _options(settings: TagSettings, words: tuple[Word, ...], model: Model, output: SongsDirectory) -> TagOptions:
     """What to write; what is left open is the model's ranking and its floor, or what the directory was begun with."""
     begun = (output.read_json(SETTINGS) or {}).get("fingerprint", {})
@@ -221,8 +239,6 @@ def _options(settings: TagSettings, words: tuple[Word, ...], model: Model, outpu
 
 
 def _fingerprint(settings: TagSettings, options: TagOptions, model: Model) -> dict[str, Any]:
-    asked = [(word.label, word.phrases) for word in options.words]
-    words = text_sha256(storage.as_json({"labels": asked}).decode())[:16]
     chosen = {name: getattr(options, name) for name in ("ranking", "timeline", "embedding")}
     chosen |= {"k": options.choice.k, "threshold": options.choice.threshold}
     if options.choice.min_percentile is not None:
@@ -232,7 +248,11 @@ def _fingerprint(settings: TagSettings, options: TagOptions, model: Model) -> di
         chosen["calibration"] = text_sha256(found.decode())[:16]
     if settings.yardstick != "auto":
         chosen["yardstick"] = settings.yardstick
-    return {"model": model.digest[:16], "labels": f"{len(asked)} words ({words})", **chosen}
+    return {
+        "model": model.digest[:16],
+        "labels": f"{len(options.words)} words ({words_digest(options.words)})",
+        **chosen,
+    }
 
 
 def _store_rows(store: Store) -> pa.Table:

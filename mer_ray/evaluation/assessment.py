@@ -11,11 +11,12 @@ import pyarrow as pa
 from mer_ray import storage
 from mer_ray.catalog.annotations import Annotations
 from mer_ray.errors import InputError
+from mer_ray.evaluation.examples import Told, example_songs
 from mer_ray.evaluation.figures import per_label_figure, reliability_figure
 from mer_ray.evaluation.metrics import Level, evaluate_songs
 from mer_ray.evaluation.predictions import prediction_rows, write_predictions
 from mer_ray.evaluation.ratings import add_rank_correlations
-from mer_ray.evaluation.report import report_sections, write_report
+from mer_ray.evaluation.report import report_sections, report_title, write_report
 from mer_ray.evaluation.settings import EvaluateSettings
 from mer_ray.evaluation.unseen import Scored, describe_scored, songs_to_score
 from mer_ray.features import Store, open_stores
@@ -25,7 +26,7 @@ from mer_ray.learning.ridge import read_ridge
 from mer_ray.learning.scoring import top_k_mask
 from mer_ray.learning.seen import read_seen
 from mer_ray.learning.settings import Ranking
-from mer_ray.pages import Picture
+from mer_ray.pages import Picture, Player
 from mer_ray.storage import as_json
 from mer_ray.tagging.calibration import Calibration, Reliability, as_plain, calibration_file, expected_and_found
 from mer_ray.tagging.ranking import Tagger
@@ -50,6 +51,7 @@ class Assessed(NamedTuple):
     calibration: dict[str, Any]
     expected: str
     predictions: pa.Table
+    examples: list[Player]
 
 
 def assess(settings: EvaluateSettings) -> dict[str, Levels]:
@@ -133,7 +135,9 @@ def _assess_one(
         words=dataset.vocabulary,
         songs_SE=songs_SE,
     )
-    facts = tagger.measured, calibration, expected, predictions
+    told = Told(windows.track_ids, dataset.vocabulary, song_scores_SL, truth_SL)
+    examples = example_songs(told, stores, storage.join(settings.output, "report.html"))
+    facts = tagger.measured, calibration, expected, predictions, examples
     return Assessed(levels, reliability, chosen, len(windows.absent), *facts)
 
 
@@ -161,16 +165,18 @@ def _write(settings: EvaluateSettings, model: Model, found: dict[str, Assessed])
     for file, content in files.items():
         storage.write_bytes(storage.join(settings.output, f"{file}.json"), as_json(_plain(content)))
     write_predictions(settings.output, [one.predictions for one in found.values()])
-    figures = {
-        name: [
-            Picture(f"per_label_{name}", f"{name}: F1 and ROC-AUC by label", per_label_figure(name, one.levels)),
-            Picture(
-                f"reliability_{name}", f"{name}: how often a percentile is right", reliability_figure(one.reliability)
-            ),
-        ]
-        for name, one in found.items()
-    }
-    write_report(settings.output, "Evaluation", report_sections(results, facts, figures))
+    figures = {name: _pictures(name, one) for name, one in found.items()}
+    songs = {name: one.examples for name, one in found.items()}
+    sections = report_sections(results, facts, figures, songs, model.config["encoder"])
+    write_report(settings.output, report_title(settings.model, found), sections)
+
+
+def _pictures(name: str, one: Assessed) -> list[Picture]:
+    by_label, by_percentile = per_label_figure(name, one.levels), reliability_figure(name, one.reliability)
+    return [
+        Picture(f"per_label_{name}", f"{name}: F1 and ROC-AUC by label", by_label),
+        Picture(f"reliability_{name}", f"{name}: how often a percentile is right", by_percentile),
+    ]
 
 
 def _facts(settings: EvaluateSettings, model: Model, found: dict[str, Assessed]) -> dict[str, str]:

@@ -19,7 +19,7 @@ from mer_ray.learning.scoring import LabelScale, measured_by_catalog
 from mer_ray.learning.settings import Ranking
 from mer_ray.songs import STATUS_COLUMNS, STATUS_FIELDS, Identity, metadata
 from mer_ray.tagging.calibration import Calibration
-from mer_ray.tagging.contract import CALIBRATED_TYPE, TAGS_TYPE, TIMELINE_TYPE
+from mer_ray.tagging.contract import CALIBRATED_TYPE, TAGS_TYPE, TIMELINE_TYPE, words_digest
 from mer_ray.tagging.projections import song_vectors, vector_column
 from mer_ray.words.embedding import unit
 from mer_ray.words.lists import Word
@@ -85,16 +85,17 @@ class Tagger:
         labels: Sequence[str] | Mapping[str, Sequence[str]],
         k: int = 3,
         ranking: Ranking | None = None,
+        threshold: float | None = None,
     ) -> list[Tag]:
         """The k best of these words that earn their place on a song, from the [w, D] features of its windows.
 
-        Words may have phrases. By cosine, the paper's ranking, the k best are taken whatever their score.
+        Words may have phrases. Another ``threshold`` than the ranking's own (:func:`floor_of`) can be given.
         """
         asked = labels if isinstance(labels, Mapping) else dict.fromkeys(labels, ())
         scale = self.scale([Word.of(label, *phrases) for label, phrases in asked.items()], ranking)
         vector_1E = self.model.project(features).mean(axis=0)[None]
         scores_1L, percentiles_1L = scale.scores(vector_1E), scale.percentiles(vector_1E)
-        order_1K, kept_1K = Choice(k, scale.floor).best(scores_1L)
+        order_1K, kept_1K = Choice(k, scale.floor if threshold is None else threshold).best(scores_1L)
         names = list(asked)
         return [Tag(names[at], float(scores_1L[0, at]), float(percentiles_1L[0, at])) for at in order_1K[kept_1K]]
 
@@ -212,7 +213,8 @@ def tags_schema(options: TagOptions, encoder: Identity, model: Model) -> pa.Sche
         fields.append(pa.field("timeline", TIMELINE_TYPE))
     if options.embedding:
         fields.append(pa.field("embedding", pa.list_(pa.float16(), model.projector.shape.output_dim)))
-    asked = {"labels": [word.label for word in options.words], **asdict(options.choice), "ranking": options.ranking}
+    words = {"words": len(options.words), "words_sha256": words_digest(options.words)}
+    asked = {**words, **asdict(options.choice), "ranking": options.ranking}
     return pa.schema(
         fields,
         metadata=metadata(encoder, **{"mer_ray.model": model.digest, "mer_ray.tags": json.dumps(asked)}),
