@@ -61,11 +61,11 @@ Each word, in five folds over all songs. *Best tenth*: of the songs that it suit
 {table(["word", "songs that have it", "F1", "ROC-AUC", "best tenth"], words)}
 ## What not to rely on
 
-- {" and ".join(weak) or "no word"}, and what lies beside them ({", ".join(beside) or "no mood"}): of the songs that they
-  suit best, fewer than half have them.
+- {" and ".join(weak) or "no word"}, and what lies beside them ({", ".join(beside) or "no mood"}): of the songs
+  that they suit best, fewer than half have them.
 - Nine words do not carry a vocabulary. Another word is placed by the nine in the space of sentence embeddings; for
-  words that were left out of training the ROC-AUC is about {unknown["roc_auc"]:.2f}. `--labels moods` are everyday
-  words of which the nine span a good part; what they leave open nobody has measured:
+  words that were left out of training the ROC-AUC is about {unknown["roc_auc"]:.2f}. `--labels moods` are
+  everyday words of which the nine span a good part; what they leave open nobody has measured:
 
 {table(["mood", "spanned by the nine", "nearest of them"], moods)}
 - It heard classical, rock, electronic and pop, and Western listeners on the web. Other music gets words too, and so do
