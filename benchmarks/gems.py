@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,7 @@ def fit(songs: Songs, rows: Rows, words: Sequence[str], space: WordSpace, store:
         "version": __version__,
         "projector": asdict(projector.shape),
         "encoder": {**store.encoder, "dim": store.dim},
-        "label_model": {"name": space.model, "weights_sha256": weights_sha256(label_model(space.model))},
+        "label_model": {"name": space.model, "weights_sha256": label_digest(space.model)},
         "readings": READINGS,
         "settings": READINGS,
         "datasets": ["emotify"],
@@ -143,6 +144,12 @@ def fit(songs: Songs, rows: Rows, words: Sequence[str], space: WordSpace, store:
     model = Model(projector, config, known, labels.embeddings[:0], space)
     model.background = song_vectors(model, songs, rows)
     return model
+
+
+@cache
+def label_digest(name: str) -> str:
+    """Of the sentence encoder's weights, which takes longer than a fit."""
+    return weights_sha256(label_model(name))
 
 
 def song_vectors(model: Model, songs: Songs, rows: Rows) -> NDArray[np.float32]:
@@ -158,7 +165,8 @@ def scored(model: Model, songs: Songs, rows: Rows, words: Sequence[str]) -> Leve
     """
     vectors_SE = song_vectors(model, songs, rows)
     yardstick = vectors_SE if measured_by_catalog("auto", len(rows)) else model.background
-    scale = LabelScale(model.embed([Word.of(word) for word in words]), yardstick, "standardized")
+    words_LE = model.space.embed([model.read(Word.of(word)) for word in words])
+    scale = LabelScale(words_LE, yardstick, "standardized")
     columns = [songs.words.index(word) for word in words]
     scores_SL, truth_SL = scale.scores(vectors_SE), songs.truth_SL[rows][:, columns]
     level = evaluate_scores(scores_SL, truth_SL, tuple(words), K)
