@@ -89,13 +89,14 @@ def _assess_one(
     ranking = _ranking(settings, model)
     scale = tagger.scale(words, ranking)
     ridge = read_ridge(settings.model, model.labels["datasets"], dataset.vocabulary)
+    k = settings.k or dataset.k
     others = np.setdiff1d(np.arange(len(dataset.truth)), scored)
     levels = evaluate_songs(
         scale.scores(projected_NE),
         windows.songs,
         dataset.truth[scored],
         dataset.vocabulary,
-        settings.k or dataset.k,
+        k,
         dataset.truth[others if len(others) else scored].mean(0),
         settings.seed,
         song_scores_SL=scale.scores(songs_SE),
@@ -105,22 +106,23 @@ def _assess_one(
         clusters=known_clusters(model.labels.get("clusters", []), dataset.vocabulary),
     )
     percentiles_SL, truth_SL = scale.percentiles(songs_SE), dataset.truth[scored]
-    expected = ""
+    given_SL, expected = top_k_mask(scale.scores(songs_SE), k, scale.floor), ""
     if settings.calibration is not None:
         known = Calibration.read(settings.calibration, model.digest, ranking)
         known.check_yardstick(tagger.measured)
-        given_SL = top_k_mask(scale.scores(songs_SE), settings.k or dataset.k, scale.floor)
-        promised = known.of(songs_SE).expected(dataset.vocabulary, percentiles_SL)
+        promised = known.of(songs_SE).expected(dataset.vocabulary, percentiles_SL, k)
         expected = expected_and_found(promised, given_SL, truth_SL)
         print(f"evaluate: {dataset.dataset}: {expected}")
     reliability = Reliability.measure(percentiles_SL, truth_SL)
     calibration = as_plain(
         reliability,
+        Reliability.measure(percentiles_SL[given_SL], truth_SL[given_SL]),
+        songs_SE,
         split=settings.split,
         seen=chosen.seen,
         yardstick=tagger.measured,
         words=dataset.vocabulary,
-        songs_SE=songs_SE,
+        k=k,
     )
     return Assessed(levels, reliability, chosen, len(windows.absent), tagger.measured, calibration, expected)
 

@@ -7,7 +7,9 @@ are eight wide. Numbers are compared as closely as another machine allows; on on
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file
@@ -47,6 +50,21 @@ def tag(before: Path, job: Job) -> Run:
         return done(job("tag", *store, "--labels", labels, "--output", before / output, *flags))
 
     return run
+
+
+def state_validation(manifest: Path) -> None:
+    """Write into a manifest without validation songs those that were drawn then: by places and the seed."""
+    table = pq.read_table(manifest)
+    splits = table["split"].to_pylist()
+    if "validation" in splits:
+        return
+    train = [at for at, split in enumerate(splits) if split == "train"]
+    held_out = max(1, math.floor(len(train) / 10 + 0.5))
+    names = ["train"] * (len(train) - held_out) + ["validation"] * held_out
+    order = sorted(range(len(train)), key=lambda place: hashlib.sha256(f"0/{place}".encode()).digest())
+    for place, name in zip(order, names, strict=True):
+        splits[train[place]] = name
+    pq.write_table(table.set_column(table.schema.get_field_index("split"), "split", pa.array(splits)), manifest)
 
 
 def parts(folder: Path) -> dict[str, int]:
@@ -154,6 +172,8 @@ def test_a_training_goes_on_from_its_checkpoint_and_a_finished_one_does_nothing(
     from mer_ray.cluster.train import train
 
     monkeypatch.setattr(training, "ProjectorShape", functools.partial(training.ProjectorShape, hidden_dim=8))
+    for manifest in BOTH:
+        state_validation(before / manifest)
     data = [flag for manifest in BOTH for flag in ("--train", str(before / manifest))]
     data += ["--features", str(before / "store-finished"), "--workers", "0", *PAPER]
     train(parse(TrainSettings, [*data, "--model", str(before / "model-paper")]))
