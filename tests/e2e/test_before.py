@@ -6,7 +6,6 @@ are eight wide. Numbers are compared as closely as another machine allows; on on
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import math
@@ -171,7 +170,7 @@ def test_a_training_goes_on_from_its_checkpoint_and_a_finished_one_does_nothing(
 ) -> None:
     from mer_ray.cluster.train import train
 
-    monkeypatch.setattr(training, "ProjectorShape", functools.partial(training.ProjectorShape, hidden_dim=8))
+    monkeypatch.setitem(training.EARLIER, "width", 8)
     for manifest in BOTH:
         state_validation(before / manifest)
     data = [flag for manifest in BOTH for flag in ("--train", str(before / manifest))]
