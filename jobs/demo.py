@@ -19,7 +19,7 @@ OWN_WORDS = "calm, dreamy, energetic, gloomy, joyful, late night drive, romantic
 SHIPPED = {"descriptors": "gems"}
 """The model that ships for an encoder; what another encodes is tagged by the model trained here."""
 
-_ESTIMATE = "demo: about four minutes on a quiet machine of two cores{}; each step says how long it has left."
+_ESTIMATE = "demo: about {} minutes on a quiet machine of two cores{}; each step says how long it has left"
 _UNTRAINED = (
     "The encoder here is '{}', a twin of MERT with random, untrained weights: the figures show that the machinery "
     "works, not how well it tags.\nThe trained one: python jobs/demo.py --encoder m-a-p/MERT-v1-95M "
@@ -31,7 +31,8 @@ def main(settings: DemoSettings) -> int:
     """Compose, catalogue, extract, train, evaluate and tag with the real jobs, then say how well it went."""
     out = Path(settings.output)
     mine = None if settings.music is None else check_music(settings.music)
-    print(_ESTIMATE.format(f", then {mine:,} songs of yours" if mine else ""), flush=True)
+    minutes = "four" if settings.encoder in ("descriptors", "tiny") else "fifteen"
+    print(_ESTIMATE.format(minutes, f", and {mine:,} songs of yours" if mine else ""), flush=True)
     compose(settings, out / "music")
     known, unseen = (out / f"{dataset}.parquet" for dataset in (KNOWN, UNSEEN))
     for manifest in (known, unseen):
