@@ -16,6 +16,7 @@ from mer_ray.settings import JobSettings
 KNOWN, UNSEEN = "demo-gems", "demo-jamendo"
 OWN_WORDS = "calm, dreamy, energetic, gloomy, joyful, late night drive, romantic, tense, triumphant, wistful"
 
+_ESTIMATE = "demo: about four minutes on a quiet machine of two cores{}; each step says how long it has left."
 _UNTRAINED = (
     "The encoder here is '{}', a twin of MERT with random, untrained weights: the figures show that the machinery "
     "works, not how well it tags.\nThe trained one: python jobs/demo.py --encoder m-a-p/MERT-v1-95M "
@@ -26,6 +27,8 @@ _UNTRAINED = (
 def main(settings: DemoSettings) -> int:
     """Compose, catalogue, extract, train, evaluate and tag with the real jobs, then say how well it went."""
     out = Path(settings.output)
+    mine = None if settings.music is None else check_music(settings.music)
+    print(_ESTIMATE.format(f", then {mine:,} songs of yours" if mine else ""), flush=True)
     compose(settings, out / "music")
     known, unseen = (out / f"{dataset}.parquet" for dataset in (KNOWN, UNSEEN))
     for manifest in (known, unseen):
@@ -36,12 +39,26 @@ def main(settings: DemoSettings) -> int:
     job("evaluate", "--test", known, "--test", unseen, *model, "--output", out / "evaluation")
     words = out / "words.txt"
     words.write_text("\n".join(OWN_WORDS.split(", ")) + "\n")
-    job("tag", *model, "--labels", words, "--output", out / "tags")
-    if settings.music is not None:
-        mine = ("--catalog", settings.music, "--encoder", settings.encoder, "--features", out / "my-features")
-        job("tag", *mine, "--model", out / "model", "--labels", words, "--output", out / "my-tags")
-    print(conclusion(settings, out))
+    tagged = ("--labels", words, "--timeline", "--no-page")
+    if settings.music is None:
+        job("tag", *model, *tagged, "--output", out / "tags")
+        tags, title = out / "tags", "Composed music by mood"
+    else:
+        job("catalog", "--source", settings.music, "--output", out / "my-songs.parquet")
+        songs = ("--catalog", out / "my-songs.parquet", "--encoder", settings.encoder)
+        own = ("--features", out / "my-features", "--model", out / "model")
+        job("tag", *songs, *own, *tagged, "--output", out / "my-tags")
+        tags, title = out / "my-tags", f"{Path(settings.music).name}: your music by mood"
+    job("page", tags, "--title", title, "--output", out / "page.html")
+    print(conclusion(settings, out, tags))
     return ALL_DONE
+
+
+def check_music(folder: str) -> int:
+    """How many songs lie there; raises InputError at once if none do, and not after minutes."""
+    from mer_ray.catalog.sources import scan_folder
+
+    return len(scan_folder(folder))
 
 
 def compose(settings: DemoSettings, folder: Path) -> None:
@@ -66,7 +83,7 @@ def job(name: str, *flags: object) -> None:
     module["main"](parse(cls, arguments))
 
 
-def conclusion(settings: DemoSettings, out: Path) -> str:
+def conclusion(settings: DemoSettings, out: Path, tags: Path) -> str:
     """The short table, and where everything lies."""
     from mer_ray.features import Store
 
@@ -81,11 +98,12 @@ def conclusion(settings: DemoSettings, out: Path) -> str:
         lines.append(f"{words:<47}  {f1}    {ours['roc_auc']:>7.3f}  {chance['roc_auc']:>6.3f}")
     lines += [
         f"\n{encoder.format(settings.encoder)}\n",
-        f"tags      {out / 'tags'}  (Parquet: duckdb -c \"from '{out / 'tags'}/*.parquet'\")",
+        f"tags      {tags}  (Parquet: DuckDB, pandas, Polars and Spark read it)",
         f"report    {out / 'evaluation' / 'report.html'}",
         f"model     {out / 'model' / 'README.md'}",
+        f"\nOpen this in a browser: {(out / 'page.html').resolve()}",
     ]
-    return "\n".join([*lines, f"your music  {out / 'my-tags'}"] if settings.music is not None else lines)
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ def main(settings: LabelsSettings) -> int:
     from mer_ray.words.lists import read_labels
 
     words = read_labels(settings.labels)
-    print(describe_words(check_words(Model.load(settings.model), words)), end="")
+    model = Model.load(settings.model)
+    print(describe_words(check_words(model, words), model.config["label_model"]["name"]), end="")
     return ALL_DONE
 
 

@@ -13,9 +13,12 @@ def main(settings: TagSettings) -> int:
     """Tag, print what came of it, and judge the share of failures."""
     from mer_ray.cluster.drive import exit_code, report
     from mer_ray.cluster.tag import tag
+    from mer_ray.page.composing import page_of_run
 
     summary = tag(settings)
     report(summary, settings.output)
+    if settings.page:
+        print(f"tag: {page_of_run(settings.output)}")
     return exit_code(summary, settings)
 
 

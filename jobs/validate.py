@@ -12,9 +12,9 @@ def main(settings: ValidateSettings) -> int:
     """Check, print a line a check, and say whether all hold."""
     from mer_ray.features import FEATURES
     from mer_ray.runs.validation import validate
-    from mer_ray.tagging.contract import TAGS
+    from mer_ray.tagging.contract import tags_content
 
-    report = validate(settings.run, [FEATURES, TAGS], deep=settings.deep)
+    report = validate(settings.run, [FEATURES, tags_content(settings.run)], deep=settings.deep)
     print(report, end="")
     return ALL_DONE if report.valid else NOT_VALID
 

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import ast
 import os
+import signal
 import sys
 from collections import ChainMap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import Any, TypeVar, cast
 
 import yaml
 from pydantic import ValidationError, create_model
 from pydantic_settings import SettingsError
 
-from mer_ray.errors import InputError, did_you_mean
-from mer_ray.settings import JobSettings, Part, Presets, part_of
+from mer_ray.errors import InputError, Terminated, did_you_mean
+from mer_ray.helptext import help_text
+from mer_ray.settings import AS_GIVEN, JobSettings, Part, Presets, as_given, marked, part_of
 
-ALL_DONE, WRONG_INPUT, TOO_MANY_FAILURES, STOPPED = 0, 2, 3, 130
+ALL_DONE, WRONG_INPUT, TOO_MANY_FAILURES, STOPPED, TERMINATED = 0, 2, 3, 130, 143
 NOT_VALID = 3
 
 Settings = TypeVar("Settings", bound=JobSettings)
@@ -54,6 +57,8 @@ def jobs_folder() -> Path:
 
 def run(job: Callable[[Settings], int], cls: type[Settings]) -> int:
     """Parse the command line, do the job, and turn a user's mistake into one sentence and exit code 2."""
+    if current_thread() is main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
     sys.path.append(os.getcwd())  # modules that --encoder, --dataset and --loss name may lie here
     try:
         settings = parse(cls, sys.argv[1:])
@@ -63,9 +68,17 @@ def run(job: Callable[[Settings], int], cls: type[Settings]) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG_INPUT
+    except Terminated:
+        print("stopped by SIGTERM; the same command goes on where this one stopped.", file=sys.stderr)
+        return TERMINATED
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where this one stopped.", file=sys.stderr)
         return STOPPED
+
+
+def _terminate(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut off the cleaning up
+    raise Terminated
 
 
 def parse(cls: type[Settings], arguments: Sequence[str]) -> Settings:
@@ -78,12 +91,15 @@ def parse(cls: type[Settings], arguments: Sequence[str]) -> Settings:
     chosen = {name: _said(cls, name, arguments, filed) for name in cls.doors}
     parts = {name: part_of(door, chosen[name]) for name, door in cls.doors.items()}
     whole = _whole(cls, tuple(parts.values()))
+    if not {"-h", "--help"}.isdisjoint(arguments):
+        print(help_text(whole, _brought(cls, parts.values()), _by_preset(whole, cls, arguments, filed)), end="")
+        raise SystemExit(ALL_DONE)
     unknown = next((key for key in filed if key not in _names(whole)), None)
     if unknown is not None:
         raise InputError(f"--settings: unknown setting '{unknown}'{_hint(unknown, whole)}; see --help.")
     try:
         _refuse_others(cls, chosen, arguments)
-        flags = [argument[1:] if argument.split("=")[0] == "--k" else argument for argument in arguments]
+        flags = _quoted(whole, arguments)
         build: Callable[..., JobSettings] = whole
         found = _with_preset(build(_cli_parse_args=flags, **filed))
     except ValidationError as error:
@@ -100,25 +116,58 @@ def parse(cls: type[Settings], arguments: Sequence[str]) -> Settings:
     return settings
 
 
+def _brought(cls: type[JobSettings], chosen: Iterable[type[Part]]) -> dict[str, list[type[Part]]]:
+    """The settings that modules bring along, by the choice that brings them; those of a module outside first."""
+    brought: dict[str, list[type[Part]]] = {}
+    own = [part_of(door, name) for door in cls.doors.values() for name in door.names()]
+    if strangers := [part for part in chosen if part not in own and part.model_fields]:
+        brought["Of the chosen module"] = strangers
+    for door in cls.doors.values():
+        names: dict[type[Part], list[str]] = {}
+        for name in door.names():
+            names.setdefault(part_of(door, name), []).append(name)
+        for part, choices in names.items():
+            if part.model_fields:
+                brought[f"With --{door.setting} {' or '.join(choices)}"] = [part]
+    return brought
+
+
 @cache
 def _whole(cls: type[JobSettings], chosen: tuple[type[Part], ...]) -> type[JobSettings]:
     """One command line of a job's settings, of the chosen modules' and of those that might have been chosen."""
-    theirs: dict[type[Part], str] = {}
-    for door in cls.doors.values():
-        for name in door.names():
-            part = part_of(door, name)
-            theirs[part] = f"{theirs[part]}, {name}" if part in theirs else f"With --{door.setting} {name}"
+    theirs = [part_of(door, name) for door in cls.doors.values() for name in door.names()]
     parts = [part for part in dict.fromkeys([*chosen, *theirs]) if part.model_fields]
     if not parts:
         return cls
     whole: Any = create_model(cls.__name__, __base__=(cls, *parts), __doc__=cls.__doc__)
-    for part, whose in theirs.items():
-        for name, field in part.model_fields.items():
-            if part in chosen or not any(name in other.model_fields for other in chosen):
-                whole.model_fields[name].description = f"{whose}: {field.description}"
     each: list[Presets] = [cls.presets, *(part.presets for part in chosen)]
     whole.presets = {name: ChainMap(*(own.get(name, {}) for own in each)) for own in each for name in own}
     return cast("type[JobSettings]", whole)
+
+
+def _quoted(cls: type[JobSettings], arguments: Sequence[str]) -> list[str]:
+    """The arguments as their parser wants them: ``-k``, and texts in a spelling that it does not cut at commas."""
+    texts = {"--" + name.rstrip("_").replace("_", "-") for name in marked(cls, AS_GIVEN)}
+    flags, before = [], ""
+    for argument in arguments:
+        flag, is_whole, value = argument.partition("=")
+        if flag in texts and is_whole:
+            argument = f"{flag}={as_given(value)}"
+        elif before in texts and not argument.startswith("--"):
+            argument = as_given(argument)
+        flags.append(argument[1:] if flag == "--k" else argument)
+        before = argument
+    return flags
+
+
+def _by_preset(
+    whole: type[JobSettings], cls: type[JobSettings], arguments: Sequence[str], filed: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the presets that are said set, so that help shows what a run with these flags does."""
+    names = ("preset", "experiment")
+    said: dict[str, Any] = {name: _said(cls, name, arguments, filed) for name in names if name in cls.model_fields}
+    named = cls.model_construct(None, **said).preset_names
+    return {name: value for each in named for name, value in whole.presets.get(each, {}).items()}
 
 
 def _refuse_others(cls: type[JobSettings], chosen: Mapping[str, str], arguments: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -27,8 +28,23 @@ class Picture(NamedTuple):
     png: bytes
 
 
-Block = str | Grid | Picture | list[str]
-"""A paragraph, a table, a picture, or remarks."""
+class Player(NamedTuple):
+    """A song to listen to: what it is called, what is said of it, and a link, None where it cannot be heard."""
+
+    name: str
+    text: str
+    link: str | None
+
+
+class Verdict(NamedTuple):
+    """What a reader came for, in a frame of its own; ``warn`` where it must be read with care."""
+
+    text: str
+    warn: bool = False
+
+
+Block = str | Grid | Picture | Player | Verdict | list[str]
+"""A paragraph, a table, a picture, a song, a verdict, or remarks."""
 
 
 class Section(NamedTuple):
@@ -54,6 +70,11 @@ def text_table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join("  ".join(cells).rstrip() for cells in lines) + "\n"
 
 
+def headed(axes: Axes, title: str) -> None:
+    """The title of a picture, as all pictures have it."""
+    axes.set_title(title, loc="left", fontsize=11, color="#1f2933")
+
+
 def png(figure: Figure) -> bytes:
     """A figure as it goes into a page."""
     image = io.BytesIO()
@@ -72,6 +93,10 @@ def markdown(title: str, sections: Sequence[Section]) -> str:
                 return table(*block).rstrip()
             case Picture():
                 return f"![{block.alt}]({block.name}.png)"
+            case Player():
+                return f"{block.name}: {block.text}"
+            case Verdict():
+                return f"**{block.text}**"
             case _:
                 return "\n".join(f"- {item}" for item in block)
 
@@ -113,7 +138,13 @@ def _html(block: Block) -> str:
             return f'<div class="wide"><table>\n<thead>{head}</thead>\n<tbody>\n{written}\n</tbody></table></div>'
         case Picture():
             inside = base64.b64encode(block.png).decode()
-            return f'<img alt="{html.escape(block.alt)}" src="data:image/png;base64,{inside}">'
+            return f'<div class="wide"><img alt="{html.escape(block.alt)}" src="data:image/png;base64,{inside}"></div>'
+        case Player():
+            name, text, link = (html.escape(each or "") for each in block)
+            audio = f'<audio controls preload="none" src="{link}"></audio>' if link else ""
+            return f'<div class="song"><b>{name}</b><p>{text}</p>{audio}</div>'
+        case Verdict():
+            return f'<p class="verdict{" warn" if block.warn else ""}">{html.escape(block.text)}</p>'
         case _:
             return "<ul>\n" + "\n".join(f"<li>{html.escape(item)}</li>" for item in block) + "\n</ul>"
 
@@ -132,5 +163,10 @@ th { font-weight: 600; border-bottom: 2px solid #9aa5b1; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 tbody tr:hover { background: #f2f5f8; }
 img { max-width: 100%; height: auto; display: block; margin: 1rem 0; }
+.verdict { font-size: 1.1rem; background: #eef4fa; border-left: 4px solid #2b5a8c; padding: .6rem .9rem; }
+.warn { background: #fff3e6; border-color: #d9822b; }
+.song { margin: .8rem 0; overflow-wrap: anywhere; }
+.song audio { display: block; width: 100%; max-width: 520px; height: 2.2rem; margin-top: .3rem; }
+@media (max-width: 700px) { body { padding: 1rem .8rem 3rem; } .wide img { max-width: none; width: 680px; } }
 li { margin: .3rem 0; overflow-wrap: anywhere; }
 """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import quote, unquote
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -35,6 +36,21 @@ def _not_shipped(model: str) -> str:
 Uri = Annotated[str, Field(min_length=1), AfterValidator(absolute)]
 ModelUri = Annotated[str, Field(min_length=1), AfterValidator(_named_or_absolute)]
 NewModelUri = Annotated[str, Field(min_length=1), AfterValidator(_not_shipped)]
+
+AS_GIVEN = "a list of texts that are taken as they stand, commas and brackets too"
+_SPELLED = "\ue000"
+
+
+def as_given(text: str) -> str:
+    """A text of a command line, spelled so that a parser that looks for commas and brackets finds none."""
+    return _SPELLED + quote(text, safe="", errors="surrogateescape")
+
+
+def _read(text: str) -> str:
+    return unquote(text[1:], errors="surrogateescape") if text.startswith(_SPELLED) else text
+
+
+Texts = Annotated[tuple[Annotated[str, AfterValidator(_read)], ...], AS_GIVEN]
 
 READING = "a reading of the paper: a result always says which it used"
 OPERATIONAL = "how the work is done; another value gives the same result"

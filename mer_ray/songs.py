@@ -42,6 +42,9 @@ STATUS_FIELDS = [
 
 STATUS_COLUMNS = [field.name for field in STATUS_FIELDS]
 
+WORLDLY = frozenset({"io_error", "timeout", "crashed", "forbidden", "no_decoder", "encoder_crashed"})
+"""Classes of failure that may be the world's: network, storage, permissions, a node that is full or out of memory."""
+
 STATUS_AHEAD, FEATURES_AHEAD = 16, 4
 """Parts that are read at a time: many where a request is all it takes, few where a part is tens of MB."""
 
@@ -96,6 +99,11 @@ def metadata(identity: Identity, **more: str) -> dict[str, str]:
 def stored_metadata(schema: pa.Schema) -> dict[str, str]:
     """A schema's own words about what made it."""
     return {key.decode(): value.decode(errors="replace") for key, value in (schema.metadata or {}).items()}
+
+
+def untrained(identity: Identity) -> bool:
+    """Whether an encoder's weights were drawn at random, so that what is made with it tells nothing of music."""
+    return "untrained" in str(identity.get("licence"))
 
 
 def stored_json(schema: pa.Schema, key: str) -> dict[str, Any]:

@@ -30,7 +30,7 @@ FLOORS = (
     {"tagging"},
     {"evaluation"},
     {"cluster"},
-    {"paper", "demo"},
+    {"paper", "demo", "page"},
     {"jobs"},
 )
 """From the ground up. A room imports from its own package and from floors below, never from its own floor."""

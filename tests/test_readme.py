@@ -61,7 +61,7 @@ def test_every_choice_of_a_reading_in_the_table_is_one_the_setting_takes() -> No
     for setting, choices in cases:
         name = setting.replace("-", "_")
         taken = " ".join(str(cls.model_fields[name].annotation) for cls in ALL if name in cls.model_fields)
-        named = {**doors, "bandwidth": ["auto", "quantile:q", "number", "none"]}.get(name, [])
+        named = {**doors, "bandwidth": ["auto", "reference", "quantile:q", "number", "none"]}.get(name, [])
         for choice in choices.split("\\|"):
             assert f"'{choice}'" in taken or choice in named, (setting, choice)
 

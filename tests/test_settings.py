@@ -1,5 +1,6 @@
 """Settings come from flags, environment or a file, explain themselves, and refuse in one line."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,14 +16,24 @@ from mer_ray.demo.settings import DemoSettings
 from mer_ray.errors import InputError
 from mer_ray.evaluation.settings import EvaluateSettings
 from mer_ray.learning.settings import TrainSettings
+from mer_ray.page.settings import PageSettings
 from mer_ray.paper.settings import ImportSettings, ReproduceSettings
-from mer_ray.runs.settings import StatusSettings, ValidateSettings
+from mer_ray.runs.settings import ForgetSettings, StatusSettings, ValidateSettings
 from mer_ray.settings import JobSettings
 from mer_ray.tagging.settings import LabelsSettings, SearchSettings
 from tests.support import ROOT
 
 CLASSES = [CatalogSettings, ExtractSettings, TrainSettings, EvaluateSettings, TagSettings, DemoSettings]
-CLASSES += [ImportSettings, ReproduceSettings, StatusSettings, ValidateSettings, LabelsSettings, SearchSettings]
+CLASSES += [
+    PageSettings,
+    ImportSettings,
+    ReproduceSettings,
+    StatusSettings,
+    ValidateSettings,
+    ForgetSettings,
+    LabelsSettings,
+    SearchSettings,
+]
 JOBS = sorted(path.name for path in (ROOT / "jobs").glob("*.py"))
 TRAIN = ["--train", "/a.parquet", "--features", "/f", "--model", "/m"]
 TAG = ["--features", "/f", "--model", "/m", "--labels", "gems", "--output", "/o"]
@@ -48,7 +59,7 @@ def test_flags_win_over_the_environment_and_the_environment_over_the_file(
     monkeypatch.setenv("MER_BATCH_SIZE", "16")
     monkeypatch.setenv("MER_MARGIN", "0.25")
     found = parse(TrainSettings, [*TRAIN, *file, "--loss", "triplet", "--margin", "0.125"])
-    assert (found.epochs, found.batch_size, found.part("loss").margin, found.lr) == (7, 16, 0.125, 2e-4)
+    assert (found.epochs, found.batch_size, found.part("loss").margin, found.lr) == (7, 16, 0.125, 1e-3)
     assert found.lambda_ == 1
 
 
@@ -148,7 +159,7 @@ def test_every_setting_is_explained_in_the_help(cls: type[JobSettings], capsys: 
     for name, field in cls.model_fields.items():
         assert field.description, f"{cls.__name__}.{name} has no docstring"
         flag = name.rstrip("_").replace("_", "-")
-        assert f"--{flag} " in text or f"-{flag} " in text
+        assert f"--{flag} " in text or f"-{flag} " in text or f" {flag.upper()} " in text
         assert " ".join(field.description.split()) in text, f"--{flag} is not explained"
 
 
@@ -207,7 +218,7 @@ def test_help_shows_the_settings_of_every_loss_and_a_flag_of_another_than_the_ch
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     refused(
-        TrainSettings, [*TRAIN, "--margin", "0.2"], "--margin: a setting of --loss triplet, and --loss is contrastive"
+        TrainSettings, [*TRAIN, "--margin", "0.2"], "--margin: a setting of --loss triplet, and --loss is soft_triplet"
     )
     refused(
         TrainSettings, [*TRAIN, "--loss=triplet", "--temperature=1"], "--temperature: a setting of --loss contrastive"
@@ -218,7 +229,7 @@ def test_help_shows_the_settings_of_every_loss_and_a_flag_of_another_than_the_ch
     monkeypatch.setenv("MER_POSITIVE", "sample")
     assert parse(TrainSettings, [*TRAIN, *shared]).part("loss").model_dump() == {"temperature": 0.3}
     triplet = parse(TrainSettings, [*TRAIN, *shared, "--preset", "reference"]).part("loss")
-    assert triplet.model_dump() == {"margin": 0.5, "positive": "sample", "negatives": 5}
+    assert triplet.model_dump() == {"margin": 0.5, "positive": "sample", "negatives": 5, "negative": "cluster"}
 
 
 def test_a_loss_of_ones_own_may_call_a_setting_as_another_does_and_keeps_its_default_and_its_help(
@@ -233,3 +244,50 @@ def test_a_loss_of_ones_own_may_call_a_setting_as_another_does_and_keeps_its_def
     with pytest.raises(SystemExit):
         parse(TrainSettings, [*mine, "--help"])
     assert "How many of mine." in capsys.readouterr().out
+
+
+def test_a_phrase_is_taken_as_it_stands_and_the_flag_may_be_repeated() -> None:
+    files = ["--features", "/f", "--model", "/m"]
+    found = parse(SearchSettings, [*files, "--query", "tender, but [tense]", "--query=a,b", "--not", "it's 100%41"])
+    assert found.query == ("tender, but [tense]", "a,b")
+    assert found.not_ == ("it's 100%41",)
+    refused(SearchSettings, files, "--query, --like: give a phrase or a song")
+
+
+def test_help_names_what_is_needed_first_and_kinds_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(ExtractSettings, ["--help"])
+    text = capsys.readouterr().out
+    assert text.splitlines()[0].endswith("--catalog PATH --features PATH [setting …]")
+    groups = [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert groups[0] == "Needed:"
+    assert "With --encoder mert or random or tiny:" in groups
+    assert "  --layers N,N,… " in text
+    assert "tuple[" not in text
+
+
+@pytest.mark.parametrize("job", ["page.py", "train.py"])
+def test_the_help_of_every_job_shows_how_it_is_called(job: str) -> None:
+    called = subprocess.run([sys.executable, f"jobs/{job}", "--help"], cwd=ROOT, text=True, capture_output=True)
+    assert f"  python jobs/{job}" in called.stdout.partition("Settings:")[0]
+
+
+@pytest.mark.parametrize(
+    ("flags", "shown"),
+    [
+        ([], ("loss soft_triplet", "lambda 1", "epochs 15", "label-text thesaurus")),
+        (["--preset", "paper"], ("loss triplet", "lambda 0", "epochs 100", "label-text plain")),
+        (["--preset=reference", "--experiment=baseline1"], ("epochs 75", "negatives 5", "lambda 0")),
+    ],
+)
+def test_the_help_shows_what_a_run_with_these_flags_does(
+    flags: list[str], shown: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parse(TrainSettings, [*flags, "--help"])
+    text = capsys.readouterr().out
+    for line in shown:
+        name, value = line.split()
+        found = re.search(rf"\n  --{name} [^\[]*\[([^\]]*)\]", text)
+        assert found is not None, line
+        assert found.group(1) == value

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +30,7 @@ class Annotations:
         splits_stated: whether the manifest states them; if not, they were drawn by the seed.
         k: labels a song is given in evaluation (paper §4.3).
         readings: how splits and truth were read, as the manifest states it.
+        ratings: [S, L] how strongly listeners heard each label, nan where it is not known; None where no song has any.
     """
 
     dataset: str
@@ -39,6 +42,7 @@ class Annotations:
     splits_stated: bool
     k: int
     readings: dict[str, str]
+    ratings: NDArray[np.float32] | None = None
 
     @classmethod
     def from_manifest(cls, manifest: pa.Table, name: str, seed: int) -> Annotations:
@@ -49,7 +53,7 @@ class Annotations:
         Raises:
             InputError: no song in it has a label, or it mixes datasets.
         """
-        columns = ["track_id", "uri", "dataset", "split", "labels"]
+        columns = ["track_id", "uri", "dataset", "split", "labels", *({"ratings"} & {*manifest.column_names})]
         rows = [row for row in manifest.select(columns).to_pylist() if row["labels"]]
         if not rows:
             raise InputError(f"manifest {name}: no song in it has labels; make it with jobs/catalog.py --dataset.")
@@ -74,6 +78,7 @@ class Annotations:
             splits_stated=any(row["split"] for row in rows),
             k=min(k, len(vocabulary)),
             readings=readings,
+            ratings=_ratings([row.get("ratings") or () for row in rows], column),
         )
 
     @classmethod
@@ -85,6 +90,18 @@ class Annotations:
         """Indices of the songs of one split, or of every song for ``all``."""
         chosen = np.ones(len(self.splits), bool) if split == "all" else self.splits == split
         return np.flatnonzero(chosen)
+
+
+def _ratings(rows: Sequence[Sequence[dict[str, Any]]], column: dict[str, int]) -> NDArray[np.float32] | None:
+    """[S, L]; a rating of a label that no song has is left out, as the label itself is."""
+    if not any(rows):
+        return None
+    ratings_SL = np.full((len(rows), len(column)), np.nan, np.float32)
+    for ratings_L, row in zip(ratings_SL, rows, strict=True):
+        for one in row:
+            if one["label"] in column:
+                ratings_L[column[one["label"]]] = one["rating"]
+    return ratings_SL
 
 
 def _splits(track_ids: list[str], stated: list[str | None], seed: int) -> NDArray[np.str_]:

@@ -1,7 +1,8 @@
 """The manifest: one row a song, with ``track_id``, unique, and ``uri``.
 
-What is not known of ``dataset``, ``split``, ``labels`` and ``size_bytes`` is null. The same source gives the
-same bytes.
+What is not known of ``dataset``, ``split``, ``labels``, ``ratings``, ``size_bytes``, ``etag`` and of a song's names
+is null. ``ratings`` is soft truth: how strongly listeners heard a label, on the dataset's own scale. The same source
+gives the same bytes.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from mer_ray.errors import InputError
 from mer_ray.songs import stored_json
 from mer_ray.uris import without_credentials
 
+NAMES = ("title", "artist", "album", "isrc")
+"""The columns that say what a song is called."""
+
 MANIFEST_SCHEMA = pa.schema(
     [
         ("track_id", pa.string()),
@@ -25,7 +29,10 @@ MANIFEST_SCHEMA = pa.schema(
         ("dataset", pa.string()),
         ("split", pa.string()),
         ("labels", pa.list_(pa.string())),
+        ("ratings", pa.list_(pa.struct([("label", pa.string()), ("rating", pa.float32())]))),
         ("size_bytes", pa.int64()),
+        ("etag", pa.string()),
+        *((name, pa.string()) for name in NAMES),
     ]
 )
 READINGS = "mer_ray.catalog"
@@ -68,6 +75,10 @@ def _check(table: pa.Table, source: str) -> None:
         counts = pc.value_counts(ids)
         repeated = counts.field("values").filter(pc.greater(counts.field("counts"), 1))[0].as_py()
         raise InputError(f"{source}: track_id {repeated!r} stands more than once; give each song its own.")
+    ratings = pc.list_flatten(table["ratings"])
+    given = pc.struct_field(ratings, "rating")
+    if ratings.null_count or given.null_count or not pc.all(pc.is_finite(given), min_count=0).as_py():
+        raise InputError(f"{source}: a rating is no finite number; leave out the ratings that are not known.")
     unknown = sorted(set(pc.unique(table["split"]).to_pylist()) - {None, *SPLITS})
     if unknown:
         raise InputError(f"{source}: split {unknown[0]!r} is none of {', '.join(SPLITS)}; rename it.")

@@ -24,3 +24,5 @@ class CatalogSettings(PresetSettings):
     """Songs whose dataset states no split: at random by seed, or in storage order (the published code)."""
     seed: int = 0
     """Seed of the split."""
+    names: bool = True
+    """Read title, artist, album and ISRC of local songs from their own tags where the source says nothing."""

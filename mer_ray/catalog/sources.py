@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import os
 import posixpath
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from mer_ray import storage
 from mer_ray.catalog.datasets import DOOR, Song, SplitRule, draw_splits
-from mer_ray.catalog.manifest import make_manifest, read_parquet
+from mer_ray.catalog.manifest import NAMES, make_manifest, read_parquet
 from mer_ray.errors import InputError
 from mer_ray.settings import READING, Part, marked, part_of
 from mer_ray.uris import without_credentials
@@ -21,6 +23,7 @@ from mer_ray.uris import without_credentials
 _AUDIO = ".mp3 .flac .wav .wave .ogg .oga .opus .m4a .mp4 .aac .alac .aif .aiff .aifc .wma"
 AUDIO_EXTENSIONS = frozenset(_AUDIO.split())
 TABLE_EXTENSIONS = (".csv", ".tsv", ".parquet")
+_RATING = "rating:"
 
 
 def build_manifest(
@@ -41,7 +44,7 @@ def build_manifest(
     Raises:
         InputError: the source is missing, malformed or empty.
     """
-    if dataset == DOOR.nothing and source.lower().endswith(TABLE_EXTENSIONS) and not _is_folder(source):
+    if dataset == DOOR.nothing and source.lower().endswith(TABLE_EXTENSIONS) and not is_folder(source):
         return read_catalog_table(source, audio)
     if dataset == DOOR.nothing:
         if audio is not None:
@@ -52,19 +55,20 @@ def build_manifest(
     reading = "official"
     if not any(splits):
         splits, reading = draw_splits([song.track_id for song in songs], split, seed)
-    beside = source if audio or _is_folder(source) else posixpath.dirname(storage.absolute(source))
+    beside = source if audio or is_folder(source) else posixpath.dirname(storage.absolute(source))
     root = storage.absolute(audio or beside).rstrip("/")
-    sizes = list_audio(root)
-    if audio is not None and not sizes and not storage.exists(root):
+    listed = list_audio(root)
+    if audio is not None and not listed and not storage.exists(root):
         raise InputError(f"{audio}: no such audio folder; check --audio.")
-    paths = _audio_paths(songs, audio_key, posixpath.basename(root), sizes)
+    paths = _audio_paths(songs, audio_key, posixpath.basename(root), listed)
     columns = {
         "track_id": [song.track_id for song in songs],
         "uri": [f"{root}/{path}" for path in paths],
         "dataset": [dataset.rpartition(".")[2]] * len(songs),
         "split": splits,
         "labels": [list(song.labels) for song in songs],
-        "size_bytes": [sizes.get(path) for path in paths],
+        "ratings": [_as_ratings(song.ratings) for song in songs],
+        **_known([listed.get(path, Listed()) for path in paths]),
     }
     return make_manifest(columns, source, {"split": reading, **readings})
 
@@ -79,21 +83,62 @@ def scan_folder(source: str) -> pa.Table:
 
     Hidden names (``.x``) and ``_run`` folders are passed over; linked folders are followed.
     """
-    sizes = list_audio(source)
-    names = sorted(sizes)
+    listed = list_audio(source)
+    names = sorted(listed)
     root = storage.absolute(source).rstrip("/")
-    rows = {"uri": [f"{root}/{name}" for name in names], "size_bytes": [sizes[name] for name in names]}
+    rows = {"uri": [f"{root}/{name}" for name in names], **_known([listed[name] for name in names])}
     return make_manifest({"track_id": names, **rows}, source)
 
 
-def list_audio(source: str) -> dict[str, int | None]:
-    """Path below ``source`` → bytes, for every audio file, in one listing. A broken link has no size."""
+class Listed(NamedTuple):
+    """What a listing says of a file: bytes, and the storage's name for its content; None where it does not."""
+
+    size: int | None = None
+    etag: str | None = None
+
+
+def _known(files: Sequence[Listed]) -> dict[str, list[Any]]:
+    return {"size_bytes": [file.size for file in files], "etag": [file.etag for file in files]}
+
+
+def list_audio(source: str) -> dict[str, Listed]:
+    """Path below ``source`` → what is known of it, for every audio file, in one listing. A broken link has no size."""
+    return {name: listed for name, listed in _list_files(source) if _is_audio(name)}
+
+
+def passed_over(source: str) -> dict[str, int]:
+    """How many files of a folder or prefix are not songs by their names, by extension; hidden ones are not counted."""
+    names = (name for name, _ in _list_files(source) if not any(_is_hidden(part) for part in name.split("/")))
+    others = Counter(posixpath.splitext(name)[1].lower() or "no extension" for name in names if not _is_audio(name))
+    return dict(others.most_common())
+
+
+def same_audio(manifest: pa.Table) -> list[list[str]]:
+    """The ids of local songs whose files are the same byte for byte, in groups; only files of one size are read."""
+    sizes: dict[int, list[tuple[str, str]]] = defaultdict(list)
+    for song in manifest.select(["track_id", "uri", "size_bytes"]).to_pylist():
+        if song["size_bytes"] and not storage.is_s3(song["uri"]):
+            sizes[song["size_bytes"]].append((song["track_id"], song["uri"]))
+    groups: dict[str, list[str]] = defaultdict(list)
+    for alike in sizes.values():
+        for track_id, path in alike if len(alike) > 1 else ():
+            with storage.readable(path), open(path, "rb") as file:
+                groups[hashlib.file_digest(file, "sha256").hexdigest()].append(track_id)
+    return [ids for ids in groups.values() if len(ids) > 1]
+
+
+def _list_files(source: str) -> Iterator[tuple[str, Listed]]:
     with storage.readable(source):
         fs, root = storage.filesystem(source)
         if not storage.is_s3(source):
-            return {name: size for name, size in _list_local(root) if _is_audio(name)}
-        objects = ((path[len(root) + 1 :], info) for path, info in fs.find(root, detail=True).items())
-        return {name: info.get("size") for name, info in objects if _is_audio(name)}
+            yield from ((name, Listed(size)) for name, size in _list_local(root))
+            return
+        for path, info in fs.find(root, detail=True).items():
+            yield path[len(root) + 1 :], Listed(info.get("size"), _etag(info))
+
+
+def _etag(info: dict[str, Any]) -> str | None:
+    return str(info["ETag"]).strip('"') if info.get("ETag") else None
 
 
 def _list_local(root: str) -> Iterator[tuple[str, int | None]]:
@@ -127,7 +172,8 @@ def _is_audio(path: str) -> bool:
     return extension in AUDIO_EXTENSIONS and not any(_is_hidden(part) for part in path.split("/"))
 
 
-def _is_folder(source: str) -> bool:
+def is_folder(source: str) -> bool:
+    """Whether a source is a folder or prefix, whose files are its songs."""
     fs, path = storage.filesystem(source)
     with storage.readable(source):
         return bool(fs.isdir(path))
@@ -139,7 +185,8 @@ def read_catalog_table(source: str, audio: str | None = None) -> pa.Table:
     A relative uri starts from ``audio``, by default the table's folder. Without ``track_id`` the id is
     the path below it, or the whole path of a uri elsewhere. Labels are a list in Parquet; in text they are
     separated by ``|`` if the cell has one, else by ``;`` if it has one, else by ``,``. So a label that
-    holds a comma needs ``|``, if only at its end: ``calming, soothing|``.
+    holds a comma needs ``|``, if only at its end: ``calming, soothing|``. A column ``rating:calm`` holds how strongly
+    listeners heard that label, a number or nothing; in Parquet ``ratings`` holds all of a song's as {label, rating}.
     """
     columns = _columns(source)
     if "uri" not in columns:
@@ -150,8 +197,15 @@ def read_catalog_table(source: str, audio: str | None = None) -> pa.Table:
     below = [uri.removeprefix(f"{base}/").removeprefix("s3://").lstrip("/") for uri in uris]
     ids = [_cell(name) or default for name, default in zip(given, below, strict=True)]
     rows: dict[str, list[Any]] = {"track_id": ids, "uri": uris}
-    readers = {"dataset": _cell, "split": _cell, "labels": _labels, "size_bytes": _size}
+    texts = dict.fromkeys(("dataset", "split", "etag", *NAMES), _cell)
+    readers = {"labels": _labels, "size_bytes": _size, **texts}
     rows |= {name: [read(value) for value in columns[name]] for name, read in readers.items() if name in columns}
+    rated = {name.removeprefix(_RATING): columns[name] for name in columns if name.startswith(_RATING)}
+    if rated:
+        each = [dict(zip(rated, values, strict=True)) for values in zip(*rated.values(), strict=True)]
+        rows["ratings"] = [_as_ratings(_ratings(one, f"{source} row {row}")) for row, one in enumerate(each, 1)]
+    elif "ratings" in columns:
+        rows["ratings"] = columns["ratings"]
     return make_manifest(rows, source)
 
 
@@ -179,6 +233,19 @@ def _cell(value: Any) -> str | None:
 def _size(value: Any) -> int | None:
     text = _cell(value) or ""
     return int(text) if text.isdigit() else None
+
+
+def _ratings(cells: Mapping[str, Any], row: str) -> dict[str, float]:
+    found = {label: text for label, cell in cells.items() if (text := _cell(cell)) is not None}
+    try:
+        return {label: float(text) for label, text in found.items()}
+    except ValueError as error:
+        raise InputError(f"{row}: a rating is no number ({error}); leave it empty where it is not known.") from error
+
+
+def _as_ratings(ratings: Mapping[str, float] | None) -> list[dict[str, Any]] | None:
+    """A song's ratings as the manifest holds them; None where there are none."""
+    return [{"label": label, "rating": rating} for label, rating in ratings.items()] if ratings else None
 
 
 def _labels(value: Any) -> list[str] | None:
@@ -222,12 +289,12 @@ def _read_dataset(value: str, source: str, settings: Part) -> tuple[list[Song], 
 
 
 def _audio_paths(
-    songs: Sequence[Song], audio_key: Callable[[str], str], root: str, sizes: dict[str, int | None]
+    songs: Sequence[Song], audio_key: Callable[[str], str], root: str, listed: Collection[str]
 ) -> list[str]:
     """Each song's path below the root: where it was found, else beside those that were."""
     found: dict[str, str] = {}
     # The published place before a copy deeper down, the full file before Jamendo's longer-named low-bitrate one.
-    for path in sorted(sizes, key=lambda path: (path.count("/"), path.rfind(".") - path.rfind("/"), path)):
+    for path in sorted(listed, key=lambda path: (path.count("/"), path.rfind(".") - path.rfind("/"), path)):
         found.setdefault(audio_key(path), path)
     keys = [audio_key(song.path) for song in songs]
     depths = [key.count("/") + 1 for key in keys]  # how many parts of a path tell one song from another

@@ -92,9 +92,11 @@ def on_each(nodes: Sequence[Node], function: Callable[[], Answer]) -> dict[str, 
 
     here = ray.get_runtime_context().get_node_id()
     others = [node for node in nodes if node.id != here]
-    ask = ray.remote(function).options(num_cpus=0, max_retries=0)
+    ask = ray.remote(function)
     asked = {
-        ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False)).remote(): node.id
+        ask.options(
+            num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False)
+        ).remote(): node.id
         for node in others
     }
     answers = {node.id: function() for node in nodes if node.id == here}

@@ -18,8 +18,8 @@ class AudioSettings(PresetSettings):
     doors: ClassVar[Mapping[str, Door]] = {"encoder": DOOR}
 
     encoder: str = "m-a-p/MERT-v1-95M"
-    """Hub id, local directory, a seeded twin without trained weights: 'random' (full size) or 'tiny', or a module of
-    your own."""
+    """Hub id, local directory, 'descriptors' (classical ones, without weights), a seeded twin without trained weights:
+    'random' (full size) or 'tiny', or a module of your own."""
     window_seconds: Annotated[float, Field(ge=1, le=60)] = 10.0
     """Length of a window in seconds."""
     keep_tail: bool = False
@@ -61,11 +61,18 @@ class RunSettings(OutputSettings):
 
     retry_failed: bool = False
     """Do the songs again that failed in an earlier run."""
-    max_failure_rate: Fraction = 1.0
-    """Exit with code 3 when more than this share of the songs failed."""
+    max_failure_rate: Fraction = 0.5
+    """Exit with code 3 when more than this share of the songs that this run did failed; 1 lets all of them fail."""
 
 
-class ExtractSettings(AudioSettings, ClusterSettings, RunSettings):
+class FetchSettings(JobSettings):
+    """How long a run waits for the world."""
+
+    patience_minutes: Annotated[float, Field(ge=0)] = 10.0
+    """Minutes to wait and try again while nothing can be fetched, or credentials are refused, before giving up."""
+
+
+class ExtractSettings(AudioSettings, ClusterSettings, RunSettings, FetchSettings):
     """Stream songs through decoders and encoders into a feature store."""
 
     opening = "extract: {catalog} into {features}, encoder {encoder}"
@@ -76,7 +83,13 @@ class ExtractSettings(AudioSettings, ClusterSettings, RunSettings):
     """The feature store: a folder or s3:// prefix; continued if it is there."""
 
 
-class TagSettings(AudioSettings, ClusterSettings, RunSettings):
+class CheckSettings(ExtractSettings):
+    """Look, in seconds, at all that would spoil an extract with these settings; no song is done."""
+
+    opening = "check: {catalog} into {features}, encoder {encoder}"
+
+
+class TagSettings(AudioSettings, ClusterSettings, RunSettings, FetchSettings):
     """Rank any list of words for every song of a feature store, or of a catalogue."""
 
     opening = "tag: words of {labels}, model {model}, into {output}"
@@ -86,7 +99,7 @@ class TagSettings(AudioSettings, ClusterSettings, RunSettings):
     model: ModelUri
     """Directory of a trained model, or the name of one that ships: gems."""
     labels: str
-    """Words: a text file (one a line), a YAML file (label: phrase, phrase), or jamendo, cal500, gems."""
+    """Words: happy,sad; a text file (one a line); a YAML file (label: phrase, phrase); or jamendo, cal500, gems."""
     output: Uri
     """Directory for the tags (Parquet); continued if it is there."""
     catalog: Uri | None = None
@@ -101,7 +114,8 @@ class TagSettings(AudioSettings, ClusterSettings, RunSettings):
     min_precision: Fraction | None = None
     """Only tags of which this share is expected to be right, by the --calibration of an evaluation."""
     calibration: Uri | None = None
-    """Directory of an evaluation of the model, whose truth says how right a percentile is."""
+    """Directory of an evaluation of the model on songs it had not seen, whose truth says how right a percentile is:
+    each tag gets the precision expected of it, and between what it lies."""
     yardstick: Literal["auto", "catalog", "model"] = "auto"
     """What scores are measured against: the catalogue, or the model's training songs; auto is the catalogue if it has
     100 songs."""
@@ -112,14 +126,16 @@ class TagSettings(AudioSettings, ClusterSettings, RunSettings):
     """Also write the tags of each window."""
     embedding: bool = False
     """Also write each song's place in the space of words."""
+    page: bool = True
+    """Also write a page to look at and listen to (_run/page.html), of at most 20,000 songs."""
     keep_projections: bool = True
     """Keep projected windows beside the store (_projected/), so that other words later need no projector; a store that
     cannot be written to needs --no-keep-projections."""
 
     @model_validator(mode="after")
     def _precision_needs_truth(self) -> TagSettings:
-        if (self.min_precision is None) != (self.calibration is None):
-            raise ValueError("--min-precision and --calibration belong together; give both or neither")
+        if self.min_precision is not None and self.calibration is None:
+            raise ValueError("--min-precision needs truth; give --calibration the directory of an evaluation")
         if self.min_precision is not None and self.min_percentile is not None:
             raise ValueError("--min-precision sets the percentile; leave --min-percentile out")
         return self

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -26,18 +27,21 @@ from mer_ray.cluster.session import connect, quiet_data
 from mer_ray.cluster.settings import TagSettings
 from mer_ray.cluster.supervision import Planned, Watched
 from mer_ray.cluster.watch import Told
+from mer_ray.encoders import as_made
 from mer_ray.errors import InputError
 from mer_ray.features import Store
 from mer_ray.fingerprints import text_sha256
 from mer_ray.learning.model import Model
 from mer_ray.learning.scoring import floor_of, measured_by_catalog
+from mer_ray.runs.again import with_audio
 from mer_ray.runs.directory import SETTINGS
 from mer_ray.runs.receipts import committed
 from mer_ray.runs.songs_directory import SongsDirectory
 from mer_ray.songs import Identity, read_columns
-from mer_ray.tagging.calibration import percentile_of
-from mer_ray.tagging.projections import Projections, song_vectors
-from mer_ray.tagging.ranking import Choice, SongTagger, Tagger, TagOptions
+from mer_ray.tagging.calibration import CALIBRATION, Calibration
+from mer_ray.tagging.contract import WORDS, words_digest, words_file
+from mer_ray.tagging.projections import Projections, collect, song_vectors
+from mer_ray.tagging.ranking import Choice, SongTagger, Tagger, TagOptions, measured_against
 from mer_ray.words.lists import Word, read_labels
 
 if TYPE_CHECKING:
@@ -46,7 +50,12 @@ if TYPE_CHECKING:
 YARDSTICK_SONGS = 10_000
 """At most this many songs measure the words; their mean and deviation are known to one percent."""
 
+YARDSTICK, STRANGE = "yardstick.safetensors", "calibration.json"
+"""What a directory was measured by at its first run, and how far its songs were from the calibrated ones."""
+
 Load = Callable[[], Projections]
+Vectors = Callable[[pa.Array], NDArray[np.float32]]
+"""The mean unit vectors of songs by their ids."""
 
 PARTS_PER_TASK = 16
 """At most so many parts of a store are read by one task: a task costs as much as a part's tags."""
@@ -74,18 +83,24 @@ def tag(settings: TagSettings) -> Summary:
     manifest = None
     if settings.catalog is not None:
         read = cache(lambda: load_catalog(str(settings.catalog)))
-        report(extract(settings, read), settings.features)
+        report(extract(_as_trained(settings, model), read), settings.features)
         manifest = read()
     store = Store.open(settings.features)
     model.check_features(store)
     rows = wanted = _store_rows(store)
     if manifest is not None:
         wanted = rows.filter(pc.is_in(rows["track_id"], value_set=manifest["track_id"].combine_chunks()))
-    asked = wanted.select(["track_id", "uri"])
+    asked = with_audio(wanted.select(["track_id", "uri"]), store.uri)
+    mended = wanted.filter(pc.equal(wanted["status"], "ok"))["track_id"].combine_chunks()
     with SongsDirectory(settings.output, "tag", wait=settings.wait) as output:
         options = _options(settings, words, model, output)
-        output.begin(_fingerprint(settings, options, model), settings.resolved(), asked)
-        pending = output.pending(asked, retry_failed=settings.retry_failed)
+        readable = mended.to_pylist()
+        if options.calibration is not None and not storage.exists(output.file(YARDSTICK)):
+            by_catalog = measured_by_catalog(settings.yardstick, len(readable))
+            options.calibration.check_yardstick(measured_against(by_catalog, settings.yardstick == "catalog"))
+        asked = output.begin(_fingerprint(settings, options, model), settings.resolved(), asked)
+        storage.write_bytes(output.file(WORDS), words_file(words))
+        pending = output.pending(asked, retry_failed=settings.retry_failed, mended=mended)
         cpus = int(connect("ray.data").get("CPU", 1))
         load = partial(projections, store.uri, store.encoder, settings.model, settings.keep_projections)
 
@@ -93,13 +108,15 @@ def tag(settings: TagSettings) -> Summary:
             work = by_part(rows, ids)
             return song_means(work, load, min(len(work), cpus))
 
-        source, tagger = _tagger(output, settings, model, wanted, vectors)
+        source, tagger = _tagger(output, settings, model, readable, vectors)
         print(f"tag: {len(pending):,} of {len(asked):,} songs to do, {len(words):,} words, measured against {source}")
         watched = Watched(output)
         scale = None
         if len(pending):
             import ray
 
+            if options.calibration is not None:
+                options = replace(options, calibration=_calibrated(output, options.calibration, readable, vectors))
             # In the object store once, for all processes.
             scale = ray.put(tagger.scale(words, options.ranking))
 
@@ -109,7 +126,10 @@ def tag(settings: TagSettings) -> Summary:
             stage = (TagSongs, load, options, scale, output.uri, output.lock.token, watched.actor)
             return Planned(partial(_over_parts, work, workers, *stage), listed())
 
-        return drive(output, pending, len(asked), planned, watched)
+        summary = drive(output, pending, len(asked), planned, watched)
+        if settings.keep_projections:
+            collect(store.uri, store.parts)
+        return summary
 
 
 class TagSongs:
@@ -119,9 +139,9 @@ class TagSongs:
         import ray
 
         self._told = Told(watch, "tag")
-
-        self._projections = load()
-        self._tagger = SongTagger(ray.get(scale), options, self._projections.encoder, self._projections.model)
+        with self._told.busy("load"):
+            self._projections = load()
+            self._tagger = SongTagger(ray.get(scale), options, self._projections.encoder, self._projections.model)
         self._windows = options.timeline
         self._output, self._token = output, token
         self._ready = time.time()
@@ -131,7 +151,7 @@ class TagSongs:
             for songs in _projected(self._projections, work, windows=self._windows):
                 self._told.step(len(songs))
                 if len(songs):
-                    yield committed(self._output, self._tagger.tag(songs), self._token, ready=self._ready)
+                    yield committed(self._output, self._tagger.tag(songs), self._token, ready=self._ready).table()
 
 
 class ProjectSongs:
@@ -185,32 +205,54 @@ def _projected(projections: Projections, work: pa.Table, *, windows: bool = Fals
         yield from projections.songs(part, wanted.values, windows=windows)
 
 
+def _as_trained(settings: TagSettings, model: Model) -> TagSettings:
+    """The settings with the model's own encoder and windows, where none are given: others' features would not fit."""
+    encoder, given = model.config["encoder"], settings.model_fields_set
+    if "encoder" in given:
+        return settings
+    name, own = as_made(encoder)
+    windows = {key: encoder[key] for key in ("window_seconds", "keep_tail") if key in encoder and key not in given}
+    trained = settings.model_copy(update={"encoder": name, **windows})
+    trained._parts["encoder"] = own
+    print(f"tag: songs are encoded as the model's were, by {name}", flush=True)
+    return trained
+
+
 def _options(settings: TagSettings, words: tuple[Word, ...], model: Model, output: SongsDirectory) -> TagOptions:
     """What to write; what is left open is the model's ranking and its floor, or what the directory was begun with."""
     begun = (output.read_json(SETTINGS) or {}).get("fingerprint", {})
     ranking = begun.get("ranking", model.ranking) if settings.ranking == "auto" else settings.ranking
-    least = settings.min_percentile
-    if settings.min_precision is not None and settings.calibration is not None:
-        least = percentile_of(settings.calibration, model.digest, settings.min_precision)
+    least, calibration = settings.min_percentile, None
+    if settings.calibration is not None:
+        calibration = Calibration.read(settings.calibration, model.digest, ranking)
+    if settings.min_precision is not None and calibration is not None:
+        calibration.check_words(word.label for word in words)
+        least = calibration.percentile_of(settings.min_precision)
         print(f"tag: precision {settings.min_precision:g} is expected from percentile {least:g} up")
     k = 3 if (settings.k, settings.threshold, least) == (None, None, None) else settings.k
     threshold = settings.threshold
     if threshold is None and least is None:
         # Before 0.3 a word did not have to earn its place: a directory begun so goes on so.
         threshold = begun.get("threshold", floor_of(ranking))
-    return TagOptions(words, Choice(k, threshold, least), ranking, settings.timeline, settings.embedding)
+    choice = Choice(k, threshold, least)
+    return TagOptions(words, choice, ranking, settings.timeline, settings.embedding, calibration)
 
 
 def _fingerprint(settings: TagSettings, options: TagOptions, model: Model) -> dict[str, Any]:
-    asked = [(word.label, word.phrases) for word in options.words]
-    words = text_sha256(storage.as_json({"labels": asked}).decode())[:16]
     chosen = {name: getattr(options, name) for name in ("ranking", "timeline", "embedding")}
     chosen |= {"k": options.choice.k, "threshold": options.choice.threshold}
     if options.choice.min_percentile is not None:
         chosen["min_percentile"] = options.choice.min_percentile
+    if settings.calibration is not None:
+        found = storage.read_bytes(storage.join(settings.calibration, CALIBRATION))
+        chosen["calibration"] = text_sha256(found.decode())[:16]
     if settings.yardstick != "auto":
         chosen["yardstick"] = settings.yardstick
-    return {"model": model.digest[:16], "labels": f"{len(asked)} words ({words})", **chosen}
+    return {
+        "model": model.digest[:16],
+        "labels": f"{len(options.words)} words ({words_digest(options.words)})",
+        **chosen,
+    }
 
 
 def _store_rows(store: Store) -> pa.Table:
@@ -221,31 +263,47 @@ def _store_rows(store: Store) -> pa.Table:
     )
 
 
+def _calibrated(output: SongsDirectory, calibration: Calibration, ids: list[str], vectors: Vectors) -> Calibration:
+    """A calibration for the songs of a directory, frozen there at its first run."""
+    kept = output.read_json(STRANGE)
+    if kept is None:
+        kept = {"strange": calibration.of(vectors(_some(ids))).strange if ids else 1.0}
+        output.write_json(STRANGE, kept)
+    strange = float(kept["strange"])
+    print(
+        f"tag: {strange:.0%} of what parts these songs from the calibrated ones is more than chance; so far are the "
+        "intervals of expected precision opened"
+    )
+    return replace(calibration, strange=strange)
+
+
+def _some(ids: list[str]) -> pa.Array:
+    """At most :data:`YARDSTICK_SONGS` songs, in an order that has nothing to do with how a catalogue is sorted."""
+    return pa.array(sorted(ids, key=text_sha256)[:YARDSTICK_SONGS])
+
+
 def _tagger(
     output: SongsDirectory,
     settings: TagSettings,
     model: Model,
-    rows: pa.Table,
-    vectors: Callable[[pa.Array], NDArray[np.float32]],
+    ids: list[str],
+    vectors: Vectors,
 ) -> tuple[str, Tagger]:
     """The songs that measure the words, for a reader, and a tagger measured by them.
 
-    They are frozen in the output directory at its first run; ``vectors`` projects songs by their ids.
+    They are frozen in the output directory at its first run. ``ids`` are those of the songs that could be read.
     """
-    frozen = output.file("yardstick.safetensors")
+    frozen = output.file(YARDSTICK)
     if storage.exists(frozen):
         kept = load_arrays(storage.read_bytes(frozen))
         songs = kept["songs"].astype(np.float32)
         # Before 0.3 they measured alone.
         return f"the {len(songs):,} songs of the first run", Tagger(model, songs, alone="blended" not in kept)
-    ids = rows.filter(pc.equal(rows["status"], "ok"))["track_id"].to_pylist()
     if settings.yardstick == "catalog" and not ids:
         raise InputError(f"--yardstick catalog: no song of {settings.features} could be read; use model.")
     songs, source, blended = model.background, f"the model's {len(model.background):,} training songs", True
     if measured_by_catalog(settings.yardstick, len(ids)):
-        # In an order that has nothing to do with how a catalogue is sorted, and is the same everywhere.
-        chosen = sorted(ids, key=text_sha256)[:YARDSTICK_SONGS]
-        songs, blended = vectors(pa.array(chosen)), settings.yardstick != "catalog"
+        songs, blended = vectors(_some(ids)), settings.yardstick != "catalog"
         source = f"{len(songs):,} songs of the catalogue"
     songs = songs.astype(np.float16)
     kept = {"songs": songs, **({"blended": np.ones(1, np.int8)} if blended else {})}

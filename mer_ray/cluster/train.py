@@ -13,7 +13,7 @@ import torch
 
 from mer_ray import storage
 from mer_ray.catalog.annotations import Annotations
-from mer_ray.cluster.session import connect
+from mer_ray.cluster.session import aside, connect
 from mer_ray.cluster.unpromised import quiet_training
 from mer_ray.errors import InputError
 from mer_ray.features import open_stores
@@ -147,7 +147,7 @@ def _fit(run: RunDirectory, task: dict[str, Any], folder: Path, tracker: Tracker
     )
     try:
         with EpochLines(settings.epochs, partial(_noted, run, tracker)):
-            trainer.fit().checkpoint.to_directory(str(folder))
+            aside(trainer.fit).checkpoint.to_directory(str(folder))
     except WorkerGroupError as error:
         refused = [cause for cause in error.worker_failures.values() if isinstance(cause, InputError)]
         raise refused[0] if refused else error from None
@@ -201,6 +201,8 @@ def _begin(run: RunDirectory, fingerprint: dict[str, Any]) -> dict[str, Any] | N
     found = (run.read_json(SETTINGS) or {}).get("fingerprint", {})
     unsaid = {name: value for name, value in training.EARLIER.items() if found and name not in found}
     asked = {name: value for name, value in fingerprint.items() if unsaid.get(name, ...) != value}
+    if found and training.SONGS not in found:  # made before 0.3, which did not say what it was made of
+        asked = {name: value for name, value in asked.items() if not training.of_store(name)}
     asked = {**{name: found[name] for name in EVERY_LOSS if name in found}, **asked}
     finished = storage.exists(storage.join(run.uri, "config.json"))
     if run.earlier(asked, holds=lambda: "a model already" if finished else "") and finished:

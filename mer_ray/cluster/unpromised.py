@@ -73,11 +73,12 @@ def map_as_they_come(blocks: Dataset, stage: type, batch_songs: int, **options: 
     """Give each block to a stage as it comes: putting others together would copy gigabytes of long songs.
 
     The public ``map_batches`` refuses that where there are GPUs, for fear of batches too large for them; ours are cut
-    by the encoder. Where there is nothing else, it gets ``batch_songs`` at a time.
+    by the encoder. Where there is nothing else, such a stage gets ``batch_songs`` at a time.
     """
     inside = getattr(blocks, "map_batches_internal", None)
     if inside is None:
-        return blocks.map_batches(stage, batch_size=batch_songs, batch_format="pyarrow", **options)
+        size = batch_songs if options.get("num_gpus") else None
+        return blocks.map_batches(stage, batch_size=size, batch_format="pyarrow", **options)
     return inside(stage, batch_size=None, batch_format="pyarrow", **options)
 
 
@@ -88,3 +89,14 @@ def quiet_training() -> dict[str, Any]:
     except ImportError:
         return {}
     return {"logging_config": LoggingConfig(log_level="ERROR")}
+
+
+def logs_folder() -> str | None:
+    """Where the Ray processes of this node write their logs; the usual place of the newest session, if that is gone."""
+    try:
+        from ray._private.worker import _global_node
+
+        return str(_global_node.get_logs_dir_path())
+    except (ImportError, AttributeError):
+        usual = "/tmp/ray/session_latest/logs"
+        return usual if os.path.isdir(usual) else None

@@ -19,7 +19,7 @@ from typing import Any
 from mer_ray.runs.ticker import Ticker
 
 BEAT_SECONDS = 5.0
-GONE_SECONDS = 20.0
+GONE_SECONDS = 45.0
 """A worker that has said nothing for so long has ended with its process."""
 
 TOGETHER = 2

@@ -13,7 +13,7 @@ class DemoSettings(JobSettings):
     output: Uri = "demo"
     """Folder for everything the demo makes."""
     music: Uri | None = None
-    """Tag this folder of music as well."""
+    """Tag this folder of music, of any size, instead of the composed one."""
     songs: Annotated[int, Field(ge=30)] = 80
     """Pieces composed for each of the two datasets."""
     epochs: PositiveInt = 30

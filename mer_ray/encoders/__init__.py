@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import traceback
+from collections.abc import Mapping
 from os import PathLike
 from typing import Any
 
@@ -20,11 +21,24 @@ from pydantic import ValidationError
 from mer_ray.doors import Door
 from mer_ray.encoders._encoder import Encoder
 from mer_ray.errors import InputError
-from mer_ray.settings import OPERATIONAL, Part, marked
+from mer_ray.settings import OPERATIONAL, Part, marked, part_of
 
-__all__ = ["DOOR", "Encoder", "load_encoder"]
+__all__ = ["DOOR", "Encoder", "as_made", "load_encoder"]
 
 DOOR = Door("mer_ray.encoders", "encoder", needs="load", otherwise="mert")
+
+
+def as_made(identity: Mapping[str, Any]) -> tuple[str, Part]:
+    """The name and the own settings of the encoder whose features a store holds, or a model was trained on.
+
+    Raises:
+        InputError: it is a module that cannot be found by the name it gave itself.
+    """
+    name = str(identity.get("name"))
+    part = part_of(DOOR, name)
+    said = {**identity, "encoder_revision": identity.get("revision")}
+    own = {key: said[key] for key in part.model_fields if key != "dtype" and said.get(key) is not None}
+    return name, part.model_validate(own)
 
 
 def load_encoder(

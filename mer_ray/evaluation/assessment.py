@@ -6,22 +6,29 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from mer_ray import storage
 from mer_ray.catalog.annotations import Annotations
 from mer_ray.errors import InputError
+from mer_ray.evaluation.examples import Told, example_songs
 from mer_ray.evaluation.figures import per_label_figure, reliability_figure
 from mer_ray.evaluation.metrics import Level, evaluate_songs
-from mer_ray.evaluation.report import report_sections, write_report
+from mer_ray.evaluation.predictions import prediction_rows, write_predictions
+from mer_ray.evaluation.ratings import add_rank_correlations
+from mer_ray.evaluation.report import report_sections, report_title, write_report
 from mer_ray.evaluation.settings import EvaluateSettings
 from mer_ray.evaluation.unseen import Scored, describe_scored, songs_to_score
 from mer_ray.features import Store, open_stores
 from mer_ray.learning.corpus import labelled_windows
 from mer_ray.learning.model import Model
+from mer_ray.learning.ridge import read_ridge
+from mer_ray.learning.scoring import top_k_mask
 from mer_ray.learning.seen import read_seen
-from mer_ray.pages import Picture
+from mer_ray.learning.settings import Ranking
+from mer_ray.pages import Picture, Player
 from mer_ray.storage import as_json
-from mer_ray.tagging.calibration import Reliability, as_plain
+from mer_ray.tagging.calibration import Calibration, Reliability, as_plain, calibration_file, expected_and_found
 from mer_ray.tagging.ranking import Tagger
 from mer_ray.words.lists import Word, read_labels
 
@@ -29,20 +36,29 @@ Levels = dict[str, Level]
 
 
 class Assessed(NamedTuple):
-    """What came of one dataset: which songs were scored and how, and the songs without features, ``absent``."""
+    """What came of one dataset.
+
+    ``scored`` are its songs, ``absent`` those without features, ``calibration`` is its part of ``calibration.json``,
+    ``expected`` says how right the tags were expected to be by another calibration, and how right they were;
+    ``predictions`` is a row a song.
+    """
 
     levels: Levels
     reliability: Reliability
     scored: Scored
     absent: int
     yardstick: str
+    calibration: dict[str, Any]
+    expected: str
+    predictions: pa.Table
+    examples: list[Player]
 
 
 def assess(settings: EvaluateSettings) -> dict[str, Levels]:
     """Evaluate a model on one or several datasets and write metrics, report and figures.
 
-    ``metrics.json`` and ``per_label.json`` are for programs; ``report.html`` holds all that a person
-    reads, ``report.md`` the same beside its pictures.
+    ``metrics.json``, ``per_label.json`` and ``songs.parquet`` are for programs; ``report.html`` holds all that a
+    person reads, ``report.md`` the same beside its pictures.
 
     Raises:
         InputError: manifests, features or model that do not fit, or a dataset of which the model has seen every song.
@@ -77,23 +93,56 @@ def _assess_one(
     projected_NE = model.project(windows.features, windows.counts)
     songs_SE = windows.song_means(projected_NE)
     tagger = Tagger.against(model, settings.yardstick, songs_SE)
-    scale = tagger.scale(words, None if settings.ranking == "auto" else settings.ranking)
+    ranking = _ranking(settings, model)
+    scale = tagger.scale(words, ranking)
+    ridge = read_ridge(settings.model, model.labels["datasets"], dataset.vocabulary)
     others = np.setdiff1d(np.arange(len(dataset.truth)), scored)
+    scores_NL, song_scores_SL, k = scale.scores(projected_NE), scale.scores(songs_SE), settings.k or dataset.k
     levels = evaluate_songs(
-        scale.scores(projected_NE),
+        scores_NL,
         windows.songs,
         dataset.truth[scored],
         dataset.vocabulary,
-        settings.k or dataset.k,
+        k,
         dataset.truth[others if len(others) else scored].mean(0),
         settings.seed,
-        song_scores_SL=scale.scores(songs_SE),
+        song_scores_SL=song_scores_SL,
         floor=scale.floor,
+        ridge_SL=None if ridge is None else ridge.scores(windows.song_means(windows.features)),
         track_ids=windows.track_ids,
         clusters=known_clusters(model.labels.get("clusters", []), dataset.vocabulary),
     )
-    reliability = Reliability.measure(scale.percentiles(songs_SE), dataset.truth[scored])
-    return Assessed(levels, reliability, chosen, len(windows.absent), tagger.measured)
+    if dataset.ratings is not None:
+        rated = dataset.ratings[scored], windows.track_ids, settings.seed
+        add_rank_correlations(levels["song_mean"], song_scores_SL, *rated)
+    songs = windows.track_ids, scores_NL, windows.songs, dataset.truth[scored], k
+    predictions = prediction_rows(dataset.dataset, dataset.vocabulary, *songs)
+    percentiles_SL, truth_SL = scale.percentiles(songs_SE), dataset.truth[scored]
+    expected = ""
+    if settings.calibration is not None:
+        known = Calibration.read(settings.calibration, model.digest, ranking)
+        known.check_yardstick(tagger.measured)
+        given_SL = top_k_mask(song_scores_SL, k, scale.floor)
+        promised = known.of(songs_SE).expected(dataset.vocabulary, percentiles_SL)
+        expected = expected_and_found(promised, given_SL, truth_SL)
+        print(f"evaluate: {dataset.dataset}: {expected}")
+    reliability = Reliability.measure(percentiles_SL, truth_SL)
+    calibration = as_plain(
+        reliability,
+        split=settings.split,
+        seen=chosen.seen,
+        yardstick=tagger.measured,
+        words=dataset.vocabulary,
+        songs_SE=songs_SE,
+    )
+    told = Told(windows.track_ids, dataset.vocabulary, song_scores_SL, truth_SL)
+    examples = example_songs(told, stores, storage.join(settings.output, "report.html"))
+    facts = tagger.measured, calibration, expected, predictions, examples
+    return Assessed(levels, reliability, chosen, len(windows.absent), *facts)
+
+
+def _ranking(settings: EvaluateSettings, model: Model) -> Ranking:
+    return model.ranking if settings.ranking == "auto" else settings.ranking
 
 
 def known_clusters(clusters: Sequence[Sequence[str]], vocabulary: Sequence[str]) -> list[list[str]]:
@@ -109,20 +158,25 @@ def _write(settings: EvaluateSettings, model: Model, found: dict[str, Assessed])
         "metrics": {name: {at: one.metrics for at, one in levels.items()} for name, levels in results.items()},
         "per_label": {name: {at: one.per_label for at, one in levels.items()} for name, levels in results.items()},
         "settings": {**settings.model_dump(), **facts},
-        "calibration": as_plain(model.digest, {name: one.reliability for name, one in found.items()}),
+        "calibration": calibration_file(
+            model.digest, _ranking(settings, model), {name: one.calibration for name, one in found.items()}
+        ),
     }
     for file, content in files.items():
         storage.write_bytes(storage.join(settings.output, f"{file}.json"), as_json(_plain(content)))
-    figures = {
-        name: [
-            Picture(f"per_label_{name}", f"{name}: F1 and ROC-AUC by label", per_label_figure(name, one.levels)),
-            Picture(
-                f"reliability_{name}", f"{name}: how often a percentile is right", reliability_figure(one.reliability)
-            ),
-        ]
-        for name, one in found.items()
-    }
-    write_report(settings.output, "Evaluation", report_sections(results, facts, figures))
+    write_predictions(settings.output, [one.predictions for one in found.values()])
+    figures = {name: _pictures(name, one) for name, one in found.items()}
+    songs = {name: one.examples for name, one in found.items()}
+    sections = report_sections(results, facts, figures, songs, model.config["encoder"])
+    write_report(settings.output, report_title(settings.model, found), sections)
+
+
+def _pictures(name: str, one: Assessed) -> list[Picture]:
+    by_label, by_percentile = per_label_figure(name, one.levels), reliability_figure(name, one.reliability)
+    return [
+        Picture(f"per_label_{name}", f"{name}: F1 and ROC-AUC by label", by_label),
+        Picture(f"reliability_{name}", f"{name}: how often a percentile is right", by_percentile),
+    ]
 
 
 def _facts(settings: EvaluateSettings, model: Model, found: dict[str, Assessed]) -> dict[str, str]:
@@ -134,15 +188,17 @@ def _facts(settings: EvaluateSettings, model: Model, found: dict[str, Assessed])
         known = known_clusters(model.labels.get("clusters", []), labels)
         trained = f"{len(labels)} labels in {len(known)}" if known else "not trained with all of its labels"
         clusters.append(f"{name}: {trained}")
-    ranking = model.ranking if settings.ranking == "auto" else settings.ranking
+    calibrated = {"expected precision": "; ".join(f"{name}: {one.expected}" for name, one in found.items())}
     return {
-        "model": f"{settings.model} (trained on {', '.join(model.config['datasets'])})",
+        "model": f"{settings.model} ({model.digest[:12]}, trained on {', '.join(model.config['datasets'])})",
         "encoder": f"{encoder.get('name')}, D = {encoder['dim']}, licence {encoder.get('licence')}",
         "readings": ", ".join(f"{name} = {value}" for name, value in sorted(model.config["readings"].items())),
-        "ranking": f"{ranking}; yardstick: " + ", ".join(f"{name} {one.yardstick}" for name, one in found.items()),
+        "ranking": f"{_ranking(settings, model)}; yardstick: "
+        + ", ".join(f"{name} {one.yardstick}" for name, one in found.items()),
         "clusters": "; ".join(clusters),
         "songs": "; ".join(f"{name}: {describe_scored(settings.split, one.scored)}" for name, one in found.items()),
         "songs without features": ", ".join(f"{name} {one.absent:,}" for name, one in found.items()),
+        **(calibrated if settings.calibration else {}),
     }
 
 

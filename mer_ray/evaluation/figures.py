@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from mer_ray.evaluation.metrics import Level
-from mer_ray.pages import png
+from mer_ray.pages import headed, png
 from mer_ray.tagging.calibration import Reliability
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_OURS, _BAR, _CHANCE, _INK = "#2b5a8c", "#9dbfe0", "#d1495b", "#1f2933"
+_OURS, _BAR, _CHANCE = "#2b5a8c", "#9dbfe0", "#d1495b"
 _INCHES_A_LABEL = 0.24
 
 
@@ -32,14 +32,14 @@ def per_label_figure(dataset: str, levels: Mapping[str, Level]) -> bytes:
     _bare(area_axes)
     f1_axes.set_yticks(range(len(labels)), [f"{label}  ({ours[label]['support']:.0f})" for label in labels], fontsize=9)
     f1_axes.set_ylim(-0.7, len(labels) - 0.3)
-    title = f"{dataset}: labels by majority vote of the windows (songs that have the label)"
-    figure.suptitle(title, fontsize=11, color=_INK)
+    headed(f1_axes, f"{dataset}: F1 of each word (songs that have it)")
+    headed(area_axes, "ROC-AUC of each word")
     handles, names = f1_axes.get_legend_handles_labels()
     figure.legend(handles[::-1], names[::-1], loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return png(figure)
 
 
-def reliability_figure(measured: Reliability) -> bytes:
+def reliability_figure(dataset: str, measured: Reliability) -> bytes:
     """A PNG: how often a word at each percentile is true, and the precision of a threshold there."""
     from matplotlib.figure import Figure
 
@@ -51,7 +51,8 @@ def reliability_figure(measured: Reliability) -> bytes:
     axes.plot(measured.edges, measured.precision, color=_OURS, marker="o", ms=3, label="true from here up")
     axes.axhline(base, color=_CHANCE, lw=1.2, label="chance (all songs and words)")
     axes.set(xlabel="percentile of the word for the song", ylabel="share that is true", xlim=(0, 1), ylim=(0, 1))
-    axes.legend(frameon=False, fontsize=8, loc="upper left")
+    headed(axes, f"{dataset}: how often a word is right, by its percentile")
+    axes.legend(frameon=False, fontsize=9, loc="upper left")
     _bare(axes)
     return png(figure)
 
@@ -60,6 +61,7 @@ def _draw_f1(axes: Axes, ours: list[dict[str, float]], chance: list[float]) -> N
     rows = range(len(ours))
     f1, low, high = ([values.get(name, values["f1"]) for values in ours] for name in ("f1", "f1_low", "f1_high"))
     axes.barh(rows, f1, height=0.68, color=_BAR, label="F1")
+    axes.plot(f1, rows, "o", color=_OURS, ms=4, clip_on=False)  # a word never given right has no bar, but a point at 0
     axes.hlines(rows, low, high, color=_OURS, lw=1.4, label="95 % interval over songs")
     axes.plot(chance, rows, "|", color=_CHANCE, ms=9, mew=2, label="chance (random labels)")
     axes.set(xlabel="F1", xlim=(0, min(1.02, 1.08 * max(*high, *chance, 0.1))))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 
 from mer_ray import storage
 from mer_ray.evaluation.metrics import AREA_RESAMPLES, RESAMPLES, Level
-from mer_ray.pages import Block, Grid, Picture, Section, markdown, page
+from mer_ray.evaluation.ratings import CORRELATION
+from mer_ray.pages import Block, Grid, Picture, Player, Section, Verdict, markdown, page
+from mer_ray.songs import Identity, untrained
 
 LEVELS = {
     "window": "windows",
@@ -25,6 +28,7 @@ _METRICS = {
     "macro_recall": "recall",
     "roc_auc": "ROC-AUC",
     "pr_auc": "PR-AUC",
+    CORRELATION: "ρ with ratings",
 }
 _NOTES = [
     f"[low, high]: 95 % percentile intervals over resamples of the songs ({RESAMPLES:,} for F1, {AREA_RESAMPLES} for "
@@ -35,9 +39,21 @@ _NOTES = [
     "Reliability: a percentile says where a song stands among the yardstick's for a word, not how likely the word is "
     "true; the figure says that, for these songs and words. A rare word at its 95th percentile may still be wrong.",
 ]
+_JUDGED = (
+    (0.85, "tells its words well"),
+    (0.7, "tells its words fairly well"),
+    (0.0, "better than chance, not by much"),
+)
+"""By ROC-AUC, where its interval lies above chance."""
 _CLUSTER_NOTE = (
     "Cluster F1: the same windows and truth scored over the model's clusters of labels, where a near word counts as "
     "right: mostly the easier task. The reference code reports it in-domain; chance is higher too."
+)
+
+
+_RATINGS_NOTE = (
+    "ρ with ratings: Spearman's rank correlation between a label's scores and how strongly listeners heard it, over "
+    "the songs, mean over the labels; 0 is chance, 1 the listeners' own order."
 )
 
 
@@ -49,17 +65,56 @@ def write_report(folder: str, title: str, sections: Sequence[Section]) -> None:
     storage.write_bytes(storage.join(folder, "report.html"), page(title, sections).encode())
 
 
+def report_title(model: str, datasets: Iterable[str]) -> str:
+    """Which model, on what."""
+    return f"{model.rstrip('/').rsplit('/', 1)[-1]}: how well it tags {', '.join(datasets)}"
+
+
 def report_sections(
-    results: Mapping[str, Mapping[str, Level]], facts: Mapping[str, str], figures: Mapping[str, Sequence[Picture]]
+    results: Mapping[str, Mapping[str, Level]],
+    facts: Mapping[str, str],
+    figures: Mapping[str, Sequence[Picture]],
+    examples: Mapping[str, Sequence[Player]],
+    encoder: Identity,
 ) -> list[Section]:
-    """What was evaluated, each dataset with its figures, and how to read them."""
-    sections = [Section("", [[f"{name}: {value}" for name, value in facts.items()]])]
+    """The verdict, each dataset with figures and songs, how to read them, and what made them."""
+    care = untrained(encoder)
+    first: list[Block] = [Verdict(verdict(dataset, levels), care) for dataset, levels in results.items()]
+    if care:
+        care_why = f"The encoder {encoder.get('name')} is untrained: these figures say nothing of trained features."
+        first.append(Verdict(care_why, True))
+    else:
+        first.append(f"The encoder is {encoder.get('name')}, trained.")
+    sections = [Section("", first)]
     for dataset, levels in results.items():
         labels = label_grid(levels["song_vote"])
         blocks: list[Block] = [summary_grid(levels), *figures[dataset], "Labels (songs, majority vote):", labels]
+        if examples[dataset]:
+            blocks += ["Songs, those told best first, those told worst last:", *examples[dataset]]
         sections.append(Section(heading(dataset, levels), blocks))
     clusters = any(_is_number(levels["song_vote"].metrics.get("cluster_macro_f1")) for levels in results.values())
-    return [*sections, Section("Reading the figures", [[*_NOTES, _CLUSTER_NOTE] if clusters else _NOTES])]
+    rated = any(CORRELATION in levels["song_mean"].metrics for levels in results.values())
+    notes = [*_NOTES, *([_CLUSTER_NOTE] if clusters else []), *([_RATINGS_NOTE] if rated else [])]
+    made: list[Block] = [[f"{name}: {value}" for name, value in facts.items()]]
+    return [*sections, Section("Reading the figures", [notes]), Section("What made them", made)]
+
+
+def verdict(dataset: str, levels: Mapping[str, Level]) -> str:
+    """One sentence: how well the songs are told as they are tagged, beside chance and beside a ridge regression."""
+    ours, chance = levels.get("song_mean", levels["song_vote"]).metrics, levels["random"].metrics
+    area, low = (ours.get(name, math.nan) for name in ("roc_auc", "roc_auc_low"))
+    if math.isnan(area):
+        judged = "too few songs to tell from chance"
+    elif low > 0.5:
+        judged = next(words for least, words in _JUDGED if area >= least)
+    else:
+        judged = "not shown to be better than chance" if area > 0.5 else "no better than chance"
+    ridge = levels["ridge"].metrics if "ridge" in levels else None
+    beside = f"; a ridge regression on the same features has {_number(ridge.get('roc_auc'))}" if ridge else ""
+    return (
+        f"{dataset}: {judged}. Over {ours['songs']:,.0f} songs ROC-AUC is {with_interval(ours, 'roc_auc')} (chance "
+        f"0.5{beside}), macro F1 {with_interval(ours, 'macro_f1')} (chance {_number(chance.get('macro_f1'))})."
+    )
 
 
 def heading(dataset: str, levels: Mapping[str, Level]) -> str:

@@ -34,6 +34,9 @@ class EvaluateSettings(JobSettings):
     yardstick: Literal["auto", "catalog", "model"] = "auto"
     """What standardizes: the scored songs themselves, without their truth, or the model's training songs; auto is the
     songs if there are 100."""
+    calibration: Uri | None = None
+    """Directory of an earlier evaluation of the model: how right it expects these tags to be is told beside how right
+    they are."""
     label_text: Uri | None = None
     """YAML file of 'label: phrase, phrase' for labels the model was not trained on."""
     seed: int = 0

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mer_ray.pages import Picture, png, table
+from mer_ray.songs import untrained
+from mer_ray.words.embedding import LABEL_MODEL
 
 
 def loss_curve(history: Sequence[Mapping[str, float]], best: Mapping[str, float]) -> Picture:
@@ -36,51 +38,73 @@ def loss_curve(history: Sequence[Mapping[str, float]], best: Mapping[str, float]
 
 
 def card(config: dict[str, Any], labels: dict[str, Any], metrics: dict[str, Any]) -> str:
-    """The README of a model directory."""
-    encoder = config["encoder"]
+    """The README of a model directory: first what it is for and how to use it, last what only its makers ask."""
+    encoder, best, words = config["encoder"], metrics["best"], labels["words"]
+    care = untrained(encoder)
     songs = [[name, f"{count:,}"] for name, count in metrics["songs"].items()]
     absent = [
         f"- {name}: {count:,} songs without features ({reason})"
         for name, reasons in metrics["absent"].items()
         for reason, count in reasons.items()
     ]
-    groups = [group for group in labels["clusters"] if len(group) > 1]
-    readings = [[name, f"`{value}`"] for name, value in sorted(config["readings"].items())]
-    best = metrics["best"]
-    return "\n".join(
-        [
-            "# A mer_ray model",
-            "",
-            f"Projects features of {encoder.get('name')} (D = {encoder['dim']}) into the space of sentence "
-            "embeddings, where any list of emotion words can be ranked for a song.",
-            "",
-            f"- Encoder: {encoder.get('name')}, revision {encoder.get('revision')}, licence of its weights: "
-            f"**{encoder.get('licence')}**. What is made with them is bound by it.",
-            f"- Label model: all-MiniLM-L6-v2 or as given (`{config['label_model']['name']}`, weights "
-            f"{config['label_model']['weights_sha256'][:12]}).",
-            f"- Trained with mer_ray {config['version']} for {metrics['epochs']} epochs; the weights are those "
-            f"of epoch {best['epoch'] + 1:.0f}, validation macro F1 {best['macro_f1']:.3f} "
-            f"({_chosen_by(config['settings'])}).",
-            "",
+    alike = [f"- {', '.join(group)}" for group in labels["clusters"] if len(group) > 1]
+    readings = [[name, f"`{value}`"] for name, value in sorted(config["readings"].items()) if value not in (None, "")]
+    label_model = config["label_model"]["name"]
+    sections = {
+        "": [
+            f"Gives songs emotion words: any list of them, also words it was never trained on. It was trained on "
+            f"{', '.join(config['datasets'])} ({len(words)} words) from features of {encoder.get('name')}.",
+            *(["**The encoder is untrained: what this model says of music means nothing.**"] if care else []),
+        ],
+        "Use": [_USE],
+        "Results": [
+            f"Validation macro F1 {best['macro_f1']:.3f} in epoch {best['epoch'] + 1:.0f} of {metrics['epochs']} "
+            f"({_chosen_by(config['settings'])}). That epoch was chosen by it, so other songs will score lower: "
+            "`mer-ray evaluate` says how much, beside chance.",
             "![Loss and validation macro F1 by epoch](history.png)",
-            "",
-            "## Songs",
-            "",
-            table(["dataset and split", "songs"], songs),
+            table(["dataset and split", "songs"], songs).rstrip(),
             *absent,
-            "",
-            "## Readings of the paper",
-            "",
-            table(["reading", "value"], readings),
-            "## Words",
-            "",
-            f"{len(labels['words'])} words in {len(labels['clusters'])} clusters ({_found_by(labels['bandwidth'])}). "
-            "Words that share a cluster, antonyms among them where sentence embeddings put them together:",
-            "",
-            *(f"- {', '.join(group)}" for group in groups),
-            "" if groups else "- none\n",
-        ]
-    )
+        ],
+        "Intended use": ["Sorting and searching catalogues of music by mood; playlists; research."],
+        "Limits": [
+            "- Moods as those heard them who labelled the training songs; other listeners and cultures hear others.\n"
+            "- A word far from all trained words is a guess: `mer-ray labels` says which are.\n"
+            f"- Words are read by {_reader(label_model)}.\n"
+            "- A percentile says where a song stands among others, not how likely a word is true.\n"
+            "- Not for judgements about people, such as who wrote a song or listens to it.",
+        ],
+        "Licence": [
+            f"The weights of {encoder.get('name')} are under **{encoder.get('licence')}**; what is made with them, "
+            "this model and its tags among it, is bound by that."
+        ],
+        "Words": [
+            f"{', '.join(words)}.",
+            *(["Words that it hardly tells apart:", "\n".join(alike)] if alike else []),
+            f"Grouped by: {_found_by(labels['bandwidth'])}.",
+        ],
+        "How it was made": [f"By mer_ray {config['version']}.", table(["reading of the paper", "value"], readings)],
+    }
+    parts = ["# A mer_ray model"]
+    for heading, paragraphs in sections.items():
+        parts += [f"## {heading}"] if heading else []
+        parts += paragraphs
+    return "\n\n".join(parts).rstrip() + "\n"
+
+
+_USE = """```sh
+mer-ray tag --catalog ~/Music --features features/ --model . --labels happy,sad,tense --output tags/
+mer-ray page tags/ --output page.html
+```
+
+```python
+from mer_ray.tagging import Tagger
+
+Tagger.load(".").rank(features, ["happy", "sad", "tense"])  # features [windows, D] of one song
+```"""
+
+
+def _reader(label_model: str) -> str:
+    return f"{LABEL_MODEL}, which knows English alone" if label_model in ("auto", LABEL_MODEL) else f"`{label_model}`"
 
 
 def _chosen_by(settings: Mapping[str, Any]) -> str:

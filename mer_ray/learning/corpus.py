@@ -17,6 +17,8 @@ from mer_ray.catalog.datasets import TRAIN, VALIDATION
 from mer_ray.errors import InputError
 from mer_ray.features import Store, Windows, read_windows
 from mer_ray.learning.learner import ValidationSet
+from mer_ray.learning.presence import nothing_present
+from mer_ray.learning.ridge import Ridge
 from mer_ray.learning.sampling import TrainingSet
 from mer_ray.learning.scratch import Scratch
 from mer_ray.learning.seen import seen_songs
@@ -33,8 +35,8 @@ class Corpus:
     """Training and validation windows of one or several datasets.
 
     ``sets`` are the training ``windows`` ready for the learner; ``songs`` counts those with features by dataset and
-    split, ``absent`` those without, and by reason; ``seen`` names each of ``songs``, ``having`` counts the training
-    songs that have a word, ``knowing`` those of which it is known.
+    split, ``absent`` those without, and by reason; ``seen`` names each of ``songs``, ``truth`` holds of each
+    dataset its name, its words, and which of them its training songs have, [S, l].
     """
 
     windows: list[Windows] = field(default_factory=list)
@@ -43,8 +45,7 @@ class Corpus:
     songs: dict[str, int] = field(default_factory=dict)
     absent: dict[str, dict[str, int]] = field(default_factory=dict)
     seen: list[pa.Table] = field(default_factory=list)
-    having: Counter[str] = field(default_factory=Counter)
-    knowing: Counter[str] = field(default_factory=Counter)
+    truth: list[tuple[str, tuple[str, ...], NDArray[np.bool_]]] = field(default_factory=list)
 
     @classmethod
     def load(
@@ -72,8 +73,7 @@ class Corpus:
                 labelled = _labelled(windows, dataset, rows, space, recipe)
                 truth_Sl, words = dataset.truth[rows], dataset.vocabulary
                 if split == TRAIN:
-                    corpus.having.update(dict(zip(words, truth_Sl.sum(0).tolist(), strict=True)))
-                    corpus.knowing.update(dict.fromkeys(words, len(truth_Sl)))
+                    corpus.truth.append((dataset.dataset, words, truth_Sl))
                     corpus.windows.append(windows)
                     corpus.sets.append(labelled)
                 else:
@@ -92,7 +92,18 @@ class Corpus:
 
     def priors(self) -> dict[str, float]:
         """How common each word is: the share of the training songs of which it is known."""
-        return {word: self.having[word] / count for word, count in self.knowing.items()}
+        having, knowing = Counter[str](), Counter[str]()
+        for _, words, truth_Sl in self.truth:
+            having.update(dict(zip(words, truth_Sl.sum(0).tolist(), strict=True)))
+            knowing.update(dict.fromkeys(words, len(truth_Sl)))
+        return {word: having[word] / count for word, count in knowing.items()}
+
+    def ridges(self) -> dict[str, Ridge]:
+        """The plain yardstick of each dataset, fitted to its training songs."""
+        return {
+            name: Ridge.of_windows(windows, truth_Sl)
+            for windows, (name, _, truth_Sl) in zip(self.windows, self.truth, strict=True)
+        }
 
     def _count(self, name: str, windows: Windows) -> None:
         self.songs[name] = len(windows.track_ids)
@@ -111,10 +122,7 @@ def labelled_windows(
     at = {dataset.track_ids[row]: int(row) for row in rows}
     windows = read(stores, list(at))
     if not windows.track_ids:
-        raise InputError(
-            f"manifest of {dataset.dataset}: none of its {len(rows)} {what} songs has features in "
-            f"{', '.join(store.uri for store in stores)}; extract them first."
-        )
+        raise InputError(nothing_present(dataset, list(at), what, stores))
     return windows, [at[track_id] for track_id in windows.track_ids]
 
 

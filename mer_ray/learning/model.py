@@ -23,7 +23,7 @@ from mer_ray.fingerprints import encoder_differences, text_sha256, weights_sha25
 from mer_ray.learning.projector import Projector, ProjectorShape, project
 from mer_ray.learning.settings import Ranking
 from mer_ray.models import located, names
-from mer_ray.words.embedding import label_model
+from mer_ray.words.embedding import check_script, label_weights
 from mer_ray.words.lists import Word
 from mer_ray.words.wordspace import WordSpace
 
@@ -109,12 +109,18 @@ class Model:
             )
 
     def embed(self, words: Sequence[Word]) -> NDArray[np.float32]:
-        """Words, as :meth:`read` has them, to [n, E] unit vectors; InputError with another sentence encoder."""
+        """Words, as :meth:`read` has them, to [n, E] unit vectors.
+
+        Raises:
+            InputError: another sentence encoder is installed, or it cannot read a word's script.
+        """
         name = self.config["label_model"]["name"]
-        here = weights_sha256(label_model(name))
+        here = label_weights(name)
         if here != self.config["label_model"]["weights_sha256"]:
             raise InputError(f"label model {name}: other weights than the model was trained with; install those.")
-        return self.space.embed([self.read(word) for word in words])
+        read = [self.read(word) for word in words]
+        check_script((phrase for word in read for phrase in word.phrases), name)
+        return self.space.embed(read)
 
     def priors(self, words: Sequence[Word]) -> NDArray[np.float32]:
         """[n] share of the training songs that have each word, as far as their truth is known; nan for a word never

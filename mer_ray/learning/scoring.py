@@ -71,7 +71,9 @@ class LabelScale:
         standardized = ranking == "standardized"
         songs_SE = np.asarray(yardstick_SE, np.float32)
         trained_SE = songs_SE if training_SE is None else np.asarray(training_SE, np.float32)
-        weight = _strangeness(songs_SE, trained_SE) if training_SE is not None and standardized else 1.0
+        weight = 1.0
+        if training_SE is not None and standardized:
+            weight = strangeness(songs_SE, trained_SE.mean(0), float(trained_SE.var(0).sum()), len(trained_SE))
         self.floor = floor_of(ranking)
         self._labels_LE = labels_LE
         self._center_E = _blend(weight, songs_SE.mean(0), trained_SE.mean(0)) if standardized else None
@@ -119,13 +121,14 @@ class LabelScale:
         return centred_NL
 
 
-def _strangeness(songs_SE: NDArray[np.float32], trained_SE: NDArray[np.float32]) -> float:
-    """How much of the distance between two means is more than chance, 0 to 1, if both were drawn from training songs.
+def strangeness(songs_SE: NDArray[np.floating[Any]], mean_E: NDArray[np.float32], variance: float, count: int) -> float:
+    """How much of the distance of songs from others is more than chance, 0 to 1, had all been drawn from one kind.
 
-    The positive part of James and Stein's estimate.
+    ``mean_E`` and ``variance``, summed over E, are of the others, ``count`` songs. This is the positive part of James
+    and Stein's estimate.
     """
-    apart = float(((songs_SE.mean(0) - trained_SE.mean(0)) ** 2).sum())
-    by_chance = float(trained_SE.var(0).sum()) * (1 / len(songs_SE) + 1 / len(trained_SE))
+    apart = float(((songs_SE.mean(0) - mean_E) ** 2).sum())
+    by_chance = variance * (1 / len(songs_SE) + 1 / count)
     return max(0.0, 1 - by_chance / apart) if apart > 0 else 0.0
 
 

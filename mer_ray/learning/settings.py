@@ -22,8 +22,8 @@ EXPERIMENTS: dict[str, dict[str, dict[str, Any]]] = {
         "regularized": {"targets": "clusters", "lambda_": 2.5},
     },
     "reference": {
-        "baseline1": {"targets": "labels", "lambda_": 0.0},
-        "baseline2": {"targets": "clusters", "lambda_": 0.0},
+        "baseline1": {"targets": "labels", "lambda_": 0.0, "cycle": False},
+        "baseline2": {"targets": "clusters", "lambda_": 0.0, "cycle": False},
         "regularized": {"targets": "labels", "lambda_": 2.5, "cycle": True},
     },
 }
@@ -48,7 +48,6 @@ class RecipeSettings(PresetSettings):
             "activation": "relu",
             "lr": 1e-4,
             "epochs": 75,
-            "cycle": False,
             "keep": "loss",
             "select_over": "first",
         }
@@ -69,7 +68,7 @@ class RecipeSettings(PresetSettings):
     quantile:q; or a number. none leaves each word alone, as auto and reference do where they find no clusters."""
     clusters: Annotated[Uri | None, READING] = None
     """A published label_map.json: its clusters as they are, instead of Mean Shift."""
-    label_embeddings: Annotated[tuple[Uri, ...], READING] = ()
+    label_embeddings: Annotated[list[Uri], READING] = Field(default_factory=list)
     """A published label_expanded_*.npz: its embeddings of the trained words as they are, instead of the sentence
     encoder's; repeat the flag for several."""
     label_model: str = "auto"

@@ -19,24 +19,29 @@ from mer_ray import __version__, storage
 from mer_ray.catalog.annotations import Annotations
 from mer_ray.errors import InputError
 from mer_ray.features import Store, open_stores
-from mer_ray.fingerprints import canonical, text_sha256, weights_sha256
+from mer_ray.fingerprints import canonical, text_sha256
 from mer_ray.learning.card import card, loss_curve
 from mer_ray.learning.corpus import Corpus
 from mer_ray.learning.learner import Learner, read_checkpoint
 from mer_ray.learning.model import Model
+from mer_ray.learning.presence import songs_present
 from mer_ray.learning.projector import Projector, ProjectorShape, song_vectors
+from mer_ray.learning.ridge import RIDGE, ridge_file
 from mer_ray.learning.sampling import thinned
 from mer_ray.learning.scratch import Scratch
 from mer_ray.learning.seen import SEEN
 from mer_ray.learning.settings import RecipeSettings, TrainSettings
 from mer_ray.settings import OPERATIONAL, READING, marked
-from mer_ray.words.embedding import label_model
+from mer_ray.words.embedding import label_weights
 from mer_ray.words.labelspace import LabelSpace
 from mer_ray.words.lists import Word, read_labels
 from mer_ray.words.published import read_label_embeddings
 from mer_ray.words.thesaurus import Thesaurus, load_thesaurus
 from mer_ray.words.wordspace import WordSpace
 
+SONGS = "songs"
+_NOT_ITS_FEATURES = ("name", "dim", "licence", "dtype")
+"""What an encoder's identity says that the fingerprint has already, or that makes no other features."""
 _BY_CONTENT = ("preset", "experiment", "label_text", "label_embeddings", "clusters")
 STATE = "state.safetensors"
 """A checkpoint's file."""
@@ -46,8 +51,8 @@ HISTORY = "history.jsonl"
 """A line an epoch, in the model directory."""
 REFERENCE_QUANTILES = {
     frozenset(("jamendo", "cal500")): 0.03,
-    frozenset(("cal500", "emotify")): 0.025,
-    frozenset(("emotify", "jamendo")): 0.04,
+    frozenset(("emotify", "jamendo")): 0.025,
+    frozenset(("cal500", "emotify")): 0.04,
 }
 """The published code's quantile of Mean Shift for each pair; 0.03 for all three, and here for any others."""
 EARLIER: dict[str, Any] = {
@@ -74,13 +79,15 @@ def word_space(settings: RecipeSettings, lexicon: Thesaurus | None = None) -> Wo
     return replace(space, published=read_label_embeddings(settings.label_embeddings, width))
 
 
-def label_space(settings: TrainSettings, datasets: Sequence[Annotations]) -> LabelSpace:
-    """The words of these datasets as the training reads and groups them.
+def label_space(
+    settings: TrainSettings, datasets: Sequence[Annotations], lexicon: Thesaurus | None = None
+) -> LabelSpace:
+    """The words of these datasets as the training reads and groups them, with a thesaurus as for :func:`word_space`.
 
     Raises:
         InputError: a file of words, or a bandwidth, that does not serve.
     """
-    space = word_space(settings)
+    space = word_space(settings, lexicon)
     for one in datasets:
         for label in one.vocabulary if space.published else ():
             if label not in space.published:
@@ -113,7 +120,7 @@ def describe(
         "encoder": {**encoder, "dim": stores[0].dim},
         "label_model": {
             "name": settings.label_model,
-            "weights_sha256": weights_sha256(label_model(settings.label_model)),
+            "weights_sha256": label_weights(settings.label_model),
         },
         "readings": {
             **{name: chosen[name] for name in (mark.rstrip("_") for mark in marked(settings, READING))},
@@ -132,8 +139,15 @@ def describe(
             "phrases": text_sha256(json.dumps([words["phrases"], words["reading"]]))[:16],
             **({"groups": text_sha256(json.dumps(words["clusters"]))[:16]} if settings.clusters else {}),
             "encoder": f"{encoder.get('name')}, D = {stores[0].dim}",
+            **{f"encoder {key}": value for key, value in encoder.items() if key not in _NOT_ITS_FEATURES},
+            SONGS: songs_present(stores, datasets),
         },
     }
+
+
+def of_store(name: str) -> bool:
+    """Whether a key of a fingerprint tells the features of a store."""
+    return name == SONGS or name.startswith("encoder ")
 
 
 def projector_shape(settings: TrainSettings, input_dim: int, output_dim: int) -> ProjectorShape:
@@ -206,6 +220,7 @@ def save_final(folder: Path, learner: Learner, corpus: Corpus) -> None:
     )
     save_file({"songs": torch.from_numpy(songs)}, folder / "background.safetensors")
     pq.write_table(pa.concat_tables(corpus.seen), folder / SEEN)
+    (folder / RIDGE).write_bytes(ridge_file(corpus.ridges()))
     notes = {"absent": corpus.absent, "songs": corpus.songs, "priors": corpus.priors()}
     (folder / "notes.json").write_text(json.dumps(notes))
 
@@ -223,7 +238,8 @@ def write_model(
     labels = {**space.describe(), "datasets": vocabularies, "priors": notes.pop("priors")}
     metrics = {"best": state["best"], "epochs": len(state["history"]), **notes, "history": state["history"]}
     curve = loss_curve(state["history"], state["best"])
-    storage.write_bytes(storage.join(uri, SEEN), (final / SEEN).read_bytes())
+    for name in (SEEN, RIDGE):
+        storage.write_bytes(storage.join(uri, name), (final / name).read_bytes())
     storage.write_bytes(storage.join(uri, "last.safetensors"), save(tensors["last"]))
     storage.write_bytes(storage.join(uri, "metrics.json"), storage.as_json(metrics))
     storage.write_bytes(storage.join(uri, HISTORY), as_lines(state["history"]))

@@ -20,9 +20,9 @@ from __future__ import annotations
 import json
 import posixpath
 import re
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,17 +30,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mer_ray import storage
-from mer_ray.catalog.datasets import SplitRule, draw_splits
-from mer_ray.catalog.manifest import make_manifest
+from mer_ray.arrays import map_array
+from mer_ray.catalog.datasets import SplitRule
 from mer_ray.errors import InputError
-from mer_ray.features import store_table
-from mer_ray.runs.songs_directory import SongsDirectory, commit
+from mer_ray.paper.array_index import read_index
+from mer_ray.paper.array_songs import ArraySong, Floats, import_songs
 from mer_ray.songs import Identity
 
 STATES, WIDTH = 13, 768
 WINDOW_SECONDS = 10.0
-WINDOWS_PER_PART = 2048
-"""About this many windows are in memory at a time and stand in one part."""
 
 _NAMED_SPLIT = re.compile(r"(?:^|[-_.])(train|val|validation|test)(?=[-_.]|$)")
 
@@ -54,21 +52,6 @@ class PublishedFiles:
     labels: str | None = None
 
 
-@dataclass(frozen=True)
-class PublishedSong:
-    """One song of an array; ``labels`` is None without a label file, ``split`` where no file's name says it.
-
-    ``rows`` are its windows in ``states``, the whole array, [n, 13, 768], mapped and not read.
-    """
-
-    track_id: str
-    labels: list[str] | None
-    split: str | None
-    uri: str
-    states: NDArray[np.floating[Any]]
-    rows: NDArray[np.int64]
-
-
 def import_published(
     files: Sequence[PublishedFiles],
     features: str,
@@ -78,9 +61,7 @@ def import_published(
     split: SplitRule = "seeded",
     seed: int = 0,
 ) -> tuple[pa.Table, dict[str, Any]]:
-    """Bring a feature store up to date with published arrays; songs it holds are left as they are.
-
-    Memory stays within some parts. Returns the manifest of all arrays and the summary of the run.
+    """Bring a feature store up to date with published arrays, as :func:`import_songs` does.
 
     Raises:
         InputError: a file that is missing or of another form, files that do not belong together, or a
@@ -88,18 +69,9 @@ def import_published(
     """
     if not set(layers) <= set(range(STATES)):
         raise InputError(f"layers {','.join(map(str, layers))}: the arrays hold 0 to {STATES - 1}; choose among these.")
-    songs = [song for one in files for song in read_songs(one, dataset)]
-    manifest = published_manifest(songs, dataset, split, seed)
-    identity = published_identity(layers)
-    fingerprint = {name: identity[name] for name in ("name", "layers", "pooling", "window_seconds")}
+    songs = [song for one in files for song in read_songs(one, dataset, layers)]
     asked = {"files": [vars(one) for one in files], "dataset": dataset, "split": split, "seed": seed}
-    with SongsDirectory(features, "import") as output:
-        output.begin(fingerprint, asked, manifest)
-        pending = set(output.pending(manifest, retry_failed=False)["track_id"].to_pylist())
-        for group in _parts([song for song in songs if song.track_id in pending]):
-            output.lock.check()
-            commit(features, _store_table(group, layers))
-        return manifest, output.finish(songs_done=len(pending))
+    return import_songs(songs, features, published_identity(layers), asked, dataset=dataset, split=split, seed=seed)
 
 
 def published_identity(layers: Sequence[int]) -> Identity:
@@ -118,47 +90,42 @@ def published_identity(layers: Sequence[int]) -> Identity:
     }
 
 
-def read_songs(files: PublishedFiles, dataset: str) -> list[PublishedSong]:
+def read_songs(files: PublishedFiles, dataset: str, layers: Sequence[int]) -> list[ArraySong]:
     """The songs of one array in storage order; nothing of the array itself is read."""
     states = _states(files.source)
     keys, rows = read_index(files.index, len(states), files.source)
-    if files.labels is None and dataset != "none":
-        raise InputError(
-            f"{files.source}: --dataset {dataset} needs the songs' names; add its label file with --labels."
-        )
-    named = {key: (key, None) for key in keys} if files.labels is None else _named_songs(files.labels, dataset)
-    unknown = next((key for key in keys if key not in named), None)
-    if unknown is not None:
-        raise InputError(
-            f"{files.labels}: no track {unknown!r} of {files.index} in it; give the label file it goes with."
-        )
+    named = named_songs(keys, files.labels, files.index, dataset)
     split = _named_split(files) if dataset == "jamendo" else None
     uri = storage.absolute(files.source)
-    return [PublishedSong(*named[key], split, f"{uri}#{key}", states, own) for key, own in zip(keys, rows, strict=True)]
+    return [
+        ArraySong(track_id, f"{uri}#{key}", partial(_windows, states, own, list(layers)), labels, split)
+        for key, own, (track_id, labels) in zip(keys, rows, named, strict=True)
+    ]
 
 
-def read_index(uri: str, windows: int, source: str) -> tuple[list[str], list[NDArray[np.int64]]]:
-    """Whose the windows are: the songs' keys in storage order, and the rows of each in the order of time.
+def named_songs(
+    keys: Sequence[str], labels: str | None, source: str, dataset: str
+) -> list[tuple[str, list[str] | None]]:
+    """The id and the labels of each song of an array, by its key in the label file.
 
     Raises:
-        InputError: no index, or not of ``windows`` rows.
+        InputError: a dataset without its label file, or a song that is not in it.
     """
-    keys, starts = _index_columns(uri)
-    if len(keys) != windows:
-        raise InputError(
-            f"{uri}: {len(keys):,} rows for the {windows:,} windows of {source}; give the index it goes with."
-        )
-    names, first, song = np.unique(keys, return_index=True, return_inverse=True)
-    in_storage = np.argsort(first)
-    song = np.argsort(in_storage)[song]
-    order = np.lexsort((starts, song))
-    again = (np.diff(song[order]) == 0) & (np.diff(starts[order]) == 0)
-    order = order[np.r_[True, ~again]]
-    rows = np.split(order, np.flatnonzero(np.diff(song[order])) + 1)
-    return [str(name) for name in names[in_storage]], rows
+    if labels is None and dataset != "none":
+        raise InputError(f"{source}: --dataset {dataset} needs the songs' names; add its label file with --labels.")
+    named = {key: (key, None) for key in keys} if labels is None else _label_file(labels, dataset)
+    unknown = next((key for key in keys if key not in named), None)
+    if unknown is not None:
+        raise InputError(f"{labels}: no track {unknown!r} of {source} in it; give the label file it goes with.")
+    return [named[key] for key in keys]
 
 
-def _named_songs(uri: str, dataset: str) -> dict[str, tuple[str, list[str] | None]]:
+def _windows(states: Floats, rows: NDArray[np.int64], layers: list[int]) -> Floats:
+    """[w, layers × width] some windows of [n, layers, width] states."""
+    return np.asarray(states[rows[:, None], layers]).reshape(len(rows), -1)
+
+
+def _label_file(uri: str, dataset: str) -> dict[str, tuple[str, list[str] | None]]:
     """A label file: key in the index → our track id and the labels."""
     try:
         songs = json.loads(storage.read_text(uri)).items()
@@ -169,66 +136,9 @@ def _named_songs(uri: str, dataset: str) -> dict[str, tuple[str, list[str] | Non
         ) from error
 
 
-def published_manifest(songs: Sequence[PublishedSong], dataset: str, split: SplitRule, seed: int) -> pa.Table:
-    """The manifest of the songs: split as the files are named, else by song as ``split`` says."""
-    ids = [song.track_id for song in songs]
-    twice, count = Counter(ids).most_common(1)[0]
-    if count > 1:
-        raise InputError(f"track {twice}: stands in the given files more than once; give each song one array and key.")
-    named = [song.split for song in songs]
-    splits, reading = draw_splits(ids, split, seed) if None in named else (named, "official")
-    columns = {
-        "track_id": ids,
-        "uri": [song.uri for song in songs],
-        "dataset": [None if dataset == "none" else dataset] * len(ids),
-        "split": splits,
-        "labels": [song.labels for song in songs],
-    }
-    return make_manifest(columns, songs[0].uri, {"split": reading, "features": "published"})
-
-
-def _store_table(songs: Sequence[PublishedSong], layers: Sequence[int]) -> pa.Table:
-    """Rows of the feature store; a song with a value that float16 cannot hold is a failed one."""
-    rows, kept = [], []
-    for song in songs:
-        with np.errstate(over="ignore"):
-            track = song.states[song.rows[:, None], list(layers)].astype(np.float16).reshape(-1, len(layers) * WIDTH)
-        fine = bool(np.isfinite(track).all())
-        kept.append(track[: None if fine else 0])
-        row = {"track_id": song.track_id, "uri": song.uri, "truncated": False, "bad_packets": 0}
-        failed = {"status": "failed", "error_class": "not_finite", "error": f"{song.uri}: not finite"}
-        row |= {"duration_s": len(song.rows) * WINDOW_SECONDS, **({"status": "ok"} if fine else failed)}
-        rows.append(row)
-    return store_table(rows, kept, published_identity(layers))
-
-
-def _parts(songs: Sequence[PublishedSong]) -> Iterator[list[PublishedSong]]:
-    """Whole songs in storage order, about ``WINDOWS_PER_PART`` windows at a time."""
-    group: list[PublishedSong] = []
-    for song in songs:
-        group.append(song)
-        if song is songs[-1] or sum(len(one.rows) for one in group) >= WINDOWS_PER_PART:
-            yield group
-            group = []
-
-
-def _load(uri: str) -> NDArray[Any]:
-    """Map a ``.npy`` file; never a pickle."""
-    if storage.is_s3(uri):
-        raise InputError(f"{uri}: arrays are mapped from disk; copy the file to a local path.")
-    try:
-        with storage.readable(uri):
-            array = np.load(storage.absolute(uri), mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise InputError(f"{uri}: not a plain .npy array (whole, without Python objects); fetch it again.") from error
-    if not isinstance(array, np.ndarray):
-        raise InputError(f"{uri}: an archive of arrays; give the .npy file itself.")
-    return array
-
-
 def _states(uri: str) -> NDArray[np.floating[Any]]:
     """The [n, 13, 768] hidden states, as a view of the mapped file."""
-    array = _load(uri)
+    array = map_array(uri)
     states = array[:, 0] if array.ndim == 4 and array.shape[1] == 1 else array
     if states.shape[1:] != (STATES, WIDTH) or states.dtype.kind != "f" or not len(states):
         raise InputError(
@@ -236,24 +146,6 @@ def _states(uri: str) -> NDArray[np.floating[Any]]:
             f"[n, {STATES}, {WIDTH}] with n at least 1."
         )
     return states
-
-
-def _index_columns(uri: str) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    """The [n] keys as text and the [n] starts; windows without times keep their order."""
-    index = _load(uri)
-    fields = index.dtype.names or ()
-    if index.ndim == 1 and "track_id" in fields:
-        times = [index[name] for name in fields if name != "track_id" and index.dtype[name].kind in "iuf"]
-        keys, starts = index["track_id"], times[0] if times else np.arange(len(index))
-    elif index.ndim == 2 and index.shape[1] > 1 and index.dtype.kind in "US":
-        keys, starts = index[:, 0], index[:, 1]
-    else:
-        raise InputError(f"{uri}: {index.dtype} of shape {list(index.shape)}; expected a row a window with 'track_id'.")
-    text = np.char.decode(keys, "utf-8") if keys.dtype.kind == "S" else keys.astype(np.str_)
-    try:
-        return text, np.asarray(starts).astype(np.float64)
-    except ValueError as error:
-        raise InputError(f"{uri}: the second column holds no times; expected track id, start and end.") from error
 
 
 def _track_id(dataset: str, key: str, path: object) -> str:

@@ -78,9 +78,16 @@ def schema_difference(first: pa.Schema, other: pa.Schema) -> str:
     encoders = (stored_json(first, "mer_ray.encoder"), stored_json(other, "mer_ray.encoder"))
     # One encoder may have been loaded from two places: its weights count, not its name.
     keys = (ours.keys() | theirs.keys()) - {"mer_ray.version", "mer_ray.encoder"}
-    unlike = sorted(key for key in keys if ours.get(key) != theirs.get(key))
+    unlike = sorted(key for key in keys if ours.get(key) != theirs.get(key) and not _agree(first, other, key))
     unlike += ["mer_ray.encoder"] if encoder_differences(*encoders) else []
     return f"with other {', '.join(unlike)}" if unlike else ""
+
+
+def _agree(first: pa.Schema, other: pa.Schema, key: str) -> bool:
+    """Whether two JSON objects of metadata say nothing that contradicts: versions may have told more or less."""
+    ours, theirs = stored_json(first, key), stored_json(other, key)
+    shared = ours.keys() & theirs.keys()
+    return bool(shared) and all(ours[name] == theirs[name] for name in shared)
 
 
 def row_breaches(rows: pa.Table, content: Content) -> Iterator[Breach]:

@@ -24,6 +24,7 @@ from mer_ray.storage.access import (
 from mer_ray.storage.conditional import Seen, discard, look, swap, swaps_hold
 from mer_ray.storage.objects import (
     Entry,
+    TooLargeError,
     as_json,
     content_key,
     entries,
@@ -48,6 +49,7 @@ from mer_ray.storage.tables import (
     iter_tables,
     opened,
     parquet_bytes,
+    read_schema,
     read_table,
     write_arrow,
     write_table,
@@ -57,6 +59,7 @@ from mer_ray.uris import absolute, is_s3, join
 __all__ = [
     "Entry",
     "Seen",
+    "TooLargeError",
     "absolute",
     "arrow_filesystem",
     "as_json",
@@ -83,6 +86,7 @@ __all__ = [
     "read_bytes",
     "read_json",
     "read_once",
+    "read_schema",
     "read_table",
     "read_text",
     "readable",

@@ -19,7 +19,8 @@ READ_TIMEOUT_S = 20.0
 CLIENT_ATTEMPTS = 5
 """Of the S3 client at one request."""
 
-_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}
+_REFUSED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "InvalidToken", "TokenRefreshRequired"}
+_REFUSED |= {"InvalidAccessKeyId", "SignatureDoesNotMatch"}
 _AGAIN = "run the same command again"
 _MENDS = {
     errno.ENOSPC: ("the disk is full", f"make room there and {_AGAIN}"),
@@ -109,7 +110,7 @@ def refusal(uri: str, deed: str, error: BaseException) -> StorageError:
     """What to tell the user of a failure to read, write or delete: the place, the cause, the next step."""
     reason, mend = str(error).rstrip(".") or type(error).__name__, f"{_AGAIN} once the storage answers"
     if credentials_gone(error):
-        reason = f"the credentials are missing or have expired: {reason}"
+        reason = f"the credentials are missing, are wrong or have expired: {reason}"
         mend = f"{_AGAIN} with new credentials"
     elif is_s3(uri) and isinstance(error, PermissionError):
         mend = f"{_AGAIN} with credentials that may"
@@ -121,11 +122,11 @@ def refusal(uri: str, deed: str, error: BaseException) -> StorageError:
 
 
 def credentials_gone(error: BaseException) -> bool:
-    """Whether credentials that are missing or have expired are the reason: nothing but new ones will help."""
+    """Whether credentials that are missing, wrong or expired are the reason: nothing but new ones will help."""
     from botocore.exceptions import NoCredentialsError, PartialCredentialsError
 
     missing = isinstance(error, (NoCredentialsError, PartialCredentialsError))
-    return missing or answer_code(error) in _EXPIRED
+    return missing or answer_code(error) in _REFUSED
 
 
 def answer_code(error: BaseException) -> str:

@@ -33,6 +33,12 @@ def read_table(uri: str, columns: list[str] | None = None) -> pa.Table:
         return pq.ParquetFile(file, pre_buffer=True).read(columns)
 
 
+def read_schema(uri: str) -> pa.Schema:
+    """The schema of one Parquet file, without its rows."""
+    with opened(uri) as file:
+        return pq.read_schema(file)
+
+
 def iter_tables(uri: str, *, rows: int, columns: list[str] | None = None) -> Iterator[pa.Table]:
     """Read a Parquet file some rows at a time, in bounded memory whatever its size."""
     with opened(uri) as file:

@@ -18,7 +18,8 @@ from mer_ray.learning.model import Model
 from mer_ray.learning.scoring import LabelScale, measured_by_catalog
 from mer_ray.learning.settings import Ranking
 from mer_ray.songs import STATUS_COLUMNS, STATUS_FIELDS, Identity, metadata
-from mer_ray.tagging.contract import TAGS_TYPE, TIMELINE_TYPE
+from mer_ray.tagging.calibration import Calibration
+from mer_ray.tagging.contract import CALIBRATED_TYPE, TAGS_TYPE, TIMELINE_TYPE, words_digest
 from mer_ray.tagging.projections import song_vectors, vector_column
 from mer_ray.words.embedding import unit
 from mer_ray.words.lists import Word
@@ -33,6 +34,13 @@ class Tag(NamedTuple):
     label: str
     score: float
     percentile: float
+
+
+def measured_against(by_catalog: bool, alone: bool) -> str:
+    """What a yardstick consists of, for a reader and for a calibration to fit."""
+    if not by_catalog:
+        return "the model's training songs"
+    return "the songs themselves" if alone else "the songs themselves beside the model's training songs"
 
 
 @dataclass
@@ -62,9 +70,7 @@ class Tagger:
     @property
     def measured(self) -> str:
         """The songs that measure, for a reader."""
-        if self.yardstick is None:
-            return "the model's training songs"
-        return "the songs themselves" if self.alone else "the songs themselves beside the model's training songs"
+        return measured_against(self.yardstick is not None, self.alone)
 
     def scale(self, words: Sequence[Word], ranking: Ranking | None = None) -> LabelScale:
         """Measure a list of words once, to score many songs with it; by the model's own ranking if none is given."""
@@ -79,16 +85,17 @@ class Tagger:
         labels: Sequence[str] | Mapping[str, Sequence[str]],
         k: int = 3,
         ranking: Ranking | None = None,
+        threshold: float | None = None,
     ) -> list[Tag]:
         """The k best of these words that earn their place on a song, from the [w, D] features of its windows.
 
-        Words may have phrases. By cosine, the paper's ranking, the k best are taken whatever their score.
+        Words may have phrases. Another ``threshold`` than the ranking's own (:func:`floor_of`) can be given.
         """
         asked = labels if isinstance(labels, Mapping) else dict.fromkeys(labels, ())
         scale = self.scale([Word.of(label, *phrases) for label, phrases in asked.items()], ranking)
         vector_1E = self.model.project(features).mean(axis=0)[None]
         scores_1L, percentiles_1L = scale.scores(vector_1E), scale.percentiles(vector_1E)
-        order_1K, kept_1K = Choice(k, scale.floor).best(scores_1L)
+        order_1K, kept_1K = Choice(k, scale.floor if threshold is None else threshold).best(scores_1L)
         names = list(asked)
         return [Tag(names[at], float(scores_1L[0, at]), float(percentiles_1L[0, at])) for at in order_1K[kept_1K]]
 
@@ -136,6 +143,12 @@ class TagOptions:
     ranking: Ranking = "standardized"
     timeline: bool = False
     embedding: bool = False
+    calibration: Calibration | None = None
+
+    @property
+    def tags_type(self) -> pa.DataType:
+        """The type of the column of tags."""
+        return TAGS_TYPE if self.calibration is None else CALIBRATED_TYPE
 
 
 class SongTagger:
@@ -166,9 +179,14 @@ class SongTagger:
         scores_SL, percentiles_SL = self._scale.scores(vectors_SE), self._scale.percentiles(vectors_SE)
         order_SK, kept_SK = self._options.choice.best(scores_SL, percentiles_SL)
         kept_SK &= there_S[:, None]
-        values = [np.take_along_axis(each, order_SK, axis=1)[kept_SK] for each in (scores_SL, percentiles_SL)]
+        of_words = [scores_SL, percentiles_SL]
+        if self._options.calibration is not None:
+            names = [word.label for word in self._options.words]
+            of_words += self._options.calibration.expected(names, percentiles_SL)
+        values = [np.take_along_axis(each, order_SK, axis=1)[kept_SK] for each in of_words]
         tags = [self._labels.take(pa.array(order_SK[kept_SK])), *map(pa.array, values)]
-        return _lists(kept_SK.sum(axis=1), pa.StructArray.from_arrays(tags, fields=list(TAGS_TYPE.value_type)))
+        fields = list(self._options.tags_type.value_type)
+        return _lists(kept_SK.sum(axis=1), pa.StructArray.from_arrays(tags, fields=fields))
 
     def _timeline(self, windows_NE: NDArray[np.float16], counts_S: NDArray[np.int64]) -> pa.Array:
         options = self._options
@@ -190,12 +208,13 @@ def _lists(counts: NDArray[np.int64], values: pa.Array) -> pa.Array:
 
 def tags_schema(options: TagOptions, encoder: Identity, model: Model) -> pa.Schema:
     """The schema of a tags part, with its provenance."""
-    fields = [*STATUS_FIELDS, pa.field("tags", TAGS_TYPE)]
+    fields = [*STATUS_FIELDS, pa.field("tags", options.tags_type)]
     if options.timeline:
         fields.append(pa.field("timeline", TIMELINE_TYPE))
     if options.embedding:
         fields.append(pa.field("embedding", pa.list_(pa.float16(), model.projector.shape.output_dim)))
-    asked = {"labels": [word.label for word in options.words], **asdict(options.choice), "ranking": options.ranking}
+    words = {"words": len(options.words), "words_sha256": words_digest(options.words)}
+    asked = {**words, **asdict(options.choice), "ranking": options.ranking}
     return pa.schema(
         fields,
         metadata=metadata(encoder, **{"mer_ray.model": model.digest, "mer_ray.tags": json.dumps(asked)}),

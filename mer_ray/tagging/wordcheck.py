@@ -9,7 +9,7 @@ from itertools import chain
 import numpy as np
 
 from mer_ray.learning.model import Model
-from mer_ray.words.embedding import embed_labels
+from mer_ray.words.embedding import LABEL_MODEL, embed_labels
 from mer_ray.words.lists import Source, Word
 from mer_ray.words.thesaurus import load_thesaurus
 
@@ -58,9 +58,10 @@ def check_words(model: Model, words: Sequence[Word]) -> list[WordReport]:
     return reports
 
 
-def describe_words(reports: list[WordReport]) -> str:
-    """The reports for a person, the warnings last and together."""
-    lines = []
+def describe_words(reports: list[WordReport], label_model: str = "auto") -> str:
+    """The reports for a person, first who reads the words, the warnings last and together."""
+    english = f"{LABEL_MODEL}, which knows English alone" if label_model in ("auto", LABEL_MODEL) else label_model
+    lines = [f"Words are read by {english}.", ""]
     for one in reports:
         lines += [one.word.label, f"  read as   {', '.join(one.word.phrases)}  ({_SOURCES[one.word.source]})"]
         lines.append(f"  nearest   {', '.join(f'{word} {cosine:.2f}' for word, cosine in one.nearest)}  (trained on)")

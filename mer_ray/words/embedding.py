@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,11 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_ray.errors import InputError
+from mer_ray.fingerprints import weights_sha256
+from mer_ray.words.known import known_vectors
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 LABEL_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+MULTILINGUAL = "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2"
+"""One that reads fifty languages, for who trains with it."""
 LABEL_MODEL_REVISION = "c9745ed1d9f207416be6d2e6f8de32d1f16199bf"
 
 
@@ -40,17 +45,45 @@ def embed_labels(
     """
     texts = [tuple((phrases or {}).get(label) or (label,)) for label in labels]
     flat = [phrase.replace("_", " ") for group in texts for phrase in group]
-    vectors = label_model(model).encode(flat, normalize_embeddings=True, show_progress_bar=False)
+    vectors = _encoded(flat, model)
     counts = np.array([len(group) for group in texts])
     sums = np.zeros((len(texts), vectors.shape[1]), np.float32)
     np.add.at(sums, np.repeat(np.arange(len(texts)), counts), vectors)
     return unit(sums) if normalize else np.asarray(sums / counts[:, None].astype(np.float32), np.float32)
 
 
+def check_script(texts: Iterable[str], model: str) -> None:
+    """Raise InputError for a text in another script than Latin where the sentence encoder reads English alone."""
+    if model not in ("auto", LABEL_MODEL):
+        return
+    for text in texts:
+        if strange := [letter for letter in text if letter.isalpha() and "LATIN" not in unicodedata.name(letter, "")]:
+            raise InputError(
+                f"'{text}': not in Latin letters ({strange[0]}), and this model reads words by {LABEL_MODEL}, which "
+                f"knows English alone; give English phrases for it in a YAML file ('{text}: sad, sorrowful'), or train "
+                f"a model with --label-model {MULTILINGUAL}."
+            )
+
+
+def _encoded(texts: Sequence[str], model: str) -> NDArray[np.float32]:
+    """Unit vectors of texts, each encoded once, and not at all where its vector is known."""
+    known = known_vectors(label_weights(model))
+    fresh = [text for text in dict.fromkeys(texts) if text not in known]
+    made = label_model(model).encode(fresh, normalize_embeddings=True, show_progress_bar=False) if fresh else ()
+    found = {**known, **dict(zip(fresh, made, strict=True))}
+    return np.stack([found[text] for text in texts])
+
+
 def unit(vectors: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     """Rows scaled to length one; a zero row stays zero."""
     norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return np.asarray(vectors / np.maximum(norms, 1e-12), np.float32)
+
+
+@lru_cache(maxsize=2)
+def label_weights(name: str = "auto") -> str:
+    """The digest of a sentence encoder's weights."""
+    return weights_sha256(label_model(name))
 
 
 @lru_cache(maxsize=2)

@@ -93,6 +93,22 @@ class WordSpace:
             templated_N1 = np.array([[word.phrases == template_phrases(word.label)] for word in words])
             other_E = self.center if self.template_center is None else self.template_center
             vectors_NE = vectors_NE - np.where(templated_N1, other_E, self.center)
+        return self._corrected(vectors_NE)
+
+    def affect_axes(self) -> NDArray[np.float32]:
+        """The directions of valence, arousal and dominance among the vectors of :meth:`embed`, [E, 3] of length one.
+
+        Each is the ridge regression of one of the three on the phrases of the packaged thesaurus, as this space has
+        them.
+        """
+        lexicon = load_thesaurus()
+        known, _ = lexicon_vectors(self.model)
+        placed_QE = np.stack([known[phrase] for phrase in lexicon.phrase_affects])
+        placed_QE = self._corrected(placed_QE if self.center is None else placed_QE - self.center)
+        weights_E3 = _ridge(placed_QE, np.array(list(lexicon.phrase_affects.values())))
+        return unit(weights_E3.T).T
+
+    def _corrected(self, vectors_NE: NDArray[np.float32]) -> NDArray[np.float32]:
         return unit(vectors_NE) if self.correction is None else unit(unit(vectors_NE) @ self.correction)
 
     def tensors(self) -> dict[str, NDArray[np.float32]]:
@@ -122,15 +138,20 @@ class WordSpace:
 
 @lru_cache(maxsize=2)
 def lexicon_vectors(model: str) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float32]]:
-    """Each phrase of the packaged thesaurus as a unit vector, and the mean of its words in templates.
-
-    The mean is over every eighth word: it says what templates share, which takes no more of them.
-    """
-    lexicon = load_thesaurus()
-    vectors = dict(zip(lexicon.lexicon, embed_labels(lexicon.lexicon, model=model), strict=True))
-    sentences = [sentence for word in list(lexicon.entries)[::8] for sentence in template_phrases(word)]
+    """Each phrase of the packaged thesaurus as a unit vector, and the mean of its words in templates."""
+    phrases, sentences = lexicon_texts()
+    vectors = dict(zip(phrases, embed_labels(phrases, model=model), strict=True))
     mean: NDArray[np.float32] = embed_labels(sentences, model=model).mean(0)
     return vectors, mean
+
+
+def lexicon_texts() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The phrases of the packaged thesaurus, and every eighth of its words in templates.
+
+    These say what templates share, which takes no more of them.
+    """
+    lexicon = load_thesaurus()
+    return lexicon.lexicon, tuple(text for word in list(lexicon.entries)[::8] for text in template_phrases(word))
 
 
 def affect_correction(
@@ -141,9 +162,14 @@ def affect_correction(
     It is learned from centred unit vectors of phrases whose affect is known, [phrases, E] and [phrases, 3]. With
     weight 1 the deviation of what it adds to them is 0.35 a direction. [E, E], the identity plus a matrix of rank 3.
     """
+    weights_E3 = _ridge(placed_QE, affects_Q3)
+    axes_E3, _ = np.linalg.qr(weights_E3)
+    spread = (placed_QE @ weights_E3).std(0).mean()
+    return np.asarray(np.eye(len(weights_E3)) + 0.35 * weight / spread * weights_E3 @ axes_E3.T, np.float32)
+
+
+def _ridge(placed_QE: NDArray[np.float32], affects_Q3: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[E, 3] of the ridge regression of affects on unit vectors."""
     inputs_QE = placed_QE.astype(np.float64)
     gram_EE = inputs_QE.T @ inputs_QE + RIDGE * np.eye(inputs_QE.shape[1])
-    weights_E3 = np.linalg.solve(gram_EE, inputs_QE.T @ (affects_Q3 - affects_Q3.mean(0)))
-    axes_E3, _ = np.linalg.qr(weights_E3)
-    spread = (inputs_QE @ weights_E3).std(0).mean()
-    return np.asarray(np.eye(len(gram_EE)) + 0.35 * weight / spread * weights_E3 @ axes_E3.T, np.float32)
+    return np.linalg.solve(gram_EE, inputs_QE.T @ (affects_Q3 - affects_Q3.mean(0)))

@@ -8,8 +8,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from mer_ray import storage
-from mer_ray.catalog.manifest import MANIFEST_SCHEMA, read_manifest
-from mer_ray.catalog.sources import build_manifest, load_catalog, read_catalog_table, scan_folder
+from mer_ray.catalog.manifest import MANIFEST_SCHEMA, NAMES, read_manifest
+from mer_ray.catalog.sources import (
+    build_manifest,
+    load_catalog,
+    passed_over,
+    read_catalog_table,
+    same_audio,
+    scan_folder,
+)
 from mer_ray.errors import InputError
 
 
@@ -101,7 +108,11 @@ def test_a_table_may_say_everything_about_its_songs(tmp_path: Path) -> None:
             "dataset": "mine",
             "split": "train",
             "labels": ["happy", "sad"],
+            "ratings": None,
             "size_bytes": None,
+            "etag": None,
+            **dict.fromkeys(NAMES),
+            "artist": "Air",
         },
         {
             "track_id": "y",
@@ -109,7 +120,10 @@ def test_a_table_may_say_everything_about_its_songs(tmp_path: Path) -> None:
             "dataset": None,
             "split": None,
             "labels": None,
+            "ratings": None,
             "size_bytes": None,
+            "etag": None,
+            **dict.fromkeys(NAMES),
         },
     ]
 
@@ -236,3 +250,15 @@ def test_an_audio_folder_that_is_named_but_absent_is_refused(tmp_path: Path) -> 
 def test_audio_beside_a_plain_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="leave out --audio"):
         build_manifest(str(touch(tmp_path, "a.mp3")), audio=str(tmp_path))
+
+
+def test_files_that_are_no_songs_are_counted_by_kind(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp3", "cover.jpg", "b/cover.JPG", "b/notes.txt", "README", ".hidden.txt", "_run/x.json")
+    assert passed_over(str(tmp_path)) == {".jpg": 2, ".txt": 1, "no extension": 1}
+
+
+def test_the_same_audio_under_two_names_is_found_and_the_same_size_is_not_enough(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp3", "b/other name.mp3", "c.mp3", "d.mp3")
+    (tmp_path / "c.mp3").write_bytes(b"other")
+    (tmp_path / "d.mp3").write_bytes(b"x" * 5)
+    assert same_audio(scan_folder(str(tmp_path))) == [["a.mp3", "d.mp3"]]

@@ -87,7 +87,8 @@ def test_tags_say_what_made_them(tags: Path) -> None:
     metadata = pq.read_schema(part).metadata
     assert json.loads(metadata[b"mer_ray.encoder"])["licence"]
     assert metadata[b"mer_ray.model"]
-    assert json.loads(metadata[b"mer_ray.tags"])["labels"] == WORDS.splitlines()
+    assert json.loads(metadata[b"mer_ray.tags"])["words"] == len(WORDS.splitlines())
+    assert [*json.loads((tags / "_run" / "words.json").read_text())["phrases"]] == WORDS.splitlines()
 
 
 def test_a_store_is_tagged_with_any_words_long_after_its_audio_is_gone(

@@ -11,11 +11,12 @@ import pytest
 
 from mer_ray.evaluation.figures import per_label_figure
 from mer_ray.evaluation.metrics import Level, evaluate_songs
-from mer_ray.evaluation.report import label_grid, report_sections, summary_grid, with_interval
-from mer_ray.pages import Grid, Picture, Section, markdown, page, table, text_table
+from mer_ray.evaluation.report import label_grid, report_sections, summary_grid, verdict, with_interval
+from mer_ray.pages import Grid, Picture, Player, Section, markdown, page, table, text_table
 
 VOID = {"meta", "img"}
 LABELS = ("calm", "happy", "<b>loud</b>", "never")
+TRAINED = {"name": "MERT", "licence": "CC-BY-NC-4.0"}
 FACTS = {"model": "models/a & b", "ranking": "cosine"}
 
 
@@ -117,8 +118,10 @@ def test_the_summary_shows_cluster_f1_beside_label_f1_only_where_it_is_defined()
     assert [bool(re.fullmatch(r"0\.\d{3} \[0\.\d{3}, 0\.\d{3}\]", row[1])) for row in known.rows] == [True] * 4 + [
         False
     ] * 2
-    assert "Cluster F1" in markdown("E", report_sections({"x": levels()}, FACTS, {"x": []}))
-    assert "Cluster F1" not in markdown("E", report_sections({"x": levels(clusters=False)}, FACTS, {"x": []}))
+    assert "Cluster F1" in markdown("E", report_sections({"x": levels()}, FACTS, {"x": []}, {"x": []}, TRAINED))
+    assert "Cluster F1" not in markdown(
+        "E", report_sections({"x": levels(clusters=False)}, FACTS, {"x": []}, {"x": []}, TRAINED)
+    )
 
 
 def test_labels_are_listed_best_first_with_areas_and_a_dash_where_there_is_none() -> None:
@@ -133,7 +136,9 @@ def test_labels_are_listed_best_first_with_areas_and_a_dash_where_there_is_none(
 def test_report_and_page_tell_the_same_and_the_page_asks_nobody() -> None:
     one = levels()
     figure = per_label_figure("x", one)
-    sections = report_sections({"x": one}, FACTS, {"x": [Picture("per_label_x", "each label", figure)]})
+    sections = report_sections(
+        {"x": one}, FACTS, {"x": [Picture("per_label_x", "each label", figure)]}, {"x": []}, TRAINED
+    )
     outline, report = Outline(page("Evaluation", sections)), markdown("Evaluation", sections)
     for grid in (summary_grid(one), label_grid(one["song_vote"])):
         for row in grid.rows:
@@ -152,3 +157,30 @@ def test_a_figure_grows_with_its_labels() -> None:
         return matplotlib.image.imread(io.BytesIO(per_label_figure("x", one)), format="png").shape[0]
 
     assert height(56) - height(6) == pytest.approx(50 * 0.24 * 130, rel=0.02)
+
+
+def test_the_verdict_comes_first_and_the_encoder_with_it() -> None:
+    player = Player("<i>song</i>", "truly calm; told happy", "../a%20b.mp3")
+    one = {"x": levels()}
+    text = page(
+        "T", report_sections(one, FACTS, {"x": []}, {"x": [player]}, {"name": "tiny", "licence": "(untrained)"})
+    )
+    outline = Outline(text)
+    start = next(at for at, said in enumerate(outline.texts) if said.startswith("x: "))
+    assert "ROC-AUC is" in outline.texts[start]
+    assert "is untrained" in outline.texts[start + 1]
+    assert "models/a & b" in outline.texts[-2]
+    assert "<i>song</i>" in outline.texts
+    assert "../a%20b.mp3" in outline.addresses
+
+
+def test_a_verdict_names_chance_and_ridge_and_does_not_boast_of_noise() -> None:
+    one = levels()
+    said = verdict("x", one)
+    assert "Over 30 songs ROC-AUC is" in said
+    assert "chance 0.5" in said
+    assert "ridge" not in said
+    assert "a ridge regression on the same features has" in verdict("x", {**one, "ridge": one["random"]})
+    noise = {**one, "song_mean": one["random"], "song_vote": one["random"]}
+    assert "better than chance" in verdict("x", noise)
+    assert "tells" not in verdict("x", noise)

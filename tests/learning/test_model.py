@@ -46,7 +46,11 @@ def small_model(seed: int = 0) -> Model:
         "label_model": {"name": "auto", "weights_sha256": weights_sha256(label_model())},
         "readings": {"targets": "labels", "ranking": "standardized"},
     }
-    labels = {"words": ["calm", "sad"], "phrases": {"calm": ["peaceful", "serene"], "sad": ["sad"]}, "datasets": ["x"]}
+    labels = {
+        "words": ["calm", "sad"],
+        "phrases": {"calm": ["peaceful", "serene"], "sad": ["sad"]},
+        "datasets": {"x": ["calm", "sad"]},
+    }
     background = unit(np.random.default_rng(seed).normal(size=(50, 384)))
     return Model(projector.eval(), config, labels, background)
 
@@ -180,3 +184,9 @@ def test_another_sentence_encoder_than_the_training_used_is_refused() -> None:
     model.config["label_model"]["weights_sha256"] = "0" * 64
     with pytest.raises(InputError, match="label model auto: other weights"):
         model.embed([Word.of("calm")])
+
+
+def test_a_word_of_another_script_is_read_by_its_english_phrases_alone() -> None:
+    with pytest.raises(InputError, match="'悲しい': not in Latin letters"):
+        small_model().embed([Word.of("悲しい")])
+    assert small_model().embed([Word.of("悲しい", "sad")]).shape == (1, 384)

@@ -9,8 +9,10 @@ import sys
 import pytest
 
 from mer_ray.commandline import parse
+from mer_ray.errors import InputError
 from mer_ray.learning.losses import DOOR
 from mer_ray.learning.losses.contrastive import Settings as Contrastive
+from mer_ray.learning.losses.soft_triplet import Settings as SoftTriplet
 from mer_ray.learning.losses.triplet import Settings as Triplet
 from mer_ray.learning.settings import RecipeSettings, TrainSettings
 from mer_ray.settings import OPERATIONAL, READING, marked
@@ -22,9 +24,10 @@ TRAIN = ["--train", "/a.parquet", "--features", "/f", "--model", "/m"]
     ("flags", "part"),
     [
         (["--preset", "paper"], Triplet()),
-        (["--preset", "reference"], Triplet(negatives=5)),
-        (["--preset", "reference", "--negatives", "2"], Triplet(negatives=2)),
-        (["--preset", "best"], Contrastive(temperature=0.2)),
+        (["--preset", "reference"], Triplet(negatives=5, negative="cluster")),
+        (["--preset", "reference", "--negatives", "2"], Triplet(negatives=2, negative="cluster")),
+        (["--preset", "best"], SoftTriplet()),
+        (["--preset", "best", "--loss", "contrastive"], Contrastive(temperature=0.2)),
         (["--preset", "paper", "--loss", "contrastive"], Contrastive(temperature=0.1)),
         (["--preset", "best", "--loss", "triplet"], Triplet()),
     ],
@@ -44,7 +47,8 @@ def test_the_help_names_every_loss() -> None:
 
 def test_where_the_work_is_done_does_not_count_and_how_the_paper_is_read_is_told() -> None:
     found = parse(TrainSettings, [*TRAIN, "--preset", "paper"])
-    where = {"settings", "train", "features", "model", "workers", "gpus", "checkpoint_seconds", "wait"}
+    where = {"settings", "train", "features", "model", "workers", "gpus", "checkpoint_seconds"}
+    where |= {"scratch", "tensorboard", "mlflow", "wait"}
     assert set(marked(found, OPERATIONAL)) == where
     assert {"preset", "loss", "margin", "targets", "lambda_"} <= set(marked(found, READING))
     assert not {"temperature", "epochs", "seed"} & set(marked(found, READING))
@@ -56,3 +60,32 @@ def test_settings_losses_and_lists_of_words_are_there_without_torch() -> None:
     code = f"import sys, mer_ray.learning.losses.contrastive, {modules}; print({heavy} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"
+
+
+def test_the_reference_preset_is_the_reference_for_each_of_the_papers_three_kinds_of_runs() -> None:
+    def found(*flags: str) -> dict[str, object]:
+        return parse(TrainSettings, [*TRAIN, "--preset", "reference", *flags]).resolved()
+
+    shared = {
+        **{"loss": "triplet", "margin": 1.0, "positive": "mean", "negatives": 5, "negative": "cluster"},
+        **{"activation": "relu", "depth": 2, "heads": 8, "width": 768, "dropout": 0.1, "standardize": False},
+        **{"lr": 1e-4, "epochs": 75, "batch_size": 256, "stop_patience": 0, "clip_norm": 0.0},
+        **{"plateau_factor": 0.2, "plateau_patience": 10, "plateau_cooldown": 5, "keep": "loss"},
+        **{"select_on": "windows", "select_over": "first", "ranking": "cosine", "regularizer": "reference"},
+        **{"bandwidth": "reference", "label_text": "plain", "context": "segment"},
+    }
+    kinds = {
+        "baseline1": {"targets": "labels", "lambda_": 0.0, "cycle": False},
+        "baseline2": {"targets": "clusters", "lambda_": 0.0, "cycle": False},
+        "regularized": {"targets": "labels", "lambda_": 2.5, "cycle": True},
+    }
+    for kind, own in kinds.items():
+        wanted = {**shared, **own}
+        assert {name: found("--experiment", kind)[name] for name in wanted} == wanted, kind
+    assert {**found(), "experiment": 0} == {**found("--experiment", "regularized"), "experiment": 0}
+    assert found("--experiment", "regularized", "--lambda", "1")["lambda_"] == 1, "a single setting still wins"
+
+
+def test_an_experiment_of_the_paper_is_refused_with_a_preset_that_is_not() -> None:
+    with pytest.raises(InputError, match="--experiment: one of the paper's; add --preset paper or --preset reference"):
+        parse(TrainSettings, [*TRAIN, "--experiment", "baseline1"])

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from mer_ray import storage
 from mer_ray.catalog.annotations import Annotations
 from mer_ray.catalog.datasets import draw_splits
 from mer_ray.errors import InputError
 from mer_ray.features import Store, read_windows
-from mer_ray.paper import published
-from mer_ray.paper.published import PublishedFiles, import_published, read_index
+from mer_ray.paper import array_songs
+from mer_ray.paper.array_index import read_index
+from mer_ray.paper.published import PublishedFiles, import_published
 from tests.support import ROOT
 
 Row = tuple[str, float, float]
@@ -95,7 +97,7 @@ def test_shuffled_and_repeated_windows_come_back_in_the_order_of_time(tmp_path: 
 def test_parts_are_whole_songs_of_bounded_size_and_the_same_each_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(published, "WINDOWS_PER_PART", 4)
+    monkeypatch.setattr(array_songs, "WINDOWS_PER_PART", 4)
     one = files(tmp_path, index_rows(7))
     for folder in ("f", "g"):
         import_published([one], str(tmp_path / folder))
@@ -105,7 +107,7 @@ def test_parts_are_whole_songs_of_bounded_size_and_the_same_each_time(
 
 
 def test_a_second_run_adds_nothing_and_a_killed_one_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(published, "WINDOWS_PER_PART", 4)
+    monkeypatch.setattr(array_songs, "WINDOWS_PER_PART", 4)
     one = files(tmp_path, index_rows(7))
     manifest, _ = import_published([one], str(tmp_path / "f"))
     before = {path.name: path.read_bytes() for path in (tmp_path / "f").glob("part-*")}
@@ -125,6 +127,8 @@ def test_a_song_that_float16_cannot_hold_is_a_failed_row(tmp_path: Path) -> None
     _, summary = import_published([one], str(tmp_path / "f"))
     assert (summary["ok"], summary["error_classes"]) == (2, {"not_finite": 1})
     assert read_windows([Store.open(str(tmp_path / "f"))], ["0", "1"]).absent == {"1": "failed: not_finite"}
+    told = storage.read_table(str(tmp_path / "f" / "_run" / "failures.parquet"))["error"].to_pylist()
+    assert told == [f"{one.source}#1: window 1 of 2 holds 1e+06, which float16 cannot hold; scale the features"]
 
 
 def test_two_datasets_share_a_store(tmp_path: Path) -> None:
@@ -270,4 +274,4 @@ def test_the_job_makes_a_store_and_a_manifest_to_train_from(tmp_path: Path) -> N
     assert (found.dataset, found.vocabulary, len(found.track_ids)) == ("cal500", ("happy", "sad"), 20)
     wrong = run_job(*flags, "--index", one.index)
     assert wrong.returncode == 2
-    assert wrong.stderr.startswith("error: --source, --index, --labels: ")
+    assert wrong.stderr.startswith("error: --source, --index: ")

@@ -11,11 +11,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from mer_ray import storage
 from mer_ray.errors import InputError
 from mer_ray.features import features_column, store_schema
 from mer_ray.runs.songs_directory import commit
 from mer_ray.runs.status import look
 from mer_ray.songs import part_uris, stored_metadata
+from mer_ray.tagging.contract import WORDS, words_file
+from mer_ray.words.lists import Word
 from tests.support.s3 import S3Server
 from tests.support.song_directories import (
     DIM,
@@ -186,9 +189,14 @@ def test_every_damage_to_tags_is_found(tagged: Path, changes: dict[str, Any], ch
     assert named in broken(validated(str(tagged))).get(check, "nothing found")
 
 
-def test_songs_of_which_few_words_reach_the_least_percentile_are_fine(tmp_path: Path) -> None:
-    run(str(tmp_path), "tag", tags(*SONGS, k=3, min_percentile=0.5))
-    assert broken(validated(str(tmp_path))) == {}
+@pytest.mark.parametrize("least", [{"min_percentile": 0.5}, {"threshold": 0.75}])
+def test_songs_of_which_few_words_earn_their_place_are_fine_and_words_that_do_not_are_found(
+    least: dict[str, float], tmp_path: Path
+) -> None:
+    for folder, count in (("fine", 1), ("damaged", 2)):
+        run(str(tmp_path / folder), "tag", tags(*SONGS, k=3, count=count, **least))
+    assert broken(validated(str(tmp_path / "fine"))) == {}
+    assert "songs with tags below" in broken(validated(str(tmp_path / "damaged")))["tags"]
 
 
 def test_a_failed_song_must_have_no_tags_and_no_embedding(tagged: Path) -> None:
@@ -249,3 +257,16 @@ def test_parts_are_read_a_few_songs_at_a_time(tmp_path: Path, monkeypatch: pytes
 def test_ids_that_break_lines_are_shown_on_one(tmp_path: Path) -> None:
     run(str(tmp_path), "extract", asked=("a\nb",), finish=False)
     assert broken(validated(str(tmp_path))) == {"ids": "1 missing ('a\\nb')"}
+
+
+def test_parts_of_an_older_version_beside_newer_ones_are_valid_and_strange_words_are_not(tmp_path: Path) -> None:
+    uri = str(tmp_path)
+    newer = tags("b", "c", "d", "e", "f")
+    asked = {"words": 3, "words_sha256": "0" * 16, "k": 2, "threshold": None, "ranking": "standardized"}
+    newer = newer.replace_schema_metadata({**newer.schema.metadata, b"mer_ray.tags": json.dumps(asked).encode()})
+    run(uri, "tag", tags("a"), newer)
+    words = [Word.of(word) for word in ("sad", "calm", "angry")]
+    storage.write_bytes(f"{uri}/_run/{WORDS}", words_file(words))
+    assert broken(validated(uri)) == {}
+    storage.write_bytes(f"{uri}/_run/{WORDS}", words_file(words[1:]))
+    assert "words that were not asked for" in broken(validated(uri))["tags"]

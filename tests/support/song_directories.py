@@ -16,7 +16,7 @@ from mer_ray.features import FEATURES, features_column, store_schema
 from mer_ray.runs.songs_directory import SongsDirectory, commit
 from mer_ray.runs.validation import Report, validate
 from mer_ray.songs import STATUS_FIELDS, metadata, part_uris
-from mer_ray.tagging.contract import TAGS, TAGS_TYPE
+from mer_ray.tagging.contract import TAGS_TYPE, tags_content
 from tests.support import ROOT
 
 DIM = 4
@@ -44,8 +44,9 @@ def features(*songs: str, failed: str | None = None) -> pa.Table:
     return pa.table(columns, schema=store_schema(ENCODER, DIM))
 
 
-def tags(*songs: str, failed: str | None = None, **choice: Any) -> pa.Table:
+def tags(*songs: str, failed: str | None = None, count: int = 2, **choice: Any) -> pa.Table:
     ranked = [{"label": "calm", "score": 1.5, "percentile": 0.9}, {"label": "sad", "score": -0.5, "percentile": 0.0}]
+    ranked = ranked[:count]
     asked = json.dumps(
         {"labels": ["sad", "calm", "angry"], "k": 2, "threshold": None, "ranking": "standardized", **choice}
     )
@@ -104,7 +105,7 @@ def broken(report: Report) -> dict[str, str]:
 
 
 def validated(uri: str) -> Report:
-    return validate(uri, [FEATURES, TAGS], deep=True)
+    return validate(uri, [FEATURES, tags_content(uri)], deep=True)
 
 
 def job(name: str, *flags: object) -> subprocess.CompletedProcess[str]:

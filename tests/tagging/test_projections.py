@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mer_ray import storage
 from mer_ray.features import window_arrays
 from mer_ray.learning.model import Model
-from mer_ray.tagging.projections import FOLDER, Projections, song_vectors
+from mer_ray.tagging.projections import FOLDER, Projections, collect, song_vectors
 from tests.learning.test_model import ENCODER, small_model
 from tests.support.s3 import S3Server
 from tests.tagging.test_ranking import SONGS, songs_table, windows
@@ -77,6 +77,20 @@ def test_a_part_that_was_written_anew_is_projected_anew(store: str) -> None:
     other = {name: windows(len(song), 77) for name, song in SONGS.items()}
     part = write_part(store, other)
     assert read(store, part).equals(read(store, part, keep=False))
+
+
+def test_what_is_kept_for_parts_that_are_gone_or_were_written_anew_is_collected(store: str) -> None:
+    part = write_part(store, SONGS)
+    read(store, part)
+    write_part(store, {name: windows(len(song), 77) for name, song in SONGS.items()})
+    now = read(store, part)
+    gone = storage.join(store, "part-1.parquet")
+    storage.write_table(gone, songs_table(SONGS))
+    read(store, gone)
+    assert collect(store, [part, gone]) == 1
+    assert collect(store, [part]) == 1
+    assert collect(store, [part]) == 0
+    assert read(store, part, no_projector()).equals(now)
 
 
 def test_another_model_has_its_own(store: str) -> None:

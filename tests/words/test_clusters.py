@@ -54,9 +54,21 @@ def test_a_bandwidth_that_is_none_is_refused(bandwidth: str) -> None:
     refused_bandwidth(words_of("gems"), bandwidth, "give auto, quantile:q")
 
 
-@pytest.mark.parametrize("words", [["happy"], ["happy", "joyful"], ["happy", "tax return"]])
-def test_labels_too_few_to_group_are_refused_in_a_sentence(words: list[str]) -> None:
-    refused_bandwidth(words, "auto", "no bandwidth from 0.5 to 1.0")
+@pytest.mark.parametrize(
+    ("words", "bandwidth"),
+    [
+        (["happy"], "auto"),
+        (["happy", "joyful"], "auto"),
+        (["happy", "tax return"], "auto"),
+        (vocabularies()["gems"], "reference:0.03"),
+    ],
+)
+def test_words_that_no_bandwidth_groups_are_each_a_cluster_of_its_own(words: list[str], bandwidth: str) -> None:
+    embeddings = embed_labels(words)
+    found = cluster_labels(embeddings, bandwidth)
+    assert found.bandwidth == 0
+    assert found.assignments.tolist() == list(range(len(words)))
+    np.testing.assert_array_equal(found.centers, embeddings)
 
 
 def test_a_given_bandwidth_or_quantile_is_followed() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mer_ray.errors import InputError
-from mer_ray.words.embedding import embed_labels, label_model, unit
+from mer_ray.words.embedding import MULTILINGUAL, check_script, embed_labels, label_model, unit
 
 
 def test_embeddings_are_unit_vectors_of_the_real_sentence_encoder() -> None:
@@ -40,3 +40,10 @@ def test_scaling_leaves_a_zero_row_at_zero() -> None:
 def test_a_sentence_encoder_that_is_nowhere_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"label model .*: not on disk"):
         embed_labels(["calm"], model=str(tmp_path / "none"))
+
+
+def test_a_word_in_another_script_is_refused_by_an_english_model_and_its_english_phrases_are_not() -> None:
+    with pytest.raises(InputError, match=r"'悲しい': not in Latin letters .* knows English alone; .*multilingual"):
+        check_script(["calm", "悲しい"], "auto")
+    check_script(["süß", "café del mar", "80s / 90s", "♥"], "auto")
+    check_script(["悲しい"], MULTILINGUAL)

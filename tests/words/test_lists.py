@@ -46,10 +46,12 @@ def test_a_word_whose_one_phrase_is_its_own_name_has_been_given_none(tmp_path: P
     [
         ("w.txt", "", "no words in it"),
         ("w.txt", "# only this\n\n", "no words in it"),
-        ("w.txt", "calm\nsad\ncalm\n", "'calm' stands there twice"),
+        ("w.txt", "calm\nsad\ncalm\nsad\nx\n", "more than once: 'calm', 'sad'; keep one of each"),
         ("w.yaml", "", "no words in it"),
-        ("w.yaml", "calm: a\nsad: b\ncalm: c\n", "'calm' stands there twice"),
+        ("w.yaml", "calm: a\nsad: b\ncalm: c\n", "more than once: 'calm'"),
         ("w.yaml", "calm: [a", "not valid YAML"),
+        ("w.yaml", "calm: a\nsad:\n\t- b\n", "line 3 is not valid YAML; use spaces where it has a tab"),
+        ("w.yaml", "calm: a\nsad: 'b\n", "is not valid YAML; write lines like"),
         ("w.yml", "- calm\n- sad\n", "expected 'label: phrase, phrase' entries"),
         ("w.yaml", "calm\n", "expected 'label: phrase, phrase' entries"),
         ("w.yaml", "sad: x\ncalm: {a: b}\n", "line 2 is not"),
@@ -66,11 +68,26 @@ def test_a_list_that_cannot_be_meant_is_refused_with_its_name(tmp_path: Path, na
 def test_a_list_that_is_missing_binary_or_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no such file; .*cal500, gems, jamendo"):
         read_labels(str(tmp_path / "none.txt"))
-    with pytest.raises(InputError, match="not a UTF-8 text file"):
+    with pytest.raises(InputError, match="not a text file"):
         read_labels(str(tmp_path))
-    (tmp_path / "w.txt").write_bytes(b"\xff\xfe\x00calm")
-    with pytest.raises(InputError, match="not a UTF-8 text file"):
+    (tmp_path / "w.txt").write_bytes("calm\nsüß\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"line 2 is not UTF-8 \(Latin-1\?\); save the file as UTF-8"):
         read_labels(str(tmp_path / "w.txt"))
+
+
+def test_words_may_be_given_with_commas_between_them(tmp_path: Path) -> None:
+    assert read_labels("happy, sad") == [Word.of("happy"), Word.of("sad")]
+    assert read_labels("late night drive,") == [Word.of("late night drive")]
+    with pytest.raises(InputError, match="'happy,' for one"):
+        read_labels("happy")
+    lines = 'sad, tense\n"calming, soothing", \'epic\'\n"dreamy"\n'
+    assert [word.label for word in read(tmp_path, lines, "w.txt")] == [
+        "sad",
+        "tense",
+        "calming, soothing",
+        "epic",
+        "dreamy",
+    ]
 
 
 def read(folder: Path, text: str, name: str = "w.yaml") -> list[Word]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,13 +34,14 @@ SplitRule = Literal["seeded", "ordered"]
 class Song:
     """A labelled song; ``path`` is its published place below the audio folder.
 
-    Where no song states a split, they are drawn.
+    Where no song states a split, they are drawn. ``ratings`` are how strongly listeners heard the labels, where known.
     """
 
     track_id: str
     path: str
     labels: Sequence[str]
     split: str | None = None
+    ratings: Mapping[str, float] | None = None
 
 
 def draw_splits(ids: Sequence[str], rule: SplitRule, seed: int) -> tuple[list[str], str]:

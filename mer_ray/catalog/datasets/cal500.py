@@ -1,7 +1,8 @@
 """CAL500: raw annotations of 500 songs, or the list of labels that the paper's authors published.
 
 ``source`` is a ``.json`` of the published form, or a folder with ``annotations/<song>_NN.txt``, with those
-files themselves, or with ``CAL500_metadata.json``, which is taken where there are no annotations.
+files themselves, or with ``CAL500_metadata.json``, which is taken where there are no annotations. Ratings are the
+means of the raw annotations, 1 to 5; the published list has none.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ def _rated(folder: str, names: list[str], truth: str) -> list[Song]:
         means = {word: sum(values) / len(values) for word, values in ratings[song].items()}
         if not means:
             raise InputError(f"{folder}: {song} has no emotion ratings; fetch the annotations again.")
-        songs.append(Song(f"cal500/{song}", f"{song}.mp3", _labels(means, truth)))
+        songs.append(Song(f"cal500/{song}", f"{song}.mp3", _labels(means, truth), ratings=means))
     return songs
 
 

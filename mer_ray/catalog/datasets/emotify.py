@@ -1,6 +1,7 @@
 """Emotify (Aljanaki et al. 2016): the 3 GEMS words with most votes; ties in column order (paper §4.1).
 
-The label file is ``data.csv``; audio is ``emotifymusic/<genre>/<n>.mp3``, n = 1…100.
+Ratings are the shares of a song's listeners who chose a word. The label file is ``data.csv``; audio is
+``emotifymusic/<genre>/<n>.mp3``, n = 1…100.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import posixpath
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from mer_ray import storage
@@ -35,22 +36,26 @@ def read(source: str, settings: Part) -> list[Song]:
     if missing:
         raise InputError(f"{uri}: no column {missing[0]!r}; fetch Emotify's data.csv again.")
     votes: dict[tuple[int, str], list[int]] = defaultdict(lambda: [0] * len(_GEMS))
+    listeners: Counter[tuple[int, str]] = Counter()
     for row in reader:
         try:
-            song = votes[int(row["track id"]), row["genre"].strip()]
+            key = int(row["track id"]), row["genre"].strip()
+            listeners[key] += 1
             for column, word in enumerate(_GEMS):
-                song[column] += int(row[word])
+                votes[key][column] += int(row[word])
         except (ValueError, TypeError, AttributeError) as error:
             raise InputError(f"{uri} line {reader.line_num}: not a listener's votes; mend it.") from error
-    return [_song(track, genre, votes[track, genre], uri) for track, genre in sorted(votes)]
+    return [_song(*key, votes[key], listeners[key], uri) for key in sorted(votes)]
 
 
-def _song(track: int, genre: str, votes: Sequence[int], uri: str) -> Song:
+def _song(track: int, genre: str, votes: Sequence[int], listeners: int, uri: str) -> Song:
     number = track - _FIRST_OF_GENRE.get(genre, track)
     if not 1 <= number <= 100:
         raise InputError(f"{uri}: track {track} cannot be {genre!r}; fetch Emotify's data.csv again.")
     most_voted = sorted(zip(_GEMS, votes, strict=True), key=lambda pair: -pair[1])
-    return Song(f"emotify/{track}", f"emotifymusic/{genre}/{number}.mp3", tuple(word for word, _ in most_voted[:K]))
+    labels = tuple(word for word, _ in most_voted[:K])
+    ratings = {word: count / listeners for word, count in zip(_GEMS, votes, strict=True)}
+    return Song(f"emotify/{track}", f"emotifymusic/{genre}/{number}.mp3", labels, ratings=ratings)
 
 
 def audio_key(path: str) -> str:

@@ -27,7 +27,7 @@ def loss(batch: Batch, settings: Settings) -> Tensor:
 
 
 def soft_triplet_loss(
-    projected_BE: Tensor, truth_BL: Tensor, wrong_BL: Tensor, targets_LE: Tensor, temperature: float = 0.155
+    projected_BE: Tensor, truth_BL: Tensor, wrong_BL: Tensor, targets_LE: Tensor, temperature: float = 0.15
 ) -> Tensor:
     """Mean over a window's true labels, then over windows, of softplus(hardest wrong - true), cosines over temperature.
 

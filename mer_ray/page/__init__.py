@@ -1,0 +1,1 @@
+"""A tagged catalogue as one HTML page: a map, a search, players, the words, and what failed."""
