@@ -181,7 +181,8 @@ def test_a_training_goes_on_from_its_checkpoint_and_a_finished_one_does_nothing(
     metrics = train(parse(TrainSettings, [*data, "--model", str(before / "train-half")]))
     assert begun["epoch"] == 1
     wanted = json.loads((before / "model-paper" / "metrics.json").read_text())
-    assert_alike([{key: line[key] for key in wanted["history"][0]} for line in metrics["history"]], wanted["history"])
+    history = [{name: epoch[name] for name in wanted["history"][0]} for epoch in metrics["history"]]
+    assert_alike(history, wanted["history"])
     for file in ("projector.safetensors", "background.safetensors"):
         found, wanted = (load_file(before / at / file) for at in ("train-half", "model-paper"))
         for key in wanted:
