@@ -103,8 +103,11 @@ def test_tensorboard_has_each_epoch_once(data: Path, tmp_path: Path) -> None:
     assert [(event.step, event.value) for event in events.Scalars("loss")] == POINTS
 
 
-def test_mlflow_has_the_settings_and_each_epoch_once(data: Path, tmp_path: Path) -> None:
+def test_mlflow_has_the_settings_and_each_epoch_once(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     uri = f"file://{tmp_path}/runs"
     tracked(settings(data, tmp_path / "model", "--mlflow", uri))
     client = mlflow.MlflowClient(uri)
