@@ -86,7 +86,7 @@ def faults(s3: S3Server, s3_proxy: FaultyProxy) -> Iterator[FaultyProxy]:
 
 @pytest.fixture(scope="session")
 def ray_address(s3: S3Server) -> Iterator[str]:
-    """One local Ray for all tests of this process, two CPUs whatever the machine has; its workers know the S3 server."""
+    """One local Ray for all tests of this process, two CPUs whatever the machine has; it knows the S3 server."""
     import ray
 
     from mer_ray.cluster.unpromised import bare_node, keep_to_loopback

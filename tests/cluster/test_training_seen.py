@@ -103,8 +103,11 @@ def test_tensorboard_has_each_epoch_once(data: Path, tmp_path: Path) -> None:
     assert [(event.step, event.value) for event in events.Scalars("loss")] == POINTS
 
 
-def test_mlflow_has_the_settings_and_each_epoch_once(data: Path, tmp_path: Path) -> None:
+def test_mlflow_has_the_settings_and_each_epoch_once(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     uri = f"file://{tmp_path}/runs"
     tracked(settings(data, tmp_path / "model", "--mlflow", uri))
     client = mlflow.MlflowClient(uri)
@@ -169,7 +172,7 @@ def test_published_embeddings_and_clusters_are_taken_as_they_are_and_kept_with_t
     np.testing.assert_allclose(model.embed(known), PUBLISHED, atol=1e-3)
     assert not np.allclose(model.embed([unknown]), model.embed([known[0]]))
     labels = model.labels["clusters"]
-    assert labels == [WORDS[at : at + 3] for at in (0, 3, 6)]
+    assert labels == [list(WORDS[at : at + 3]) for at in (0, 3, 6)]
     assert "3 clusters (as published)" in (tmp_path / "model" / "README.md").read_text()
     readings = json.loads((tmp_path / "model" / "config.json").read_text())["readings"]
     assert (readings["clusters"], readings["label_embeddings"]) == ("published", "published")
@@ -191,7 +194,7 @@ def test_a_trained_word_that_the_published_embeddings_lack_is_named(
 
 
 def test_what_was_no_setting_stays_as_it_was_in_a_training_begun_before(data: Path, tmp_path: Path) -> None:
-    asked = settings(data, tmp_path, "--keep", "loss")
+    asked = settings(data, tmp_path, "--preset", "paper", "--keep", "loss")
     begun = training.as_begun(asked, {"lr": 1e-3, "depth": 1})
     assert (begun.select_over, begun.ranking, begun.stop_patience, begun.clip_norm) == ("first", "cosine", 0, 0.0)
     assert (begun.keep, begun.depth, begun.width) == ("loss", 2, 16), "what is said, there or here, is not changed"
