@@ -62,15 +62,19 @@ def test_it_is_loaded_by_name_and_knows_its_encoder() -> None:
     config = tagger.model.config["encoder"]
     assert (config["name"], config["dim"], config["weights_sha256"]) == ("descriptors", encoder.dim, encoder.digest)
     assert sorted(tagger.model.labels["words"]) == sorted(WORDS)
-    mean_1D = tagger.model.projector.feature_mean.numpy()[None]
-    assert [tag.label for tag in tagger.rank(mean_1D, [*MOODS], k=2)]
+    projector = tagger.model.projector
+    average_D, way_D = projector.feature_mean, projector.input.weight[tagger.model.labels["words"].index("calmness")]
+    calm_D = average_D + projector.feature_std * way_D.sign()
+    assert tagger.rank(average_D[None].numpy(), WORDS) == [], "the average song earns no word"
+    assert tagger.rank(calm_D[None].detach().numpy(), WORDS, k=1)[0].label == "calmness"
+    assert {tag.label for tag in tagger.rank(calm_D[None].detach().numpy(), MOODS, k=2)} <= set(MOODS)
 
 
 def test_a_name_stays_a_name_and_a_folder_of_that_name_is_a_path(tmp_path: Path) -> None:
     flags = {"features": "f", "labels": "moods", "output": "o"}
     for model, kept in {"gems": "gems", "./gems": os.path.abspath("gems"), "s3://a/gems": "s3://a/gems"}.items():
         assert TagSettings(model=model, **flags).model == kept
-        assert SearchSettings(model=model, query="calm", features="f").model == kept
+        assert SearchSettings(model=model, query=("calm",), features="f").model == kept
         assert LabelsSettings(model=model, labels="moods").model == kept
         assert EvaluateSettings(model=model, test=["t"], features=["f"], output="o").model == kept
 
