@@ -1,11 +1,12 @@
-# `make demo`, `make test`, `make chaos` and `make bench`. Each installs what it needs into .venv first.
+# `make demo`, `make test`, `make chaos`, `make bench` and `make gems`. Each installs what it needs into .venv first.
 PYTHON ?= python3
 MUSIC ?=
+EMOTIFY ?= emotify
 ENCODER ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test chaos bench lint audit clean
+.PHONY: demo test chaos bench gems lint audit clean
 
 # MUSIC=folder tags songs of your own, ENCODER=m-a-p/MERT-v1-95M takes the trained encoder.
 demo: $(VENV)/.installed
@@ -21,6 +22,12 @@ chaos: $(VENV)/.installed-test
 # Every figure beside its baseline, in a short form, into benchmarks/RESULTS.md. MUSIC=folder takes songs of your own.
 bench: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks $(if $(MUSIC),--music "$(MUSIC)")
+
+# The model that ships, made anew from EMOTIFY=folder with Emotify's data.csv and emotifymusic/.
+gems: $(VENV)/.installed-test
+	$(BIN)/python jobs/catalog.py --source "$(EMOTIFY)" --dataset emotify --output build/gems/emotify.parquet
+	$(BIN)/python jobs/extract.py --catalog build/gems/emotify.parquet --features build/gems/features --encoder descriptors
+	$(BIN)/python -m benchmarks.gems --emotify "$(EMOTIFY)" --features build/gems/features
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -78,7 +78,18 @@ def measure(windows: Samples, batch: int = 8, encoder: str = "random") -> list[L
         Line(memory, [f"{peak:,.0f} MiB" for peak in peaks], peaks[1] / peaks[0], "≤ 0.5"),
         cosine,
         *_compared(faster, "float32", some, batch, ours, half, ""),
+        _described(some, batch, ours),
     ]
+
+
+def _described(windows: Samples, batch: int, mert: Encode) -> Line:
+    """Classical descriptors beside MERT's size."""
+    described = load_encoder("descriptors", device="cpu")
+    runs = [partial(_in_batches, encode, windows, batch) for encode in (mert, described)]
+    pair = take_turns(runs[0], runs[1], rounds=3)
+    return pair.line(
+        "`--encoder descriptors`, MERT's size,", len(windows), "windows/s a core", "≥ 16.7 a core", digits=2
+    )
 
 
 def _compared(

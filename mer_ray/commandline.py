@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import ast
 import os
+import signal
 import sys
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import Any, TypeVar, cast
 
 import yaml
 from pydantic import ValidationError, create_model
 from pydantic_settings import SettingsError
 
-from mer_ray.errors import InputError, did_you_mean
+from mer_ray.errors import InputError, Terminated, did_you_mean
 from mer_ray.helptext import help_text
 from mer_ray.settings import AS_GIVEN, JobSettings, Part, Presets, as_given, marked, part_of
 
-ALL_DONE, WRONG_INPUT, TOO_MANY_FAILURES, STOPPED = 0, 2, 3, 130
+ALL_DONE, WRONG_INPUT, TOO_MANY_FAILURES, STOPPED, TERMINATED = 0, 2, 3, 130, 143
 NOT_VALID = 3
 
 Settings = TypeVar("Settings", bound=JobSettings)
@@ -55,6 +57,8 @@ def jobs_folder() -> Path:
 
 def run(job: Callable[[Settings], int], cls: type[Settings]) -> int:
     """Parse the command line, do the job, and turn a user's mistake into one sentence and exit code 2."""
+    if current_thread() is main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
     sys.path.append(os.getcwd())  # modules that --encoder, --dataset and --loss name may lie here
     try:
         settings = parse(cls, sys.argv[1:])
@@ -64,9 +68,17 @@ def run(job: Callable[[Settings], int], cls: type[Settings]) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG_INPUT
+    except Terminated:
+        print("stopped by SIGTERM; the same command goes on where this one stopped.", file=sys.stderr)
+        return TERMINATED
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where this one stopped.", file=sys.stderr)
         return STOPPED
+
+
+def _terminate(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut off the cleaning up
+    raise Terminated
 
 
 def parse(cls: type[Settings], arguments: Sequence[str]) -> Settings:

@@ -19,6 +19,10 @@ class StorageError(InputError, OSError):
     """
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as Kubernetes and spot machines announce an end: what Ctrl-C cleans up is cleaned up for it too."""
+
+
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """A hint at the one of the names that is like it, if there is one."""
     near = get_close_matches(name, list(names), n=1)

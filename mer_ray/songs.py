@@ -42,6 +42,9 @@ STATUS_FIELDS = [
 
 STATUS_COLUMNS = [field.name for field in STATUS_FIELDS]
 
+WORLDLY = frozenset({"io_error", "timeout", "crashed", "forbidden", "no_decoder", "encoder_crashed"})
+"""Classes of failure that may be the world's: network, storage, permissions, a node that is full or out of memory."""
+
 STATUS_AHEAD, FEATURES_AHEAD = 16, 4
 """Parts that are read at a time: many where a request is all it takes, few where a part is tens of MB."""
 

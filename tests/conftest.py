@@ -13,6 +13,7 @@ import pytest
 import torch
 from xdist.scheduler import LoadScopeScheduling
 
+from mer_ray.encoders import _settings
 from tests.support import ROOT
 from tests.support.faults import FaultyProxy
 from tests.support.s3 import S3Server, seaweed_server
@@ -54,6 +55,14 @@ def offline() -> None:
 def one_thread() -> None:
     """The tests' models are small; more threads would fight with what else the machine does."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def float32_on_cpus() -> Iterator[None]:
+    """What encoders give is compared to the last digits, also where the CPU is faster in bfloat16."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_settings, "multiplies_bfloat16", lambda: False)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from mer_ray.evaluation.settings import EvaluateSettings
 from mer_ray.learning.settings import TrainSettings
 from mer_ray.page.settings import PageSettings
 from mer_ray.paper.settings import ImportSettings, ReproduceSettings
-from mer_ray.runs.settings import StatusSettings, ValidateSettings
+from mer_ray.runs.settings import ForgetSettings, StatusSettings, ValidateSettings
 from mer_ray.settings import JobSettings
 from mer_ray.tagging.settings import LabelsSettings, SearchSettings
 from tests.support import ROOT
@@ -30,6 +30,7 @@ CLASSES += [
     ReproduceSettings,
     StatusSettings,
     ValidateSettings,
+    ForgetSettings,
     LabelsSettings,
     SearchSettings,
 ]

@@ -234,7 +234,9 @@ def test_a_path_may_hold_what_looks_like_a_scheme(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["file", "file/below"])
 def test_an_output_that_is_a_file_is_refused_in_a_sentence(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_bytes(b"a song")
-    with pytest.raises(StorageError, match=r"cannot be written \(a file stands where a folder is needed: "):
+    with pytest.raises(
+        StorageError, match=r"cannot be written \(a file stands where a folder is needed\); choose another"
+    ):
         SongsDirectory(str(tmp_path / name), "extract").__enter__()
     assert (tmp_path / "file").read_bytes() == b"a song"
 
@@ -243,6 +245,7 @@ def test_a_file_over_a_folder_is_refused_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "manifest.parquet").mkdir()
     with pytest.raises(StorageError, match=r"manifest.parquet: cannot be written \(a folder stands there"):
         storage.write_table(str(tmp_path / "manifest.parquet"), small_table())
+    assert os.listdir(tmp_path) == ["manifest.parquet"]
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def test_a_fetch_that_always_fails_ends_as_an_io_error_after_all_its_tries(
 ) -> None:
     faults.inject(Fault(kind))
     repeats = Repeats()
-    with pytest.raises(AudioError, match=f"{root}/song.mp3: .* --retry-failed") as caught:
+    with pytest.raises(AudioError, match=f"{root}/song.mp3: .* The next run tries it again") as caught:
         fetch(f"{root}/song.mp3", repeats)
     assert caught.value.error_class == "io_error"
     assert faults.injected == {kind: audio.FETCH_ATTEMPTS}
@@ -76,6 +76,13 @@ def test_a_server_that_is_not_there_is_an_io_error(root: str, monkeypatch: pytes
         storage.read_bytes(f"{root}/song.mp3")
 
 
+def test_an_object_larger_than_the_memory_is_not_fetched(root: str) -> None:
+    with pytest.raises(AudioError, match="--decoder-memory-mb") as caught:
+        fetch(f"{root}/song.mp3", most=len(SONG) - 1)
+    assert caught.value.error_class == "too_much_memory"
+    assert fetch(f"{root}/song.mp3", most=len(SONG)) == SONG
+
+
 @pytest.mark.parametrize(("kind", "error_class"), [("404", "not_found"), ("403", "forbidden")])
 def test_what_will_not_pass_is_asked_for_once(root: str, faults: FaultyProxy, kind: str, error_class: str) -> None:
     faults.inject(Fault(kind, method=".*"))
@@ -87,11 +94,12 @@ def test_what_will_not_pass_is_asked_for_once(root: str, faults: FaultyProxy, ki
     assert repeats.count == 0
 
 
-def test_expired_credentials_are_no_fault_of_a_song(root: str, faults: FaultyProxy) -> None:
-    faults.inject(Fault("expired", method=".*"))
+@pytest.mark.parametrize("kind", ["expired", "unknown key", "wrong key"])
+def test_credentials_that_are_refused_are_no_fault_of_a_song(root: str, faults: FaultyProxy, kind: str) -> None:
+    faults.inject(Fault(kind, method=".*"))
     with pytest.raises(StorageError, match=r"have expired.* run the same command again with new credentials"):
         fetch(f"{root}/song.mp3")
-    assert faults.injected == {"expired": 1}
+    assert faults.injected == {kind: 1}
     decoder = SongDecoder(Limits(seconds=60, memory_mb=1_000))
     with pytest.raises(StorageError, match=f"{root}/song.mp3: .* have expired"):
         decoder.decode(f"{root}/song.mp3")

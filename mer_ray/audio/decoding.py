@@ -14,9 +14,9 @@ from typing import BinaryIO
 import numpy as np
 import soxr
 
-from mer_ray.audio.fetching import AudioSource, opened
 from mer_ray.audio.formats import NO_AUDIO, TRUNCATED_BELOW, AudioError, FileFacts, recognize
 from mer_ray.audio.libraries import SOUNDFILE_FIRST, CannotOpen, Opener, Samples, open_pyav, open_soundfile
+from mer_ray.audio.opening import AudioSource, opened
 
 SAMPLE_RATE = 24_000
 """Hz, where no encoder says otherwise: the rate MERT was trained at."""

@@ -1,27 +1,25 @@
-"""Where a song's bytes come from: fetched from S3, or read from a local file; and by what name it fails."""
+"""Where a song's bytes come from: fetched from S3, or read from a local file.
+
+Done by who asks for the decoding, never by the process that decodes: that one has no credentials and no network.
+"""
 
 from __future__ import annotations
 
-import errno
-import io
 import os
 import random
 import stat
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO, cast
 
 from mer_ray import storage
 from mer_ray.audio.formats import AudioError
+from mer_ray.audio.opening import named
+from mer_ray.errors import StorageError
 
 FETCH_ATTEMPTS = 7
 """Tries of one fetch before an ``io_error`` is final; each is one request."""
 FETCH_WAIT_S = 0.5
 """Wait before the first repeat, on average; each further one takes twice as long, half a minute in all."""
-
-AudioSource = bytes | str | os.PathLike[str] | BinaryIO
 
 
 @dataclass
@@ -32,22 +30,28 @@ class Repeats:
     seconds: float = 0.0
 
 
-def fetch(uri: str, repeats: Repeats | None = None) -> bytes | str:
+def fetch(
+    uri: str, repeats: Repeats | None = None, *, attempts: int = FETCH_ATTEMPTS, most: int | None = None
+) -> bytes | str:
     """A song ready for :func:`decode_windows`: an ``s3://`` object's bytes, or a local path to stream from.
 
-    ``repeats`` counts the tries after the first.
+    Args:
+        uri: local or ``s3://``.
+        repeats: counts the tries after the first.
+        attempts: tries before an ``io_error`` is final.
+        most: bytes of an object, which is held in memory.
 
     Raises:
-        AudioError: ``not_found``, ``forbidden``, or ``io_error`` once it has been retried.
+        AudioError: ``not_found``, ``forbidden``, ``too_much_memory``, or ``io_error`` once it has been retried.
         StorageError: there are no credentials, or they have expired: no other song could be fetched either.
     """
     repeats = Repeats() if repeats is None else repeats
-    for attempt in range(1, FETCH_ATTEMPTS + 1):
+    for attempt in range(1, attempts + 1):
         started = time.monotonic()
         try:
-            return _fetch_s3(uri) if storage.is_s3(uri) else _check_local(uri)
+            return _fetch_s3(uri, most) if storage.is_s3(uri) else _check_local(uri)
         except AudioError as error:
-            if error.error_class != "io_error" or attempt == FETCH_ATTEMPTS:
+            if error.error_class != "io_error" or attempt == attempts:
                 raise
         # Jitter keeps a thousand workers from coming back to a struggling server all at once.
         time.sleep(FETCH_WAIT_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
@@ -56,68 +60,23 @@ def fetch(uri: str, repeats: Repeats | None = None) -> bytes | str:
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-class _Watched(io.RawIOBase):
-    """A file that ends at a failed read and remembers it: libsndfile knows no other way to stop.
-
-    It also has no name, by which both libraries would guess a format.
-    """
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.failure: OSError | None = None
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        try:
-            return self._file.seek(offset, whence)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            # A damaged header sends the reader to a negative place: no fault of the disk.
-            raise ValueError("a place outside the file") from error
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def readinto(self, buffer: Any, /) -> int:
-        try:
-            data = self._file.read(len(buffer))
-        except OSError as error:
-            self.failure = error
-            return 0
-        buffer[: len(data)] = data
-        return len(data)
+def why_unreadable(uri: str) -> str | None:
+    """Why a song cannot be fetched now; None if it can."""
+    try:
+        fetch(uri)
+    except (AudioError, StorageError) as error:
+        return str(error)
+    return None
 
 
-@contextmanager
-def opened(source: AudioSource) -> Iterator[BinaryIO]:
-    """The source as a seekable file. Raises AudioError when it cannot be opened or read."""
-    if isinstance(source, (str, os.PathLike)):
-        try:
-            file = open(source, "rb")  # noqa: SIM115 - closed by the with below; only opening is guarded here
-        except OSError as error:
-            raise _named(os.fspath(source), error) from error
-        with file, opened(file) as stream:
-            yield stream
-    elif isinstance(source, bytes) or not source.seekable():
-        yield io.BytesIO(source if isinstance(source, bytes) else source.read())
-    else:
-        watched = _Watched(source)
-        name = getattr(source, "name", "the file")
-        try:
-            yield cast(BinaryIO, watched)
-        except OSError as error:
-            raise _named(name, error) from error
-        except AudioError:
-            if watched.failure is None:
-                raise
-        if watched.failure is not None:
-            raise _named(name, watched.failure) from watched.failure
+def as_descriptor(source: bytes | str) -> int:
+    """What :func:`fetch` gave as an open file, which a process may be handed that could not open it itself."""
+    if isinstance(source, str):
+        return os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+    with open(os.memfd_create("song"), "wb") as file:
+        file.write(source)
+        file.flush()
+        return os.dup(file.fileno())
 
 
 def _check_local(uri: str) -> str:
@@ -129,29 +88,21 @@ def _check_local(uri: str) -> str:
         with open(path, "rb"):
             return path
     except OSError as error:
-        raise _named(path, error) from error
+        raise named(path, error) from error
     except ValueError as error:
         raise AudioError("not_found", f"{path!r}: no possible path ({error}). Check the catalogue.") from error
 
 
-def _fetch_s3(uri: str) -> bytes:
+def _fetch_s3(uri: str, most: int | None) -> bytes:
     """The whole object in one get: many small ranges are an order of magnitude slower."""
     try:
-        return storage.read_once(uri)
+        return storage.read_once(uri, most)
+    except storage.TooLargeError as error:
+        limit = f"{(most or 0) / 1e6:,.0f} MB (--decoder-memory-mb)"
+        raise AudioError(
+            "too_much_memory", f"{uri}: {error}, more than {limit}; raise it or replace the file."
+        ) from None
     except storage.failures(uri) as error:
         if storage.credentials_gone(error):
             raise storage.refusal(uri, "read", error) from error
-        raise _named(uri, error) from error
-
-
-def _named(uri: object, error: Exception) -> AudioError:
-    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
-        return AudioError("not_found", f"{uri}: not found. Check the catalogue.")
-    if isinstance(error, IsADirectoryError):
-        return AudioError("not_found", f"{uri}: a folder, not a file. Check the catalogue.")
-    if isinstance(error, PermissionError):
-        return AudioError("forbidden", f"{uri}: access denied. Check the permissions or credentials.")
-    if isinstance(error, OSError) and error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
-        return AudioError("not_found", f"{uri}: {error.strerror}. Check the catalogue.")
-    reason = str(error).rstrip(".") or type(error).__name__
-    return AudioError("io_error", f"{uri}: {reason}. Try again with --retry-failed.")
+        raise named(uri, error) from error

@@ -8,8 +8,8 @@ child that runs them is a bare interpreter with neither Ray nor torch in it, is 
 is replaced when it dies. What it did to its song becomes the song's row: ``crashed`` (after retries),
 ``timeout`` or ``too_much_memory``.
 
-Parent and child speak over one socket: a request is a line of JSON; an answer is such a line, with the scale
-of each window and its bytes, then the int16 samples of all. No pickles.
+The child gets the song as an open file: fetching is the parent's. It has nothing of the parent's environment but what a
+library needs, so no credentials, and no more of the machine than :mod:`mer_ray.audio.confinement` cannot keep from it.
 """
 
 from __future__ import annotations
@@ -21,14 +21,19 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from functools import cache, partial
+from threading import Thread
+from typing import Any, TypeVar
 
-from mer_ray.errors import StorageError
+from mer_ray.audio.fetching import FETCH_ATTEMPTS, Repeats, as_descriptor, fetch
+from mer_ray.audio.formats import AudioError
+from mer_ray.audio.wire import MEMORY_EXIT, Row, failed, send_song
 
-Row = dict[str, Any]
+Found = TypeVar("Found")
 
 CRASH_RETRIES = 2
 """A song is tried this many times more when its decoder dies: a full machine kills the innocent too."""
@@ -36,7 +41,8 @@ START_SECONDS = 60.0
 """A child that is not ready by then does not start; half a second is usual."""
 START_ATTEMPTS = 3
 """Tries to bring a child up before its song fails for it."""
-MEMORY_EXIT = 77
+ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "PYTHONHOME")
+"""All that a child gets of its parent's environment."""
 _REAP_SECONDS = 5.0
 _MAX_LINE = 1 << 24
 _START = "import sys; from mer_ray.audio.child import serve; serve(*sys.argv[1:])"
@@ -49,7 +55,7 @@ class Limits:
     seconds: float = 600.0
     """To fetch and decode it."""
     memory_mb: int = 2_500
-    """Private memory (10^6 bytes) of the decoder, which needs some 100 before any song."""
+    """Private memory (10^6 bytes) of the decoder, which needs some 100 before any song; an object may have as much."""
 
 
 def room_for(max_seconds: float, sample_rate: int) -> int:
@@ -78,32 +84,51 @@ class SongDecoder:
         """The child's process id, None while there is none."""
         return self._child.process.pid if self._child else None
 
-    def decode(self, uri: str, **options: Any) -> Row:
-        """One song's decoded columns; whatever goes wrong with it becomes its status.
+    @property
+    def walls(self) -> list[str]:
+        """What of the machine is closed off from the child (:func:`mer_ray.audio.confinement.wall_off`)."""
+        return self._child.walls if self._child else []
 
-        ``options`` are those of :func:`mer_ray.audio.decode_windows`.
+    def decode(self, uri: str, *, attempts: int = FETCH_ATTEMPTS, **options: Any) -> Row:
+        """Fetch and decode one song to its columns; whatever goes wrong with it becomes its status.
+
+        ``attempts`` are those of :func:`mer_ray.audio.fetch`, ``options`` those of
+        :func:`mer_ray.audio.decode_windows`.
 
         Raises:
             StorageError: no song can be fetched any more, see :func:`mer_ray.audio.fetch`.
         """
+        repeats, deadline = Repeats(), time.monotonic() + self._limits.seconds
+        get = partial(fetch, uri, repeats, attempts=attempts, most=self._limits.memory_mb * 1_000_000)
+        try:
+            descriptor = _within(self._limits.seconds, lambda: as_descriptor(get()))
+        except AudioError as error:
+            row = failed(error.error_class, str(error))
+        except TimeoutError:
+            limit = f"{self._limits.seconds:g} s (--song-timeout-s)"
+            row = failed("timeout", f"{uri}: not fetched within {limit}; raise the limit or see to the storage.")
+        else:
+            try:
+                row = self._decode(uri, descriptor, options, deadline)
+            finally:
+                os.close(descriptor)
+        return row | {"fetch_retries": repeats.count, "fetch_retry_s": repeats.seconds}
+
+    def _decode(self, uri: str, descriptor: int, options: Row, deadline: float) -> Row:
         ends: list[str] = []
         while len(ends) <= CRASH_RETRIES:
             try:
-                row = self._attempt({"uri": uri, "options": options})
+                return self._attempt(options, descriptor, deadline)
             except TimeoutError:
                 limit = f"{self._limits.seconds:g} s (--song-timeout-s)"
                 return failed("timeout", f"{uri}: not decoded within {limit}; raise the limit or replace the file.")
             except ChildProcessError as error:
-                return failed("decoder_error", f"No decoder starts on {os.uname().nodename}: {error}. See its log.")
+                return failed("no_decoder", f"No decoder starts on {os.uname().nodename}: {error}. See its log.")
             except _Ended as end:
                 if end.code == MEMORY_EXIT:
                     limit = f"{self._limits.memory_mb:,} MB (--decoder-memory-mb)"
                     return failed("too_much_memory", f"{uri}: needs more than {limit}; raise it or replace the file.")
                 ends.append(str(end))
-            else:
-                if row["status"] == "refused":
-                    raise StorageError(row["error"])
-                return row
         return failed(
             "crashed", f"{uri}: {len(ends)} decoders died of it, the last by {ends[-1]}; replace or convert the file."
         )
@@ -114,13 +139,13 @@ class SongDecoder:
             self._child.end()
             self._child = None
 
-    def _attempt(self, request: Row) -> Row:
+    def _attempt(self, options: Row, descriptor: int, deadline: float) -> Row:
         """Ask the child, which does not outlive any failure: half an answer must not become the next song's."""
         if self._child is not None and self._child.process.poll() is not None:
             self.close()
         self._child = self._child or self._started()
         try:
-            return self._child.ask(request, self._limits.seconds)
+            return self._child.ask(max(1.0, deadline - time.monotonic()), lambda to: send_song(to, options, descriptor))
         except BaseException:
             self.close()
             raise
@@ -135,6 +160,24 @@ class SongDecoder:
 
 shared_decoder = cache(SongDecoder)
 """This process's decoder with these limits, the same one at every call: a child a song would cost too much."""
+
+
+def _within(seconds: float, function: Callable[[], Found]) -> Found:
+    """Call a function that may hang, as on a network drive that is gone; it is left behind after a time.
+
+    Raises:
+        TimeoutError: it has not returned.
+    """
+    outcome: Future[Found] = Future()
+
+    def call() -> None:
+        try:
+            outcome.set_result(function())
+        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+            outcome.set_exception(error)
+
+    Thread(target=call, name="fetch", daemon=True).start()
+    return outcome.result(seconds)
 
 
 class _Ended(Exception):  # noqa: N818 - what became of a child, never seen by a caller
@@ -160,6 +203,7 @@ class _Child:
             arguments = (theirs.fileno(), os.getpid(), limits.memory_mb, limits.seconds, reader)
             # As the spawn of multiprocessing does: what this process can import, the child can.
             paths = {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+            kept = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
             # A pool of BLAS threads costs 40 MB a core, and what they would share is small.
             threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
             try:
@@ -167,24 +211,24 @@ class _Child:
                     [sys.executable, "-P", "-c", _START, *map(str, arguments)],
                     stdin=subprocess.DEVNULL,
                     pass_fds=[theirs.fileno()],
-                    env={**os.environ, **paths, **threads},
+                    env={**kept, **paths, **threads},
                 )
             except OSError as error:
                 self._hang_up()
                 raise ChildProcessError(str(error)) from error
         try:
-            self.ask(None, START_SECONDS)
+            self.walls: list[str] = self.ask(START_SECONDS)["walls"]
         except (_Ended, TimeoutError) as error:
             self.end()
             raise ChildProcessError(str(error) or "it hangs") from error
 
-    def ask(self, request: Row | None, seconds: float) -> Row:
+    def ask(self, seconds: float, send: Callable[[socket.socket], None] | None = None) -> Row:
         """Send a request, if there is one, and wait for the whole answer. Raises TimeoutError or _Ended."""
         deadline = time.monotonic() + seconds
         try:
             self._socket.settimeout(seconds)
-            if request is not None:
-                send_json(self._socket, request)
+            if send is not None:
+                send(self._socket)
             row: Row = json.loads(self._stream.readline(_MAX_LINE))
             if row["status"] == "ok":
                 row["windows"] = [self._receive(size, deadline) for size in row["windows"]]
@@ -213,14 +257,3 @@ class _Child:
         if len(data) < size:
             raise ConnectionResetError
         return data
-
-
-def failed(error_class: str, message: str) -> Row:
-    """The columns of a song that could not be decoded."""
-    text = message.encode("utf-8", "replace").decode()  # a lone surrogate cannot go into a table
-    return {"status": "failed", "error_class": error_class, "error": text, "truncated": False, "bad_packets": 0}
-
-
-def send_json(connection: socket.socket, row: Row) -> None:
-    """A line of the conversation."""
-    connection.sendall(json.dumps(row).encode() + b"\n")

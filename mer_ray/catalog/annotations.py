@@ -53,7 +53,7 @@ class Annotations:
         Raises:
             InputError: no song in it has a label, or it mixes datasets.
         """
-        columns = ["track_id", "uri", "dataset", "split", "labels", "ratings"]
+        columns = ["track_id", "uri", "dataset", "split", "labels", *({"ratings"} & {*manifest.column_names})]
         rows = [row for row in manifest.select(columns).to_pylist() if row["labels"]]
         if not rows:
             raise InputError(f"manifest {name}: no song in it has labels; make it with jobs/catalog.py --dataset.")
@@ -78,7 +78,7 @@ class Annotations:
             splits_stated=any(row["split"] for row in rows),
             k=min(k, len(vocabulary)),
             readings=readings,
-            ratings=_ratings([row["ratings"] or () for row in rows], column),
+            ratings=_ratings([row.get("ratings") or () for row in rows], column),
         )
 
     @classmethod

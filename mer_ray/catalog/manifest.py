@@ -1,8 +1,8 @@
 """The manifest: one row a song, with ``track_id``, unique, and ``uri``.
 
-What is not known of ``dataset``, ``split``, ``labels``, ``ratings``, ``size_bytes`` and of what a song is called is
-null. ``ratings`` is soft truth: how strongly listeners heard a label, on the dataset's own scale. The same source gives
-the same bytes.
+What is not known of ``dataset``, ``split``, ``labels``, ``ratings``, ``size_bytes``, ``etag`` and of a song's names
+is null. ``ratings`` is soft truth: how strongly listeners heard a label, on the dataset's own scale. The same source
+gives the same bytes.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ MANIFEST_SCHEMA = pa.schema(
         ("labels", pa.list_(pa.string())),
         ("ratings", pa.list_(pa.struct([("label", pa.string()), ("rating", pa.float32())]))),
         ("size_bytes", pa.int64()),
+        ("etag", pa.string()),
         *((name, pa.string()) for name in NAMES),
     ]
 )

@@ -8,8 +8,8 @@ import io
 import os
 import posixpath
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -57,10 +57,10 @@ def build_manifest(
         splits, reading = draw_splits([song.track_id for song in songs], split, seed)
     beside = source if audio or is_folder(source) else posixpath.dirname(storage.absolute(source))
     root = storage.absolute(audio or beside).rstrip("/")
-    sizes = list_audio(root)
-    if audio is not None and not sizes and not storage.exists(root):
+    listed = list_audio(root)
+    if audio is not None and not listed and not storage.exists(root):
         raise InputError(f"{audio}: no such audio folder; check --audio.")
-    paths = _audio_paths(songs, audio_key, posixpath.basename(root), sizes)
+    paths = _audio_paths(songs, audio_key, posixpath.basename(root), listed)
     columns = {
         "track_id": [song.track_id for song in songs],
         "uri": [f"{root}/{path}" for path in paths],
@@ -68,7 +68,7 @@ def build_manifest(
         "split": splits,
         "labels": [list(song.labels) for song in songs],
         "ratings": [_as_ratings(song.ratings) for song in songs],
-        "size_bytes": [sizes.get(path) for path in paths],
+        **_known([listed.get(path, Listed()) for path in paths]),
     }
     return make_manifest(columns, source, {"split": reading, **readings})
 
@@ -83,16 +83,27 @@ def scan_folder(source: str) -> pa.Table:
 
     Hidden names (``.x``) and ``_run`` folders are passed over; linked folders are followed.
     """
-    sizes = list_audio(source)
-    names = sorted(sizes)
+    listed = list_audio(source)
+    names = sorted(listed)
     root = storage.absolute(source).rstrip("/")
-    rows = {"uri": [f"{root}/{name}" for name in names], "size_bytes": [sizes[name] for name in names]}
+    rows = {"uri": [f"{root}/{name}" for name in names], **_known([listed[name] for name in names])}
     return make_manifest({"track_id": names, **rows}, source)
 
 
-def list_audio(source: str) -> dict[str, int | None]:
-    """Path below ``source`` → bytes, for every audio file, in one listing. A broken link has no size."""
-    return {name: size for name, size in _list_files(source) if _is_audio(name)}
+class Listed(NamedTuple):
+    """What a listing says of a file: bytes, and the storage's name for its content; None where it does not."""
+
+    size: int | None = None
+    etag: str | None = None
+
+
+def _known(files: Sequence[Listed]) -> dict[str, list[Any]]:
+    return {"size_bytes": [file.size for file in files], "etag": [file.etag for file in files]}
+
+
+def list_audio(source: str) -> dict[str, Listed]:
+    """Path below ``source`` → what is known of it, for every audio file, in one listing. A broken link has no size."""
+    return {name: listed for name, listed in _list_files(source) if _is_audio(name)}
 
 
 def passed_over(source: str) -> dict[str, int]:
@@ -116,14 +127,18 @@ def same_audio(manifest: pa.Table) -> list[list[str]]:
     return [ids for ids in groups.values() if len(ids) > 1]
 
 
-def _list_files(source: str) -> Iterator[tuple[str, int | None]]:
+def _list_files(source: str) -> Iterator[tuple[str, Listed]]:
     with storage.readable(source):
         fs, root = storage.filesystem(source)
         if not storage.is_s3(source):
-            yield from _list_local(root)
+            yield from ((name, Listed(size)) for name, size in _list_local(root))
             return
         for path, info in fs.find(root, detail=True).items():
-            yield path[len(root) + 1 :], info.get("size")
+            yield path[len(root) + 1 :], Listed(info.get("size"), _etag(info))
+
+
+def _etag(info: dict[str, Any]) -> str | None:
+    return str(info["ETag"]).strip('"') if info.get("ETag") else None
 
 
 def _list_local(root: str) -> Iterator[tuple[str, int | None]]:
@@ -182,7 +197,8 @@ def read_catalog_table(source: str, audio: str | None = None) -> pa.Table:
     below = [uri.removeprefix(f"{base}/").removeprefix("s3://").lstrip("/") for uri in uris]
     ids = [_cell(name) or default for name, default in zip(given, below, strict=True)]
     rows: dict[str, list[Any]] = {"track_id": ids, "uri": uris}
-    readers = {"dataset": _cell, "split": _cell, "labels": _labels, "size_bytes": _size} | dict.fromkeys(NAMES, _cell)
+    texts = dict.fromkeys(("dataset", "split", "etag", *NAMES), _cell)
+    readers = {"labels": _labels, "size_bytes": _size, **texts}
     rows |= {name: [read(value) for value in columns[name]] for name, read in readers.items() if name in columns}
     rated = {name.removeprefix(_RATING): columns[name] for name in columns if name.startswith(_RATING)}
     if rated:
@@ -273,12 +289,12 @@ def _read_dataset(value: str, source: str, settings: Part) -> tuple[list[Song], 
 
 
 def _audio_paths(
-    songs: Sequence[Song], audio_key: Callable[[str], str], root: str, sizes: dict[str, int | None]
+    songs: Sequence[Song], audio_key: Callable[[str], str], root: str, listed: Collection[str]
 ) -> list[str]:
     """Each song's path below the root: where it was found, else beside those that were."""
     found: dict[str, str] = {}
     # The published place before a copy deeper down, the full file before Jamendo's longer-named low-bitrate one.
-    for path in sorted(sizes, key=lambda path: (path.count("/"), path.rfind(".") - path.rfind("/"), path)):
+    for path in sorted(listed, key=lambda path: (path.count("/"), path.rfind(".") - path.rfind("/"), path)):
         found.setdefault(audio_key(path), path)
     keys = [audio_key(song.path) for song in songs]
     depths = [key.count("/") + 1 for key in keys]  # how many parts of a path tell one song from another

@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
 
+from mer_ray.cluster.logs import kept_if_it_fails
 from mer_ray.cluster.passes import receipts
 from mer_ray.cluster.plan import Plan
 from mer_ray.cluster.settings import RunSettings
 from mer_ray.cluster.supervision import Planned, Watched
 from mer_ray.commandline import ALL_DONE, TOO_MANY_FAILURES
 from mer_ray.errors import StorageError
+from mer_ray.runs.directory import NODES
+from mer_ray.runs.forgetting import without
 from mer_ray.runs.metrics import FailureLines, RunMetrics
 from mer_ray.runs.progress import Progress
 from mer_ray.runs.receipts import COSTS
 from mer_ray.runs.songs_directory import SongsDirectory
+from mer_ray.runs.withheld import Withheld
 
 FULL = 0.5
 """A stage that works less than this share of its time does not bind."""
@@ -32,7 +37,12 @@ Summary = dict[str, Any]
 
 
 def drive(
-    output: SongsDirectory, songs: pa.Table, total: int, planned: Callable[[pa.Table], Planned], watched: Watched
+    output: SongsDirectory,
+    songs: pa.Table,
+    total: int,
+    planned: Callable[[pa.Table], Planned],
+    watched: Watched,
+    withheld: Withheld | None = None,
 ) -> Summary:
     """Do the songs, printing progress, and account for every song.
 
@@ -41,18 +51,30 @@ def drive(
         songs: that are to do, of ``total`` that are asked for.
         planned: how to do some of them, on the cluster as it is.
         watched: what the workers tell.
+        withheld: of an extract, which writes its failed songs.
 
     Raises:
         StorageError: storage refused a worker for good.
-        InputError: the cluster cannot do it.
+        InputError: the cluster cannot do it, or (nearly) all songs fail.
     """
-    from ray.util.metrics import Counter, Gauge  # which Ray serves to Prometheus
+    from ray.util import metrics as prometheus
 
     costs = dict.fromkeys(COSTS, 0.0)
     begun, ready = time.time(), math.inf
     plan: Plan | None = None
-    metrics, lines = RunMetrics(output.job, len(songs), Counter, Gauge), FailureLines(output.uri)
-    with Progress(output.job, total, total - len(songs), output.lock.check) as progress:
+    classes: Counter[str] = Counter()
+    metrics, lines = RunMetrics(output.job, len(songs), prometheus.Counter, prometheus.Gauge), FailureLines(output.uri)
+
+    def watch() -> None:
+        output.lock.check()
+        if withheld is not None:
+            output.write_json(NODES, withheld.nodes())
+
+    def lacking(asked: pa.Table) -> pa.Table:
+        left = output.lacking(asked)
+        return left if withheld is None else without(left, withheld.ids())
+
+    with kept_if_it_fails(output), Progress(output.job, total, total - len(songs), watch) as progress:
 
         def noted(left: pa.Table) -> Planned:
             nonlocal plan
@@ -61,7 +83,7 @@ def drive(
             plan = plan or found.plan
             return found
 
-        for receipt in receipts(output, songs, noted, watched):
+        for receipt in receipts(output.job, songs, noted, lacking, watched):
             if progress.trouble is not None:
                 raise progress.trouble
             if receipt is None:
@@ -70,10 +92,16 @@ def drive(
                 raise StorageError(receipt.trouble)
             progress.add(receipt.songs, len(receipt.failures), receipt.audio_s)
             metrics.add(receipt)
+            classes.update(failure["error_class"] for failure in receipt.failures)
             if plan is not None:  # tag only repeats what the store says of a failed song
                 lines.add(receipt.failures)
+            if withheld is not None:
+                withheld.add(receipt)
             costs = {name: spent + getattr(receipt, name) for name, spent in costs.items()}
             ready = min(ready, receipt.ready)
+        if withheld is not None:
+            withheld.close()
+            output.write_json(NODES, withheld.nodes())
     watched.forget()
     startup = min(max(0.0, ready - begun), progress.seconds) if len(songs) else 0.0
     rate = progress.audio_s / max(progress.seconds, 1e-9)
@@ -81,6 +109,7 @@ def drive(
     return output.finish(
         songs=len(songs),
         failed=progress.failed,
+        error_classes=dict(classes.most_common()),
         work_seconds=round(progress.seconds, 2),
         audio_hours_per_hour=round(rate, 1),
         fetch_retries=retries,
@@ -135,12 +164,13 @@ def _share(busy: float, of: float) -> float:
 
 def report(summary: Summary, uri: str) -> None:
     """Print what came of a run."""
-    classes = ", ".join(f"{count:,} {name}" for name, count in summary["error_classes"].items())
-    run = summary["this_run"]
+    run, asked = summary["this_run"], summary["asked"]
+    classes = ", ".join(f"{count:,} {name}" for name, count in asked["error_classes"].items())
+    others = f", {more:,} other songs among it" if (more := summary["songs"] - asked["songs"]) else ""
     repeated = f", {run['fetch_retries']:,} fetches repeated ({run['fetch_retry_s']:,.1f} s)"
     print(
-        f"{summary['job']}: {summary['ok']:,} ok, {summary['failed']:,} failed{f' ({classes})' if classes else ''}, "
-        f"{summary['audio_seconds'] / 3600:,.2f} h of audio in {uri}; "
+        f"{summary['job']}: {asked['ok']:,} ok, {asked['failed']:,} failed{f' ({classes})' if classes else ''}, "
+        f"{summary['audio_seconds'] / 3600:,.2f} h of audio in {uri}{others}; "
         f"this run {run['seconds']:,.1f} s{repeated if run['fetch_retries'] else ''}",
         flush=True,
     )
@@ -149,6 +179,7 @@ def report(summary: Summary, uri: str) -> None:
 
 
 def exit_code(summary: Summary, settings: RunSettings) -> int:
-    """0, or 3 when more songs failed than the settings allow."""
-    too_many = summary["failed"] > settings.max_failure_rate * max(1, summary["songs"])
+    """0, or 3 when more of the songs that this run did failed than the settings allow."""
+    run = summary["this_run"]
+    too_many = run["failed"] > settings.max_failure_rate * run["songs"]
     return TOO_MANY_FAILURES if too_many else ALL_DONE

@@ -116,7 +116,7 @@ class EncodeSongs:
         trouble: str | None = None
         if len(songs) == 1 and any(alone >= ALONE for _, alone in deaths.values()):
             ((together, alone),) = deaths.values()
-            message = f"{together + alone} encoders died of it, {alone} of them with no other song; leave it out."
+            message = f"{together + alone} encoders died with it in hand, {alone} of them with no other; leave it out."
             features, said[0] = [self._nothing()], ("encoder_crashed", message)
         else:
             try:

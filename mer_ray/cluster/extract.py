@@ -9,14 +9,16 @@ what it must know of the encoder, a task of the cluster finds out while the mani
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from mer_ray import storage
+from mer_ray.audio.fetching import why_unreadable
 from mer_ray.audio.process import Limits, room_for
 from mer_ray.cluster import preflight, stages
 from mer_ray.cluster.drive import Summary, drive
@@ -30,7 +32,13 @@ from mer_ray.cluster.supervision import Planned, Watched
 from mer_ray.cluster.unpromised import map_as_they_come
 from mer_ray.encoders import Encoder, load_encoder
 from mer_ray.errors import InputError
-from mer_ray.runs.songs_directory import SongsDirectory
+from mer_ray.features import store_table
+from mer_ray.runs.breaker import Breaker, Failure
+from mer_ray.runs.directory import SETTINGS, run_file
+from mer_ray.runs.songs_directory import SongsDirectory, commit
+from mer_ray.runs.withheld import Withheld
+from mer_ray.settings import Part
+from mer_ray.songs import STATUS_COLUMNS, Identity
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -56,10 +64,15 @@ def extract(settings: ExtractSettings | TagSettings, read: Callable[[], pa.Table
 
     with SongsDirectory(settings.features, "extract", wait=settings.wait) as output:
         decoding = _decoding(settings, encoder)
-        output.begin({**encoder.fingerprint(), **decoding.fingerprint()}, settings.resolved(), manifest)
-        pending = output.pending(manifest.select(["track_id", "uri"]), retry_failed=settings.retry_failed)
+        fingerprint = {**encoder.fingerprint(), **decoding.fingerprint()}
+        manifest = output.begin(fingerprint, settings.resolved(), manifest)
+        pending = output.pending(manifest.drop_columns(["labels"]), retry_failed=settings.retry_failed)
+        pending = pending.select(["track_id", "uri"])
         made_by = f"{encoder.name} (D = {encoder.dim})"
         print(f"extract: {len(pending):,} of {len(manifest):,} songs to do with {made_by}")
+        identity = encoder.identity(encoding.window_seconds, encoding.keep_tail)
+        breaker = Breaker(_read, all_may_fail=settings.max_failure_rate == 1)
+        withheld = Withheld(partial(_write_failed, output, identity), breaker)
         watched = Watched(output)
 
         def planned(songs: pa.Table) -> Planned:
@@ -83,7 +96,7 @@ def extract(settings: ExtractSettings | TagSettings, read: Callable[[], pa.Table
             asked = (ray.put(songs), len(songs), decode, own, plan, watched.actor, output.uri, output.lock.token)
             return Planned(partial(extraction, *asked), cluster, plan)
 
-        return drive(output, pending, len(manifest), planned, watched)
+        return drive(output, pending, len(manifest), planned, watched, withheld)
 
 
 def check(settings: ExtractSettings, read: Callable[[], pa.Table]) -> None:
@@ -172,6 +185,19 @@ def extraction(
     )
 
 
+def _write_failed(output: SongsDirectory, identity: Identity, failures: Sequence[Failure]) -> None:
+    nothing = np.zeros((0, identity["dim"]))
+    rows = [{name: failure[name] for name in STATUS_COLUMNS} for failure in failures]
+    commit(output.uri, store_table(rows, [nothing] * len(rows), identity), output.lock.token)
+
+
+def _read(uri: str) -> str | None:
+    """Why a song cannot be read now, by some worker; None if it can."""
+    import ray
+
+    return ray.get(ray.remote(why_unreadable).options(num_cpus=0).remote(uri))
+
+
 def know(encoding: Encoding) -> Encoder | str:
     """What an encoder says of itself, or the sentence why it cannot be loaded.
 
@@ -185,14 +211,23 @@ def know(encoding: Encoding) -> Encoder | str:
 
 
 def _encoding(settings: ExtractSettings | TagSettings, device: str) -> Encoding:
-    local, part = storage.filesystem(settings.encoder)[1], settings.part("encoder")
+    local = storage.filesystem(settings.encoder)[1]
     return Encoding(
         name=local if storage.is_folder(settings.encoder) else settings.encoder,
-        settings=part.on(device) if hasattr(part, "on") else part,
+        settings=_settled(settings.part("encoder"), device, settings.features),
         device=device,
         window_seconds=settings.window_seconds,
         keep_tail=settings.keep_tail,
     )
+
+
+def _settled(part: Part, device: str, features: str) -> Part:
+    """An encoder's settings with nothing left to the device; a store that was begun goes on in its own arithmetic."""
+    begun = (storage.read_json(run_file(features, SETTINGS)) or {}).get("fingerprint", {}).get("dtype")
+    if begun and getattr(part, "dtype", None) == "auto":
+        return part.model_copy(update={"dtype": begun})
+    settled: Part = part.on(device) if hasattr(part, "on") else part
+    return settled
 
 
 def _decoding(settings: ExtractSettings | TagSettings, encoder: Encoder) -> Decoding:
@@ -209,4 +244,5 @@ def _decoding(settings: ExtractSettings | TagSettings, encoder: Encoder) -> Deco
         sample_rate=encoder.sample_rate,
         min_seconds=encoder.min_seconds,
         limits=Limits(settings.song_timeout_s, memory_mb),
+        patience_s=settings.patience_minutes * 60,
     )

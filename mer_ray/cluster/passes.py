@@ -18,7 +18,6 @@ from mer_ray.cluster.supervision import Planned, Supervisor, Watched
 from mer_ray.cluster.watch import beside_driver
 from mer_ray.errors import InputError
 from mer_ray.runs.receipts import Receipt
-from mer_ray.runs.songs_directory import SongsDirectory
 
 TICK_SECONDS = 2.0
 FRUITLESS_PASSES = 3
@@ -26,9 +25,20 @@ FRUITLESS_PASSES = 3
 
 
 def receipts(
-    output: SongsDirectory, songs: pa.Table, planned: Callable[[pa.Table], Planned], watched: Watched
+    job: str,
+    songs: pa.Table,
+    planned: Callable[[pa.Table], Planned],
+    lacking: Callable[[pa.Table], pa.Table],
+    watched: Watched,
 ) -> Iterator[Receipt | None]:
     """Bring songs to their parts in as many passes as that takes; None where a moment passed without a receipt.
+
+    Args:
+        job: whose songs they are.
+        songs: that are to do.
+        planned: how to do some of them, on the cluster as it is.
+        lacking: those of some songs that are still to do.
+        watched: what the workers tell.
 
     Raises:
         InputError: no pass gets anywhere, or too few encoders can work.
@@ -38,7 +48,7 @@ def receipts(
     fruitless, patience = 0, 1.0
     while len(songs):
         found = planned(songs)
-        supervisor = Supervisor(output.job, found, watched, patience)
+        supervisor = Supervisor(job, found, watched, patience)
         work, committed, why = Pass(found.graph), 0, ""
         try:
             for row in work:
@@ -57,10 +67,10 @@ def receipts(
         fruitless = 0 if committed else fruitless + 1
         patience = 2.0**fruitless
         if fruitless == FRUITLESS_PASSES:
-            raise InputError(f"{output.job}: {why}; {fruitless} passes in a row committed no song. Mend the cluster.")
+            raise InputError(f"{job}: {why}; {fruitless} passes in a row committed no song. Mend the cluster.")
         watched.begin_anew()
-        songs = output.lacking(songs)
-        print(f"{output.job}: {why}; plans anew for {len(songs):,} songs", flush=True)
+        songs = lacking(songs)
+        print(f"{job}: {why}; plans anew for {len(songs):,} songs", flush=True)
 
 
 class Pass:

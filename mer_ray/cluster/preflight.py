@@ -7,8 +7,8 @@ songs, and has room on its disk. With one node only the room is in question.
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -24,15 +24,6 @@ LEAST_FREE = 2_000_000_000
 WINDOWS_A_SONG = 22
 
 Facts = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a node is to look at: a file that the driver wrote, a folder to write into, and songs to read."""
-
-    seen: str
-    folder: str
-    songs: Sequence[str]
 
 
 def check(output: str, songs: pa.Table, cluster: Cluster, dim: int) -> None:
@@ -52,11 +43,13 @@ def check(output: str, songs: pa.Table, cluster: Cluster, dim: int) -> None:
     seen = storage.join(folder, "preflight")
     storage.write_bytes(seen, b"written by the driver")
     try:
-        answers = on_each(cluster.nodes, _look(Asked(seen, folder, uris)))
+        answers = on_each(cluster.nodes, _look(seen, folder, uris))
     finally:
         storage.remove(seen)
     hosts = {node.id: node.host for node in cluster.nodes}
     found = {hosts[node]: facts for node, facts in answers.items()}
+    for node in hosts.keys() - answers.keys():
+        print(f"preflight: node {hosts[node]} did not say what it sees; not looked at.", file=sys.stderr, flush=True)
     misses = [*misses_of(found, _driver(answers)), *_room(output, len(songs), dim)]
     if misses:
         raise InputError(f"preflight: {' '.join(misses)} --no-preflight would go on regardless.")
@@ -95,8 +88,11 @@ def _room(output: str, songs: int, dim: int) -> Iterator[str]:
         yield f"{output} has {free / 1e9:.1f} GB free, {songs:,} songs will take some {wanted / 1e9:.1f}; make room."
 
 
-def _look(asked: Asked) -> Callable[[], Facts]:
-    """What a node does; sent as it stands, because a node may have another version of this module, or none."""
+def _look(seen: str, folder: str, songs: Sequence[str]) -> Callable[[], Facts]:
+    """What a node does: whether it sees a file that the driver wrote, can write beside it, and can read songs.
+
+    Sent as it stands, because a node may have another version of this module, or none.
+    """
 
     def versions() -> dict[str, str]:
         import platform
@@ -121,22 +117,22 @@ def _look(asked: Asked) -> Callable[[], Facts]:
         import uuid
 
         disk = tempfile.gettempdir()
-        facts: Facts = {"versions": versions(), "sees": True, "refuses": "", "songs": dict.fromkeys(asked.songs, "")}
+        facts: Facts = {"versions": versions(), "sees": True, "refuses": "", "songs": dict.fromkeys(songs, "")}
         facts |= {"disk": disk, "free": shutil.disk_usage(disk).free}
         try:
             from mer_ray import storage
             from mer_ray.audio.fetching import fetch
         except ImportError:  # its versions say so
             return facts
-        facts["sees"] = storage.exists(asked.seen)
+        facts["sees"] = storage.exists(seen)
         if facts["sees"]:
-            own = storage.join(asked.folder, f"preflight-{os.uname().nodename}-{uuid.uuid4().hex[:8]}")
+            own = storage.join(folder, f"preflight-{os.uname().nodename}-{uuid.uuid4().hex[:8]}")
             try:
                 storage.write_bytes(own, b"")
                 storage.remove(own)
             except OSError as error:
                 facts["refuses"] = str(error).rstrip(".")
-        for uri in asked.songs:
+        for uri in songs:
             try:
                 fetch(uri)
             except Exception as error:  # noqa: BLE001 - whatever keeps this node from a song

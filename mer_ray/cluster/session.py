@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext, suppress
+from concurrent.futures import Future
+from contextlib import contextmanager, nullcontext, suppress
 from importlib import import_module
-from threading import Thread
+from threading import Thread, current_thread, main_thread
 from typing import Any, TypeVar
 
 from mer_ray.cluster import unpromised
+from mer_ray.errors import Terminated
 
 Task = TypeVar("Task")
 Outcome = TypeVar("Outcome")
@@ -36,12 +39,40 @@ def connect(*needed: str) -> dict[str, float]:
             unpromised.keep_to_loopback()
         imports = Thread(target=_import, args=needed, name="imports", daemon=True)
         imports.start()
-        with unpromised.without_greeting(), unpromised.bare_node() if own else nullcontext():
+        bare = unpromised.bare_node() if own else nullcontext()
+        with unpromised.without_greeting(), bare, _our_sigterm():
             ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False, configure_logging=True)
         imports.join()
         atexit.register(ray.shutdown)  # Ray's own, later at exit, would sleep half a second for its workers' last lines
     resources: dict[str, float] = ray.cluster_resources()
     return resources
+
+
+@contextmanager
+def _our_sigterm() -> Iterator[None]:
+    """While Ray starts: its ``sys.exit(15)`` at SIGTERM, and then its C++ handler, which aborts, are not ours."""
+    ours = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit as end:
+        raise (Terminated() if end.code == signal.SIGTERM else end) from None
+    finally:
+        if current_thread() is main_thread():
+            signal.signal(signal.SIGTERM, ours)
+
+
+def aside(function: Callable[[], Outcome]) -> Outcome:
+    """Call a function in a thread and wait for it: Ray Train takes Ctrl-C for itself where it runs in the main one."""
+    outcome: Future[Outcome] = Future()
+
+    def call() -> None:
+        try:
+            outcome.set_result(function())
+        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+            outcome.set_exception(error)
+
+    Thread(target=call, name="aside", daemon=True).start()
+    return outcome.result()
 
 
 def prepare_environment() -> None:

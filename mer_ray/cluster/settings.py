@@ -18,8 +18,8 @@ class AudioSettings(PresetSettings):
     doors: ClassVar[Mapping[str, Door]] = {"encoder": DOOR}
 
     encoder: str = "m-a-p/MERT-v1-95M"
-    """Hub id, local directory, a seeded twin without trained weights: 'random' (full size) or 'tiny', or a module of
-    your own."""
+    """Hub id, local directory, 'descriptors' (classical ones, without weights), a seeded twin without trained weights:
+    'random' (full size) or 'tiny', or a module of your own."""
     window_seconds: Annotated[float, Field(ge=1, le=60)] = 10.0
     """Length of a window in seconds."""
     keep_tail: bool = False
@@ -61,11 +61,18 @@ class RunSettings(OutputSettings):
 
     retry_failed: bool = False
     """Do the songs again that failed in an earlier run."""
-    max_failure_rate: Fraction = 1.0
-    """Exit with code 3 when more than this share of the songs failed."""
+    max_failure_rate: Fraction = 0.5
+    """Exit with code 3 when more than this share of the songs that this run did failed; 1 lets all of them fail."""
 
 
-class ExtractSettings(AudioSettings, ClusterSettings, RunSettings):
+class FetchSettings(JobSettings):
+    """How long a run waits for the world."""
+
+    patience_minutes: Annotated[float, Field(ge=0)] = 10.0
+    """Minutes to wait and try again while nothing can be fetched, or credentials are refused, before giving up."""
+
+
+class ExtractSettings(AudioSettings, ClusterSettings, RunSettings, FetchSettings):
     """Stream songs through decoders and encoders into a feature store."""
 
     opening = "extract: {catalog} into {features}, encoder {encoder}"
@@ -82,7 +89,7 @@ class CheckSettings(ExtractSettings):
     opening = "check: {catalog} into {features}, encoder {encoder}"
 
 
-class TagSettings(AudioSettings, ClusterSettings, RunSettings):
+class TagSettings(AudioSettings, ClusterSettings, RunSettings, FetchSettings):
     """Rank any list of words for every song of a feature store, or of a catalogue."""
 
     opening = "tag: words of {labels}, model {model}, into {output}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -12,10 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mer_ray.audio.patience import shared_patience
 from mer_ray.audio.process import Limits, shared_decoder
 from mer_ray.cluster.watch import Told
 from mer_ray.errors import StorageError
-from mer_ray.runs.receipts import COSTS, Receipt, committed
+from mer_ray.runs.receipts import COSTS, Receipt, committed_ok
 from mer_ray.songs import STATUS_FIELDS, lengths
 
 DECODED_SCHEMA = pa.schema(
@@ -26,14 +28,16 @@ DECODED_SCHEMA = pa.schema(
         pa.field("decode_s", pa.float32()),
         pa.field("fetch_retries", pa.int32()),
         pa.field("fetch_retry_s", pa.float32()),
+        pa.field("node", pa.string()),
         pa.field("trouble", pa.string()),
     ]
 )
 """A decoded song on its way to an encoder: int16 windows, each scaled to its own peak, so that quiet
 and over-full windows lose nothing. ``trouble`` is what ends the run: no fault of the song, which is not committed."""
 
-BESIDE = (*COSTS, "ready", "trouble")
-"""All that an encoded song carries to its commit beside its row: its costs, when its worker was ready, trouble."""
+BESIDE = (*COSTS, "ready", "node", "trouble")
+"""All that an encoded song carries to its commit beside its row: its costs, when its worker was ready, the node that
+decoded it, trouble."""
 
 PART_BYTES = 256_000_000
 """Features in one part: 256 songs of usual length have 30 MB, as many of two hours a gigabyte."""
@@ -41,7 +45,10 @@ PART_BYTES = 256_000_000
 
 @dataclass(frozen=True)
 class Decoding:
-    """How songs become windows (:func:`mer_ray.audio.decode_windows`), within a song's time and a decoder's memory."""
+    """How songs become windows (:func:`mer_ray.audio.decode_windows`), within a song's time and a decoder's memory.
+
+    ``patience_s`` is how long a process waits for a world in which nothing can be fetched.
+    """
 
     window_seconds: float
     keep_tail: bool
@@ -49,12 +56,13 @@ class Decoding:
     sample_rate: int
     min_seconds: float
     limits: Limits
+    patience_s: float = 0.0
 
-    def decode(self, uri: str) -> dict[str, Any]:
+    def decode(self, uri: str, attempts: int) -> dict[str, Any]:
         """One song's decoded columns; whatever goes wrong with it, or it does to its decoder, becomes its status."""
         options = asdict(self)
-        del options["limits"]
-        return shared_decoder(self.limits).decode(uri, **options)
+        del options["limits"], options["patience_s"]
+        return shared_decoder(self.limits).decode(uri, attempts=attempts, **options)
 
     def fingerprint(self) -> dict[str, Any]:
         """What of it decides a feature beside the encoder."""
@@ -81,16 +89,18 @@ def decode_ranges(
 
 def decode_songs(songs: pa.Table, decoding: Decoding) -> Iterator[pa.Table]:
     """Fetch and decode songs, each into a row of DECODED_SCHEMA, failed ones too; trouble is the last row."""
-    for song in songs.to_pylist():
+    node = os.uname().nodename
+
+    def decode(song: dict[str, str], attempts: int) -> dict[str, Any]:
         started = time.perf_counter()
-        try:
-            row = decoding.decode(song["uri"])
-        except StorageError as error:
-            row = {"status": "failed", "trouble": str(error)}
-        row |= {"track_id": song["track_id"], "uri": song["uri"], "decode_s": time.perf_counter() - started}
-        yield decoded_table(row)
-        if "trouble" in row:
-            return
+        row = decoding.decode(song["uri"], attempts)
+        return {**song, **row, "decode_s": time.perf_counter() - started, "node": node}
+
+    try:
+        for _, row in shared_patience(decoding.patience_s).read(songs.select(["track_id", "uri"]).to_pylist(), decode):
+            yield decoded_table(row)
+    except StorageError as error:
+        yield decoded_table({"track_id": "", "status": "failed", "node": node, "trouble": str(error)})
 
 
 def decoded_table(row: dict[str, Any]) -> pa.Table:
@@ -115,10 +125,14 @@ def _one_buffer(windows: list[bytearray]) -> pa.Array:
 
 
 def commit_features(songs: pa.Table, output: str, token: str) -> Iterator[pa.Table]:
-    """Write encoded songs as one part of the store, or as several where they are very long; yields receipts."""
+    """Write encoded songs as one part of the store, or as several where they are very long; yields receipts.
+
+    Failed songs are not written: the receipt takes them along.
+    """
     for part in _parts(songs.filter(pc.is_null(songs["trouble"]))):
         costs = {name: pc.sum(part[name]).as_py() or 0 for name in COSTS}
-        yield committed(output, part.drop_columns([*BESIDE]), token, ready=pc.min(part["ready"]).as_py(), **costs)
+        rows, ready = part.drop_columns([*BESIDE]), pc.min(part["ready"]).as_py()
+        yield committed_ok(output, rows, part["node"], token, ready=ready, **costs).table()
     for trouble in pc.unique(songs["trouble"].drop_null()).to_pylist():
         yield Receipt(trouble=trouble).table()
 

@@ -2,7 +2,7 @@
 
 A pass is looked at every few seconds. Nodes that went may have left encoders that hold what decoding and committing
 need; nodes that came may hold more encoders. Where nothing moves for a minute the console is told who has what in hand,
-and unless somebody is at work the pass is given up.
+and unless somebody is at work the pass is given up a minute later.
 """
 
 from __future__ import annotations
@@ -26,7 +26,11 @@ if TYPE_CHECKING:
     from ray.data import Dataset
 
 STILL_SECONDS = 60.0
-"""A pass in which nothing moves for so long says why, and is given up if nobody is at work."""
+"""A pass in which nothing moves for so long says why."""
+GIVEN_UP_SECONDS = 120.0
+"""It is given up after so long if nobody is at work: an encoder that starts anew takes its time on a busy machine."""
+STARTS_SECONDS = 300.0
+"""So long the first worker of a pass may take to say anything."""
 LONGEST_SECONDS = 1800.0
 """Nobody is at work on one song or one batch for longer."""
 GROWS_AFTER_SECONDS = 30.0
@@ -94,7 +98,7 @@ class Supervisor:
     def __init__(self, job: str, planned: Planned, watched: Watched, patience: float) -> None:
         self._job, self._planned, self._watched, self._patience = job, planned, watched, patience
         self._begun = self._moved = self._looked = time.monotonic()
-        self._done, self._said = -1, False
+        self._done, self._said, self._alive = 0, False, False
         self._left_out: set[str] = set()
 
     def moves(self) -> None:
@@ -112,6 +116,7 @@ class Supervisor:
             return ""
         self._looked = now
         view = self._watched.look() or View()
+        self._alive = self._alive or bool(view.busy)
         if view.done > self._done:
             self._done = view.done
             self.moves()
@@ -144,13 +149,14 @@ class Supervisor:
 
     def _standstill(self, now: float, view: View) -> str:
         still = now - self._moved
-        if still < STILL_SECONDS * self._patience:
+        if still < STILL_SECONDS:
             return ""
         why = f"nothing moved for {still:.0f} s: {holders(view, self._planned)}"
         if not self._said:
             self._said = True
             print(f"{self._job}: {why}", flush=True)
-        return why if not view.busy or still > LONGEST_SECONDS else ""
+        most = LONGEST_SECONDS if view.busy else GIVEN_UP_SECONDS if self._alive else STARTS_SECONDS
+        return why if still > most * self._patience else ""
 
 
 def holders(view: View, planned: Planned) -> str:

@@ -33,6 +33,7 @@ from mer_ray.features import Store
 from mer_ray.fingerprints import text_sha256
 from mer_ray.learning.model import Model
 from mer_ray.learning.scoring import floor_of, measured_by_catalog
+from mer_ray.runs.again import with_audio
 from mer_ray.runs.directory import SETTINGS
 from mer_ray.runs.receipts import committed
 from mer_ray.runs.songs_directory import SongsDirectory
@@ -89,16 +90,17 @@ def tag(settings: TagSettings) -> Summary:
     rows = wanted = _store_rows(store)
     if manifest is not None:
         wanted = rows.filter(pc.is_in(rows["track_id"], value_set=manifest["track_id"].combine_chunks()))
-    asked = wanted.select(["track_id", "uri"])
+    asked = with_audio(wanted.select(["track_id", "uri"]), store.uri)
+    mended = wanted.filter(pc.equal(wanted["status"], "ok"))["track_id"].combine_chunks()
     with SongsDirectory(settings.output, "tag", wait=settings.wait) as output:
         options = _options(settings, words, model, output)
-        readable = wanted.filter(pc.equal(wanted["status"], "ok"))["track_id"].to_pylist()
+        readable = mended.to_pylist()
         if options.calibration is not None and not storage.exists(output.file(YARDSTICK)):
             by_catalog = measured_by_catalog(settings.yardstick, len(readable))
             options.calibration.check_yardstick(measured_against(by_catalog, settings.yardstick == "catalog"))
-        output.begin(_fingerprint(settings, options, model), settings.resolved(), asked)
+        asked = output.begin(_fingerprint(settings, options, model), settings.resolved(), asked)
         storage.write_bytes(output.file(WORDS), words_file(words))
-        pending = output.pending(asked, retry_failed=settings.retry_failed)
+        pending = output.pending(asked, retry_failed=settings.retry_failed, mended=mended)
         cpus = int(connect("ray.data").get("CPU", 1))
         load = partial(projections, store.uri, store.encoder, settings.model, settings.keep_projections)
 
@@ -149,7 +151,7 @@ class TagSongs:
             for songs in _projected(self._projections, work, windows=self._windows):
                 self._told.step(len(songs))
                 if len(songs):
-                    yield committed(self._output, self._tagger.tag(songs), self._token, ready=self._ready)
+                    yield committed(self._output, self._tagger.tag(songs), self._token, ready=self._ready).table()
 
 
 class ProjectSongs:

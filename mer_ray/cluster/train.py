@@ -13,7 +13,7 @@ import torch
 
 from mer_ray import storage
 from mer_ray.catalog.annotations import Annotations
-from mer_ray.cluster.session import connect
+from mer_ray.cluster.session import aside, connect
 from mer_ray.cluster.unpromised import quiet_training
 from mer_ray.errors import InputError
 from mer_ray.features import open_stores
@@ -147,7 +147,7 @@ def _fit(run: RunDirectory, task: dict[str, Any], folder: Path, tracker: Tracker
     )
     try:
         with EpochLines(settings.epochs, partial(_noted, run, tracker)):
-            trainer.fit().checkpoint.to_directory(str(folder))
+            aside(trainer.fit).checkpoint.to_directory(str(folder))
     except WorkerGroupError as error:
         refused = [cause for cause in error.worker_failures.values() if isinstance(cause, InputError)]
         raise refused[0] if refused else error from None

@@ -114,3 +114,14 @@ def quiet_training() -> dict[str, Any]:
     except ImportError:
         return {}
     return {"logging_config": LoggingConfig(log_level="ERROR")}
+
+
+def logs_folder() -> str | None:
+    """Where the Ray processes of this node write their logs; the usual place of the newest session, if that is gone."""
+    try:
+        from ray._private.worker import _global_node
+
+        return str(_global_node.get_logs_dir_path())
+    except (ImportError, AttributeError):
+        usual = "/tmp/ray/session_latest/logs"
+        return usual if os.path.isdir(usual) else None

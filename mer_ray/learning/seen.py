@@ -16,6 +16,7 @@ from mer_ray import storage
 from mer_ray.catalog.annotations import Annotations
 from mer_ray.catalog.datasets import TRAIN, VALIDATION
 from mer_ray.errors import InputError
+from mer_ray.models import located
 
 SEEN = "songs.parquet"
 """Its file in a model directory."""
@@ -32,12 +33,12 @@ def seen_songs(dataset: Annotations, rows: Sequence[int], split: str) -> pa.Tabl
 
 
 def read_seen(model: str) -> pa.Table | None:
-    """The songs that the model of a directory has seen; None for a model of before 0.3, which does not say.
+    """The songs that a model, by its directory or name, has seen; None for one of before 0.3, which does not say.
 
     Raises:
         InputError: the file is damaged.
     """
-    uri = storage.join(model, SEEN)
+    uri = storage.join(located(model), SEEN)
     if not storage.exists(uri):
         return None
     try:

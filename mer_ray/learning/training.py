@@ -51,8 +51,8 @@ HISTORY = "history.jsonl"
 """A line an epoch, in the model directory."""
 REFERENCE_QUANTILES = {
     frozenset(("jamendo", "cal500")): 0.03,
-    frozenset(("cal500", "emotify")): 0.025,
-    frozenset(("emotify", "jamendo")): 0.04,
+    frozenset(("emotify", "jamendo")): 0.025,
+    frozenset(("cal500", "emotify")): 0.04,
 }
 """The published code's quantile of Mean Shift for each pair; 0.03 for all three, and here for any others."""
 EARLIER: dict[str, Any] = {

@@ -12,6 +12,7 @@ import numpy as np
 
 from mer_ray.evaluation.metrics import RESAMPLES
 from mer_ray.evaluation.predictions import read_predictions
+from mer_ray.evaluation.ratings import CORRELATION
 from mer_ray.learning.scoring import Scores, precision_recall_f1
 from mer_ray.paper.tables import PAIRS, THIRDS, Cell, Comparison, Training, short
 from mer_ray.paper.trials import Outcome
@@ -143,6 +144,17 @@ def choose(pair: Sequence[str], models: Mapping[float, Training], found: Outcome
         chosen=chosen,
         test=None if at is None else measure(at, found),
     )
+
+
+def soft_truth(found: Outcomes) -> dict[str, dict[str, list[float]]]:
+    """By training and rated dataset, each seed's rank correlation of song scores with listeners' ratings."""
+    ratings: dict[str, dict[str, list[float]]] = {}
+    for name, runs in found.items():
+        for dataset in runs[0].tested:
+            each = [one.tested[dataset]["song_mean"].get(CORRELATION) for one in runs]
+            if known := [float(value) for value in each if value is not None]:
+                ratings.setdefault(name, {})[dataset] = known
+    return ratings
 
 
 def _validated(outcome: Outcome, names: Sequence[str]) -> float:

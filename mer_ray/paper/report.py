@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, combinations, repeat
+from statistics import fmean, stdev
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -29,6 +30,10 @@ HOW_APART = (
     "One model's figure less the other's, on the same songs and seeds. It is higher or lower where the 95 % interval "
     "over songs leaves out zero and the mean is more than two standard errors over the seeds from zero; one seed tells "
     "nothing of what another training would give."
+)
+HOW_RATED = (
+    "Spearman's rank correlation of a label's scores with how strongly listeners heard it, over the test songs, mean "
+    "over the labels; 0 is chance."
 )
 HOW_CHOSEN = (
     "Macro F1 of songs, meaned over the validation songs of the two datasets trained on. λ is the best of its column, "
@@ -61,6 +66,8 @@ def table_sections(settings: ReproduceSettings, made: Reproduction) -> list[Sect
     ]
     for asked, found in made.differences:
         sections.append(Section(asked.title, [difference_grid(asked, found), HOW_APART]))
+    if made.ratings:
+        sections.append(Section("Soft truth: listeners' ratings", [rating_grid(made.ratings), HOW_RATED]))
     if made.choices:
         sections.append(Section("λ, chosen on validation songs", [choice_grid(made.choices), HOW_CHOSEN]))
         sections.append(Section("Zero-shot at the chosen λ", [chosen_grid(made.choices)]))
@@ -116,6 +123,18 @@ def difference_grid(asked: Differences, rows: dict[str, list[Difference]]) -> Gr
         ours = (NOT_RUN if cell.ours is None else f"{_with_spread(cell, _signed)} {cell.verdict}" for cell in cells)
         body.append([name, *chain(*zip(ours, (_signed(cell.paper) for cell in cells), strict=True))])
     return Grid(header, body)
+
+
+def rating_grid(ratings: Mapping[str, Mapping[str, Sequence[float]]]) -> Grid:
+    """Rank correlations with the ratings, a row a model, its mean over seeds ± the deviation."""
+    rated = [name for name in DATASETS if any(name in own for own in ratings.values())]
+
+    def shown(seeds: Sequence[float]) -> str:
+        spread = f" ± {stdev(seeds):.3f}" if len(seeds) > 1 else ""
+        return f"{fmean(seeds):+.3f}{spread}" if seeds else NOT_RUN
+
+    body = [[name, *(shown(own.get(dataset, ())) for dataset in rated)] for name, own in ratings.items()]
+    return Grid(["model", *(SHORT[name] for name in rated)], body)
 
 
 def choice_grid(choices: Sequence[Choice]) -> Grid:

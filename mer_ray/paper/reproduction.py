@@ -15,7 +15,7 @@ from mer_ray.features import Store, open_stores
 from mer_ray.fingerprints import canonical
 from mer_ray.learning.settings import EXPERIMENTS
 from mer_ray.paper.inputs import Given, read_inputs
-from mer_ray.paper.measures import Choice, Difference, Measured, Outcomes, choose, compare, measure
+from mer_ray.paper.measures import Choice, Difference, Measured, Outcomes, choose, compare, measure, soft_truth
 from mer_ray.paper.settings import ReproduceSettings
 from mer_ray.paper.tables import DATASETS, Differences, Table, comparisons, paper_tables, sweep
 from mer_ray.paper.trials import Outcome, Refusal, Trial, make_trial, run_trial
@@ -34,16 +34,17 @@ _FILES = ("clusters", "label_embeddings", "label_text")
 
 @dataclass(frozen=True)
 class Reproduction:
-    """All that was measured: the tables' rows and cells, differences row by row, and λ of each pair."""
+    """All that was measured: the tables' rows and cells, differences row by row, λ of each pair, and soft truth."""
 
     tables: dict[str, tuple[Table, dict[str, list[Measured]]]]
     differences: list[tuple[Differences, dict[str, list[Difference]]]]
     choices: list[Choice]
+    ratings: dict[str, dict[str, list[float]]]
     given: dict[str, Given]
     facts: dict[str, str]
 
     def plain(self) -> dict[str, Any]:
-        """The same for ``results.json``: every table by name, ``differences`` by row, ``sweep`` and ``facts``."""
+        """The same for ``results.json``: tables by name, ``differences`` by row, ``sweep``, ``ratings``, ``facts``."""
 
         def rows(found: Mapping[str, Sequence[Any]]) -> dict[str, list[dict[str, Any]]]:
             return {row: [vars(cell) for cell in cells] for row, cells in found.items()}
@@ -51,7 +52,8 @@ class Reproduction:
         tables = {name: rows(cells) for name, (_, cells) in self.tables.items()}
         differences = {row: cells for _, found in self.differences for row, cells in rows(found).items()}
         choices = [{**vars(one), "test": one.test and vars(one.test)} for one in self.choices]
-        return {**tables, "differences": differences, SWEEP: choices, "facts": self.facts}
+        others = {"differences": differences, SWEEP: choices, "ratings": self.ratings, "facts": self.facts}
+        return {**tables, **others}
 
 
 def reproduce(settings: ReproduceSettings) -> Reproduction:
@@ -88,6 +90,7 @@ def reproduce(settings: ReproduceSettings) -> Reproduction:
             measured,
             [(one, _rows(one.rows, found, compare)) for one in comparisons(tables)],
             [choose(pair, models, found) for pair, models in swept.items()],
+            soft_truth(found),
             given,
             {**_facts(settings, store, given), "songs scored": _scored(found)},
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import pyarrow as pa
@@ -12,8 +12,7 @@ import pyarrow.compute as pc
 from mer_ray.errors import StorageError
 from mer_ray.runs.lock import LockLostError
 from mer_ray.runs.songs_directory import commit
-
-FAILURE_COLUMNS = ("track_id", "error_class", "error")
+from mer_ray.songs import STATUS_COLUMNS, STATUS_FIELDS
 
 DECODE_COSTS = ("decode_s", "fetch_retries", "fetch_retry_s")
 COSTS = (*DECODE_COSTS, "encode_s")
@@ -26,7 +25,10 @@ class Receipt:
 
     Attributes:
         ready: when its worker was, in seconds since 1970.
-        failures: FAILURE_COLUMNS of the songs that are not ok, so that an operator can read of them.
+        failures: status columns of the songs that are not ok and the ``node`` that read them, so that an operator can
+            read of them. Those of an extract stand in no part yet (:class:`mer_ray.runs.withheld.Withheld`).
+        nodes: how many ``songs`` each ``node`` read.
+        witness: the uri of a song that is ok.
     """
 
     part: str | None = None
@@ -37,7 +39,9 @@ class Receipt:
     fetch_retry_s: float = 0.0
     encode_s: float = 0.0
     ready: float = 0.0
-    failures: Sequence[Mapping[str, str]] = ()
+    failures: Sequence[Mapping[str, Any]] = ()
+    nodes: Sequence[Mapping[str, Any]] = ()
+    witness: str | None = None
     trouble: str | None = None
 
     def table(self) -> pa.Table:
@@ -45,20 +49,34 @@ class Receipt:
         return pa.Table.from_pylist([vars(self)], schema=_SCHEMA)
 
 
-_FAILURE = pa.struct(dict.fromkeys(FAILURE_COLUMNS, pa.string()).items())
-_TYPES = {"part": pa.string(), "songs": pa.int64(), "failures": pa.list_(_FAILURE), "trouble": pa.string()}
+_NODE = pa.field("node", pa.string())
+_TEXT = dict.fromkeys(("part", "witness", "trouble"), pa.string())
+_LISTS = {"failures": pa.struct([*STATUS_FIELDS, _NODE]), "nodes": pa.struct([_NODE, pa.field("songs", pa.int64())])}
+_TYPES = {"songs": pa.int64(), **_TEXT, **{name: pa.list_(kind) for name, kind in _LISTS.items()}}
 _SCHEMA = pa.schema([pa.field(each.name, _TYPES.get(each.name, pa.float64())) for each in fields(Receipt)])
 
 
-def committed(uri: str, rows: pa.Table, token: str, **beside: Any) -> pa.Table:
-    """Commit a part (:func:`mer_ray.runs.songs_directory.commit`); returns its receipt as a table.
-
-    ``beside`` are COSTS and ``ready``, as far as there are any.
-    """
-    failed = rows.filter(pc.not_equal(rows["status"], "ok")).select(FAILURE_COLUMNS).to_pylist()
+def committed(uri: str, rows: pa.Table, token: str, **beside: Any) -> Receipt:
+    """Commit a part (:func:`mer_ray.runs.songs_directory.commit`); ``beside`` are COSTS and ``ready``, where known."""
+    failed = rows.filter(pc.not_equal(rows["status"], "ok")).select(STATUS_COLUMNS).to_pylist()
     audio_s = pc.sum(rows["duration_s"].cast(pa.float64())).as_py() or 0.0
     try:
         name = commit(uri, rows, token)
     except (StorageError, LockLostError) as error:
-        return Receipt(trouble=str(error)).table()
-    return Receipt(name, len(rows), audio_s, failures=failed, **beside).table()
+        return Receipt(trouble=str(error))
+    return Receipt(name, len(rows), audio_s, failures=failed, **beside)
+
+
+def committed_ok(uri: str, rows: pa.Table, nodes: pa.ChunkedArray, token: str, **beside: Any) -> Receipt:
+    """Commit the songs that are ok; the failed ones are for who began the run, and only in the receipt.
+
+    ``nodes`` names for each row the node that read it.
+    """
+    ok = pc.equal(rows["status"], "ok")
+    good, failed = rows.filter(ok), rows.select(STATUS_COLUMNS).append_column(_NODE, nodes).filter(pc.invert(ok))
+    receipt = committed(uri, good, token, **beside) if len(good) else Receipt(**beside)
+    counts = [{"node": one["values"], "songs": one["counts"]} for one in pc.value_counts(nodes).to_pylist()]
+    witness = good["uri"][0].as_py() if len(good) else None
+    if receipt.trouble is not None:
+        return receipt
+    return replace(receipt, songs=len(rows), failures=failed.to_pylist(), nodes=counts, witness=witness)

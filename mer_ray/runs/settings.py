@@ -1,6 +1,8 @@
-"""Settings of status and validate."""
+"""Settings of status, validate and forget."""
 
-from pydantic import AliasChoices, Field
+from __future__ import annotations
+
+from pydantic import AliasChoices, Field, model_validator
 
 from mer_ray.settings import JobSettings, Uri
 
@@ -21,3 +23,22 @@ class ValidateSettings(JobSettings):
     """Output directory of extract or tag: local or s3://."""
     deep: bool = False
     """Read every value as well, and so the whole directory: features are finite numbers, tags best first."""
+
+
+class ForgetSettings(JobSettings):
+    """Take songs out of feature stores and tags; later runs leave them out too. Models are left as they are."""
+
+    run: list[Uri]
+    """Output directory of extract or tag: local or s3://; repeat the flag for several."""
+    songs: list[str] = Field(default_factory=list)
+    """Id (track_id) of a song; repeat the flag for several."""
+    songs_from: str | None = None
+    """Text file of ids, one a line."""
+    unforget: bool = False
+    """Do the reverse: let later runs do these songs again."""
+
+    @model_validator(mode="after")
+    def _some_songs(self) -> ForgetSettings:
+        if not self.songs and self.songs_from is None:
+            raise ValueError("--songs or --songs-from: say which songs")
+        return self

@@ -25,7 +25,9 @@ import pyarrow.compute as pc
 
 from mer_ray import __version__, storage
 from mer_ray.fingerprints import canonical
+from mer_ray.runs import again
 from mer_ray.runs.directory import FAILURES, MANIFEST, PENDING, SETTINGS, SUMMARY, RunDirectory
+from mer_ray.runs.forgetting import read_forgotten, without
 from mer_ray.runs.lock import publish, timestamp
 from mer_ray.runs.tally import Tally
 from mer_ray.songs import STATUS_COLUMNS, Damage, list_parts, part_name, read_parts
@@ -44,8 +46,11 @@ class Held(NamedTuple):
 class SongsDirectory(RunDirectory):
     """The output of one job that writes a row a song."""
 
-    def begin(self, fingerprint: Mapping[str, Any], settings: Mapping[str, Any], manifest: pa.Table) -> None:
+    def begin(self, fingerprint: Mapping[str, Any], settings: Mapping[str, Any], manifest: pa.Table) -> pa.Table:
         """Write down what is asked, or find that the directory goes on from the same question.
+
+        Returns:
+            The manifest without the songs that this directory is to forget.
 
         Raises:
             InputError: the directory was begun with other settings that change results.
@@ -56,24 +61,60 @@ class SongsDirectory(RunDirectory):
         started = [*(before or {}).get("started", []), timestamp(time.time())]
         asked = {"fingerprint": canonical(fingerprint), "settings": canonical(settings)}
         self.write_json(SETTINGS, {"job": self.job, "version": __version__, **asked, "started": started})
-        self._keep(MANIFEST, manifest)
+        again.keep_audio(self)
+        asked = without(manifest, read_forgotten(self.uri))
+        self._keep(MANIFEST, asked)
+        return asked
 
-    def pending(self, manifest: pa.Table, *, retry_failed: bool) -> pa.Table:
-        """The manifest's songs that no part holds; failed ones too when they are to be done again."""
-        held = self._mend(["track_id", "status"])
-        rows = held.rows
+    def pending(self, manifest: pa.Table, *, retry_failed: bool, mended: pa.Array | None = None) -> pa.Table:
+        """The manifest's songs that no part holds, and those of it that are done again.
+
+        These are the failed ones that may have failed for the world's sake, a bounded number of times, or all of them
+        if that is asked; and those whose audio has changed since.
+
+        Args:
+            manifest: what :meth:`begin` returned, or some columns of it.
+            retry_failed: do all failed songs again.
+            mended: ids that can be read by now: do these again if they failed, and no others by themselves.
+        """
+        held = self._mend(["track_id", "status", "error_class"])
+        rows, made_of = held.rows, again.read_audio(self.uri)
+        redo = self._done_again(held, manifest, made_of, retry_failed=retry_failed, mended=mended)
+        if pc.any(redo).as_py():
+            self._drop(held, redo)
+            rows = rows.filter(pc.invert(redo))
+        # Last: a run that is killed between must not forget a change.
+        again.note_audio(self, made_of, manifest)
+        return without(manifest, rows["track_id"].combine_chunks())
+
+    def _done_again(
+        self, held: Held, manifest: pa.Table, made_of: pa.Table, *, retry_failed: bool, mended: pa.Array | None
+    ) -> pa.ChunkedArray:
+        """Which of the held rows are taken back."""
+        ids, asked = held.rows["track_id"], manifest["track_id"].combine_chunks()
+        other = pc.is_in(ids, value_set=again.changed(made_of, again.audio_of(manifest)))
+        if count := pc.sum(other).as_py():
+            print(f"{self.job}: {count:,} songs are done again because their audio has changed")
         if retry_failed:
-            self._drop(held, rows["failed"])
-            rows = rows.filter(pc.invert(rows["failed"]))
-        if not len(rows):
-            return manifest  # as it is: a filter would copy it
-        done = rows["track_id"].combine_chunks()
-        return manifest.filter(pc.invert(pc.is_in(manifest["track_id"], value_set=done)))
+            failed = asked
+        elif mended is not None:
+            failed = mended
+        else:
+            failed = held.tally.failed
+            failed = again.passing(failed.filter(pc.is_in(failed["track_id"], value_set=asked)), self)
+        return pc.or_(other, pc.and_(held.rows["failed"], pc.is_in(ids, value_set=failed)))
+
+    def take_out(self, ids: pa.Array) -> int:
+        """Rewrite the parts without these songs; returns how many rows that took out."""
+        held = self._mend(["track_id", "status"])
+        unwanted = pc.is_in(held.rows["track_id"], value_set=ids)
+        self._drop(held, unwanted)
+        return pc.sum(unwanted).as_py() or 0
 
     def lacking(self, songs: pa.Table) -> pa.Table:
         """Those of the songs that stand in no part yet."""
         done = self._mend(["track_id", "status"]).rows["track_id"].combine_chunks()
-        return songs.filter(pc.invert(pc.is_in(songs["track_id"], value_set=done)))
+        return without(songs, done)
 
     def write_pending(self, songs: pa.Table) -> None:
         """Put down the songs of this run, for who looks on. Written as its work begins."""
@@ -88,16 +129,20 @@ class SongsDirectory(RunDirectory):
             RuntimeError: a song of the manifest is missing from the parts.
             LockLostError: another run has the lock.
         """
+        return self.account(self.job, {**run, "seconds": round(time.monotonic() - self._started, 2)})
+
+    def account(self, job: str, this_run: Mapping[str, Any]) -> dict[str, Any]:
+        """As :meth:`finish`, with these facts of a run of this job."""
         self.lock.check()
         held = self._mend(STATUS_COLUMNS)
-        asked = storage.read_table(self.file(MANIFEST), ["track_id"])["track_id"]
+        asked = storage.read_table(self.file(MANIFEST), ["track_id"])["track_id"].combine_chunks()
         lost = pc.sum(pc.invert(pc.is_in(asked, value_set=held.rows["track_id"].combine_chunks()))).as_py() or 0
         if lost:
             raise RuntimeError(f"{self.uri}: {lost} songs missing; run the same command again.")
-        self._keep(FAILURES, held.tally.failed)
-        this_run = {**run, "seconds": round(time.monotonic() - self._started, 2)}
+        tally = held.tally
+        self._keep(FAILURES, tally.failed)
         finished = {"finished": timestamp(time.time()), "this_run": this_run}
-        summary = {"job": self.job, **held.tally.counts(), **finished}
+        summary = {"job": job, **tally.counts(), "asked": tally.counts_of(asked), **finished}
         self.write_json(SUMMARY, summary)
         self.publish("_SUCCESS", b"")
         return summary

@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 
 from mer_ray import storage
 from mer_ray.errors import InputError
-from mer_ray.runs.directory import MANIFEST, PENDING, PROGRESS, SETTINGS, SUMMARY, run_file
+from mer_ray.runs.directory import MANIFEST, NODES, PENDING, PROGRESS, SETTINGS, SUMMARY, run_file
+from mer_ray.runs.forgetting import read_forgotten
 from mer_ray.runs.lock import Holder, read_holder, timestamp
 from mer_ray.runs.progress import clock
 from mer_ray.runs.tally import Tally
@@ -25,6 +26,7 @@ from mer_ray.songs import Damage, damaged, list_parts, read_parts
 
 TRAINING = "train"
 LABEL_WIDTH = 11
+NODES_SHOWN = 5
 
 Status = SimpleNamespace
 """All that ``--json`` prints; None stands for what cannot be known (yet)."""
@@ -81,13 +83,18 @@ def read_asked(uri: str) -> pa.ChunkedArray | None:
 
 
 def _songs(uri: str, found: RunFiles) -> Status:
-    """``done`` are songs of the manifest that stand in the parts, failed ones too; ``rate`` is songs per hour."""
+    """``done`` are songs of the manifest that stand in the parts, ``ok`` and ``failed`` alike; ``rate`` is per hour.
+
+    ``failed_on`` tells of each node on which songs of the run at work, or of the last one, failed how many it read.
+    """
     # The lock was read first: a run that ends meanwhile shows as running, never as interrupted with all songs done.
     success = storage.exists(storage.join(uri, "_SUCCESS"))
     tally, commits, torn = _count(uri)
-    asked, counts, distinct = read_asked(uri), tally.counts(), pc.unique(pa.chunked_array(tally.ids, pa.string()))
+    asked, distinct = read_asked(uri), pc.unique(pa.chunked_array(tally.ids, pa.string()))
+    counts = tally.counts() if asked is None else tally.counts_of(asked.combine_chunks())
     done = len(distinct) if asked is None else pc.sum(pc.is_in(asked, value_set=distinct)).as_py() or 0
     left = None if asked is None else len(asked) - done
+    nodes = storage.read_json(run_file(uri, NODES)) or {}
     rate, rate_of = _rate(uri, commits, finished=success)
     return Status(
         uri=uri,
@@ -99,6 +106,8 @@ def _songs(uri: str, found: RunFiles) -> Status:
         ok=counts["ok"],
         failed=counts["failed"],
         error_classes={name or "unnamed": songs for name, songs in counts["error_classes"].items()},
+        failed_on={name: node for name, node in nodes.items() if node["failed"]},
+        forgotten=len(read_forgotten(uri)),
         doubled=tally.songs - len(distinct),
         unasked=len(distinct) - done,
         audio_hours=round(tally.audio_s / 3600, 4),
@@ -193,6 +202,10 @@ def _song_lines(status: Status) -> Iterator[tuple[str, str]]:
     yield "ok", f"{status.ok:,}, {status.audio_hours:,.2f} h of audio"
     classes = ", ".join(f"{count:,} {name}" for name, count in status.error_classes.items())
     yield "failed", f"{status.failed:,}" + (f": {classes}" if classes else "")
+    if status.failed_on:
+        yield "by node", _by_node(status.failed_on)
+    if status.forgotten:
+        yield "forgotten", f"{status.forgotten:,} songs are left out"
     if status.unasked:
         yield "unasked", f"{status.unasked:,} songs in the parts that the manifest does not list"
     if status.doubled:
@@ -207,6 +220,18 @@ def _song_lines(status: Status) -> Iterator[tuple[str, str]]:
         yield "time left", f"about {clock(status.seconds_left)}{once}"
     yield "lock", _lock_line(status.lock)
     yield "_SUCCESS", "there: every song is accounted for" if status.success else "not there"
+
+
+def _by_node(nodes: dict[str, dict[str, Any]]) -> str:
+    """Those on which the largest share failed first."""
+    shares = {name: sum(node["failed"].values()) / node["songs"] for name, node in nodes.items()}
+    worst = sorted(shares, key=lambda name: shares[name], reverse=True)
+    said = [
+        f"{name} {shares[name]:.0%} of {nodes[name]['songs']:,} "
+        f"({', '.join(f'{count:,} {error}' for error, count in nodes[name]['failed'].items())})"
+        for name in worst[:NODES_SHOWN]
+    ]
+    return "; ".join([*said, *([f"{len(worst) - NODES_SHOWN:,} nodes more"] if len(worst) > NODES_SHOWN else [])])
 
 
 def _training_lines(status: Status) -> Iterator[tuple[str, str]]:

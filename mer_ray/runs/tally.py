@@ -50,6 +50,13 @@ class Tally:
         """The rows that are not ok."""
         return pa.concat_tables(self.failures or [pa.schema(STATUS_FIELDS).empty_table()])
 
+    def counts_of(self, asked: pa.Array) -> dict[str, Any]:
+        """How many of these songs there are, ok and failed by class; each must stand in the rows once."""
+        songs = sum(pc.sum(pc.is_in(ids, value_set=asked)).as_py() or 0 for ids in self.ids)
+        failed = self.failed
+        failed = failed.filter(pc.is_in(failed["track_id"], value_set=asked))
+        return {"songs": songs, "ok": songs - len(failed), "failed": len(failed), "error_classes": _by_class(failed)}
+
     def counts(self) -> dict[str, Any]:
         """As a summary states them."""
         failed = self.failed
@@ -57,7 +64,11 @@ class Tally:
             "songs": self.songs,
             "ok": self.songs - len(failed),
             "failed": len(failed),
-            "error_classes": dict(Counter(failed["error_class"].to_pylist()).most_common()),
+            "error_classes": _by_class(failed),
             "truncated": self.truncated,
             "audio_seconds": round(self.audio_s, 1),
         }
+
+
+def _by_class(failed: pa.Table) -> dict[str, int]:
+    return dict(Counter(failed["error_class"].to_pylist()).most_common())

@@ -24,6 +24,7 @@ from mer_ray.storage.access import (
 from mer_ray.storage.conditional import Seen, discard, look, swap, swaps_hold
 from mer_ray.storage.objects import (
     Entry,
+    TooLargeError,
     as_json,
     content_key,
     entries,
@@ -58,6 +59,7 @@ from mer_ray.uris import absolute, is_s3, join
 __all__ = [
     "Entry",
     "Seen",
+    "TooLargeError",
     "absolute",
     "arrow_filesystem",
     "as_json",

@@ -19,7 +19,8 @@ READ_TIMEOUT_S = 20.0
 CLIENT_ATTEMPTS = 5
 """Of the S3 client at one request."""
 
-_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}
+_REFUSED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "InvalidToken", "TokenRefreshRequired"}
+_REFUSED |= {"InvalidAccessKeyId", "SignatureDoesNotMatch"}
 _AGAIN = "run the same command again"
 _MENDS = {
     errno.ENOSPC: ("the disk is full", f"make room there and {_AGAIN}"),
@@ -30,6 +31,7 @@ _MENDS = {
     errno.ENOTDIR: ("a file stands where a folder is needed", "choose another place"),
     errno.EEXIST: ("a file stands where a folder is needed", "choose another place"),
     errno.EISDIR: ("a folder stands there", "choose another place"),
+    errno.ENOENT: ("no such folder can be made", "choose another place"),
     errno.ENAMETOOLONG: ("the name is too long", "choose another place"),
 }
 """The cause and the next step of an error that waiting does not mend."""
@@ -108,24 +110,23 @@ def refusal(uri: str, deed: str, error: BaseException) -> StorageError:
     """What to tell the user of a failure to read, write or delete: the place, the cause, the next step."""
     reason, mend = str(error).rstrip(".") or type(error).__name__, f"{_AGAIN} once the storage answers"
     if credentials_gone(error):
-        reason = f"the credentials are missing or have expired: {reason}"
+        reason = f"the credentials are missing, are wrong or have expired: {reason}"
         mend = f"{_AGAIN} with new credentials"
     elif is_s3(uri) and isinstance(error, PermissionError):
         mend = f"{_AGAIN} with credentials that may"
     elif is_s3(uri) and isinstance(error, FileNotFoundError):
         mend = "check the name of the bucket"
     elif isinstance(error, OSError) and not is_s3(uri) and error.errno in _MENDS:
-        cause, mend = _MENDS[error.errno]
-        reason = f"{cause}: {error.filename}" if error.filename else cause
+        reason, mend = _MENDS[error.errno]
     return StorageError(f"{uri}: cannot be {deed} ({reason}); {mend}.")
 
 
 def credentials_gone(error: BaseException) -> bool:
-    """Whether credentials that are missing or have expired are the reason: nothing but new ones will help."""
+    """Whether credentials that are missing, wrong or expired are the reason: nothing but new ones will help."""
     from botocore.exceptions import NoCredentialsError, PartialCredentialsError
 
     missing = isinstance(error, (NoCredentialsError, PartialCredentialsError))
-    return missing or answer_code(error) in _EXPIRED
+    return missing or answer_code(error) in _REFUSED
 
 
 def answer_code(error: BaseException) -> str:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from fsspec import AbstractFileSystem
 from fsspec.asyn import FSTimeoutError, sync
 
 from mer_ray.storage.access import filesystem, guarded, readable
@@ -125,10 +126,28 @@ def as_json(value: Mapping[str, Any]) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n").encode()
 
 
-def read_once(uri: str) -> bytes:
-    """The whole object in one request and one try; raises whatever it fails with (:func:`failures`)."""
+class TooLargeError(Exception):
+    """An object that would not fit into the memory that it may have."""
+
+
+def read_once(uri: str, most: int | None = None) -> bytes:
+    """The whole object in one request and one try; raises whatever it fails with (:func:`failures`).
+
+    Raises:
+        TooLargeError: it has more bytes than ``most``; they are not read.
+    """
     fs, path = filesystem(uri, attempts=1)
-    data: bytes = fs.cat_file(path)
+    data: bytes = sync(fs.loop, _get, fs, path, most)
+    return data
+
+
+async def _get(fs: AbstractFileSystem, path: str, most: int | None) -> bytes:
+    bucket, key, _ = fs.split_path(path)
+    answer = await fs._call_s3("get_object", Bucket=bucket, Key=key)
+    async with answer["Body"] as body:
+        if most is not None and answer["ContentLength"] > most:
+            raise TooLargeError(f"has {answer['ContentLength'] / 1e6:,.0f} MB")
+        data: bytes = await body.read()
     return data
 
 
@@ -163,7 +182,13 @@ def put(uri: str, data: bytes, **options: Any) -> str:
 
 def write_local(path: str, data: bytes) -> None:
     """Write a local file through a hidden sibling and a rename, safe from a power loss."""
-    rename(write_temporary(path, data), path)
+    temporary = write_temporary(path, data)
+    try:
+        rename(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
 
 
 def rename(source: str, target: str) -> None:

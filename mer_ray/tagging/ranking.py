@@ -85,16 +85,17 @@ class Tagger:
         labels: Sequence[str] | Mapping[str, Sequence[str]],
         k: int = 3,
         ranking: Ranking | None = None,
+        threshold: float | None = None,
     ) -> list[Tag]:
         """The k best of these words that earn their place on a song, from the [w, D] features of its windows.
 
-        Words may have phrases. By cosine, the paper's ranking, the k best are taken whatever their score.
+        Words may have phrases. Another ``threshold`` than the ranking's own (:func:`floor_of`) can be given.
         """
         asked = labels if isinstance(labels, Mapping) else dict.fromkeys(labels, ())
         scale = self.scale([Word.of(label, *phrases) for label, phrases in asked.items()], ranking)
         vector_1E = self.model.project(features).mean(axis=0)[None]
         scores_1L, percentiles_1L = scale.scores(vector_1E), scale.percentiles(vector_1E)
-        order_1K, kept_1K = Choice(k, scale.floor).best(scores_1L)
+        order_1K, kept_1K = Choice(k, scale.floor if threshold is None else threshold).best(scores_1L)
         names = list(asked)
         return [Tag(names[at], float(scores_1L[0, at]), float(percentiles_1L[0, at])) for at in order_1K[kept_1K]]
 

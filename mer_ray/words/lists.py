@@ -13,6 +13,11 @@ from mer_ray import storage
 from mer_ray.catalog.datasets import vocabularies
 from mer_ray.errors import InputError
 
+MOODS = (
+    *("happy", "playful", "energetic", "exciting", "powerful", "angry", "tense", "sad"),
+    *("wistful", "nostalgic", "sentimental", "tender", "calm", "relaxing", "spiritual"),
+)
+"""Everyday words, each of which the nine words of GEMS span by nearly half or more."""
 Source = Literal["yours", "training", "thesaurus", "templates", "the word itself", "published"]
 
 
@@ -35,14 +40,15 @@ def read_labels(source: str) -> list[Word]:
     """A list of words to tag with.
 
     Args:
-        source: ``jamendo``, ``cal500`` or ``gems``; words with commas between them (``happy,sad``; one word alone ends
-            in one); a text file with a word or phrase a line, or several with commas between them (``#`` starts a
-            comment, a phrase with a comma in it stands in double quotes); or a YAML file of ``label: phrase, phrase``.
+        source: ``moods``, ``jamendo``, ``cal500`` or ``gems``; words with commas between them (``happy,sad``; one word
+            alone ends in one); a text file with a word or phrase a line, or several with commas between them (``#``
+            starts a comment, a phrase with a comma in it stands in double quotes); or a YAML file of ``label: phrase,
+            phrase``.
 
     Raises:
         InputError: no such file, nothing in it, labels that stand there twice, bad YAML, or bytes that are no UTF-8.
     """
-    known = vocabularies()
+    known = {**vocabularies(), "moods": MOODS}
     if source in known:
         return [Word.of(word) for word in known[source]]
     if storage.exists(source):

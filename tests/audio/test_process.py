@@ -6,6 +6,7 @@ The functions before the tests are what the child runs in place of the real deco
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import signal
 import socket
@@ -13,16 +14,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mer_ray.audio import DecodedTrack
+from mer_ray.audio import DecodedTrack, decode_windows
 from mer_ray.audio import process as isolation
-from mer_ray.audio.child import read_song
-from mer_ray.audio.process import CRASH_RETRIES, Limits, Row, SongDecoder, room_for
+from mer_ray.audio.process import CRASH_RETRIES, Limits, SongDecoder, room_for
+from mer_ray.audio.wire import Row
 from mer_ray.cluster.settings import ExtractSettings
 from mer_ray.commandline import parse
 from mer_ray.errors import InputError
@@ -33,12 +37,10 @@ LIMITS = Limits(seconds=30, memory_mb=500)
 MakeDecoder = Callable[..., SongDecoder]
 
 
-def misbehave(uri: str, **options: object) -> DecodedTrack:
-    """Do what the uri says, and note each attempt in the file it names."""
-    deed, _, log = uri.partition(":")
-    if log:
-        with open(log, "a") as file:
-            file.write("attempt\n")
+def misbehave(file: BinaryIO, **options: object) -> DecodedTrack:
+    """Do what the song says, and say so on standard error: there is no file that a decoder could write to."""
+    deed = file.read().decode()
+    print(f"attempt at {deed}", file=sys.stderr, flush=True)
     return DEEDS[deed]()
 
 
@@ -74,7 +76,7 @@ def _eat_memory() -> DecodedTrack:
 
 
 def _talk_nonsense() -> DecodedTrack:
-    for descriptor in range(3, 64):
+    for descriptor in range(3, 64):  # standard error is not the parent's to read
         try:
             os.write(descriptor, b"\xff" * 100)
         except OSError:
@@ -90,6 +92,31 @@ def _list_modules() -> DecodedTrack:
     raise RuntimeError(" ".join(name for name in ("torch", "ray", "transformers") if name in sys.modules) or "none")
 
 
+def _look_around() -> DecodedTrack:
+    """Try what a codec that a song has taken over would try; says what worked."""
+    tries: dict[str, Callable[[], object]] = {
+        "a file of the user": lambda: os.listdir("/root" if os.path.isdir("/root") else "/home"),
+        "a file of the machine": lambda: os.open("/etc/passwd", os.O_RDONLY),
+        "the parent's environment": lambda: os.open(f"/proc/{os.getppid()}/environ", os.O_RDONLY),
+        "a new file": lambda: os.open("/tmp/left-by-a-decoder", os.O_WRONLY | os.O_CREAT),
+        "a TCP socket": lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM),
+        "a UDP socket": lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
+        "another program": lambda: os.execv("/bin/true", ["true"]),
+        "a look into the parent": lambda: _or_raise(ctypes.CDLL(None).ptrace(16, os.getppid(), 0, 0)),
+    }
+    worked = []
+    for name, attempt in tries.items():
+        with suppress(OSError):
+            attempt()
+            worked.append(name)
+    raise RuntimeError(", ".join(worked) or "nothing")
+
+
+def _or_raise(code: int) -> None:
+    if code < 0:
+        raise OSError
+
+
 DEEDS: dict[str, Callable[[], DecodedTrack]] = {
     "fine": _fine,
     "segfault": _segfault,
@@ -103,15 +130,29 @@ DEEDS: dict[str, Callable[[], DecodedTrack]] = {
     "nonsense": _talk_nonsense,
     "raise": _raise,
     "modules": _list_modules,
+    "look around": _look_around,
 }
 
 
-def fall_once(uri: str, **options: object) -> DecodedTrack:
-    """Die at the first attempt at a song and decode it at the second."""
-    if not os.path.exists(uri):
-        Path(uri).touch()
+def fall_once(file: BinaryIO, **options: object) -> DecodedTrack:
+    """Die at the first attempt at a song and decode it at the second, which gets the same open file with its flags."""
+    flags = fcntl.fcntl(file, fcntl.F_GETFL)
+    if not flags & os.O_NONBLOCK:
+        fcntl.fcntl(file, fcntl.F_SETFL, flags | os.O_NONBLOCK)
         os.kill(os.getpid(), signal.SIGKILL)
     return _fine()
+
+
+class DeedDecoder(SongDecoder):
+    """Takes a deed for a song, a file that says what is to be done."""
+
+    def decode(self, uri: str, **options: Any) -> Row:
+        if uri not in DEEDS:
+            return super().decode(uri, **options)
+        with NamedTemporaryFile("w") as file:
+            file.write(uri)
+            file.flush()
+            return super().decode(file.name, **options)
 
 
 @pytest.fixture
@@ -119,7 +160,7 @@ def decoder() -> Iterator[MakeDecoder]:
     made = []
 
     def make(limits: Limits = LIMITS, reader: str = "tests.audio.test_process:misbehave") -> SongDecoder:
-        made.append(SongDecoder(limits, reader))
+        made.append(DeedDecoder(limits, reader))
         return made[-1]
 
     yield make
@@ -131,8 +172,8 @@ def is_fine(row: Row) -> bool:
     return row["status"] == "ok" and len(row["windows"]) == 2
 
 
-def attempts(log: Path) -> int:
-    return len(log.read_text().splitlines())
+def attempts(deed: str, capfd: pytest.CaptureFixture[str]) -> int:
+    return capfd.readouterr().err.count(f"attempt at {deed}\n")
 
 
 def alive(pid: int) -> bool:
@@ -160,45 +201,52 @@ def gone_within(pid: int, seconds: float) -> bool:
     ],
 )
 def test_a_song_that_kills_its_decoder_is_retried_then_crashed_and_the_next_is_decoded(
-    deed: str, said: str, decoder: MakeDecoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    deed: str,
+    said: str,
+    decoder: MakeDecoder,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(isolation, "_REAP_SECONDS", 0.2)  # nonsense comes from a child that lives on
-    one, log = decoder(), tmp_path / "log"
-    row = one.decode(f"{deed}:{log}")
+    one = decoder()
+    row = one.decode(deed)
     assert (row["status"], row["error_class"]) == ("failed", "crashed")
     assert said in row["error"]
-    assert str(log) in row["error"]
-    assert attempts(log) == 1 + CRASH_RETRIES
+    assert f": {1 + CRASH_RETRIES} decoders died of it" in row["error"]
+    assert attempts(deed, capfd) == 1 + CRASH_RETRIES
     assert is_fine(one.decode("fine"))
 
 
-def test_a_song_whose_decoder_died_by_chance_is_retried_and_good(decoder: MakeDecoder, tmp_path: Path) -> None:
+def test_a_song_whose_decoder_died_by_chance_is_retried_and_good(decoder: MakeDecoder) -> None:
     one = decoder(reader="tests.audio.test_process:fall_once")
-    assert is_fine(one.decode(str(tmp_path / "song")))
-    assert is_fine(one.decode(str(tmp_path / "song")))
+    assert is_fine(one.decode("fine"))
 
 
 @pytest.mark.parametrize("deed", ["sleep", "spin", "stop"])
-def test_a_song_that_hangs_is_ended_in_time_and_not_retried(deed: str, decoder: MakeDecoder, tmp_path: Path) -> None:
-    one, log = decoder(Limits(seconds=1.0, memory_mb=500)), tmp_path / "log"
+def test_a_song_that_hangs_is_ended_in_time_and_not_retried(
+    deed: str, decoder: MakeDecoder, capfd: pytest.CaptureFixture[str]
+) -> None:
+    one = decoder(Limits(seconds=1.0, memory_mb=500))
     assert is_fine(one.decode("fine"))
     started, pid = time.monotonic(), one.pid
-    row = one.decode(f"{deed}:{log}")
+    row = one.decode(deed)
     assert 1.0 <= time.monotonic() - started < 15.0
     assert row["error_class"] == "timeout"
     assert "not decoded within 1 s (--song-timeout-s)" in row["error"]
-    assert attempts(log) == 1
+    assert attempts(deed, capfd) == 1
     assert not alive(pid or 0)
     assert is_fine(one.decode("fine"))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds the memory of a process")
-def test_a_song_that_eats_memory_is_ended_at_the_limit_and_not_retried(decoder: MakeDecoder, tmp_path: Path) -> None:
-    one, log = decoder(), tmp_path / "log"
-    row = one.decode(f"eat:{log}")
+def test_a_song_that_eats_memory_is_ended_at_the_limit_and_not_retried(
+    decoder: MakeDecoder, capfd: pytest.CaptureFixture[str]
+) -> None:
+    one = decoder()
+    row = one.decode("eat")
     assert row["error_class"] == "too_much_memory"
     assert "500 MB (--decoder-memory-mb)" in row["error"]
-    assert attempts(log) == 1
+    assert attempts("eat", capfd) == 1
     assert is_fine(one.decode("fine"))
 
 
@@ -228,7 +276,7 @@ def test_a_decoder_that_cannot_start_is_no_fault_of_the_song(
 ) -> None:
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     row = decoder(reader="tests.audio.test_process:misspelt").decode("fine")
-    assert row["error_class"] == "decoder_error"
+    assert row["error_class"] == "no_decoder"
     assert f"No decoder starts on {os.uname().nodename}: exit code 1" in row["error"]
 
 
@@ -241,13 +289,15 @@ def test_the_child_is_kept_between_songs_and_holds_neither_ray_nor_torch(decoder
     assert one.pid == pid
 
 
-def test_a_child_that_dies_between_songs_is_replaced_and_costs_no_attempt(decoder: MakeDecoder, tmp_path: Path) -> None:
-    one, log = decoder(), tmp_path / "log"
+def test_a_child_that_dies_between_songs_is_replaced_and_costs_no_attempt(
+    decoder: MakeDecoder, capfd: pytest.CaptureFixture[str]
+) -> None:
+    one = decoder()
     one.decode("fine")
     os.kill(one.pid or 0, signal.SIGKILL)
     assert gone_within(one.pid or 0, 15.0)
-    assert is_fine(one.decode(f"fine:{log}"))
-    assert attempts(log) == 1
+    assert is_fine(one.decode("fine"))
+    assert attempts("fine", capfd) == 2
 
 
 def test_an_interrupted_song_leaves_no_half_answer_to_the_next(decoder: MakeDecoder) -> None:
@@ -275,7 +325,8 @@ def test_an_interrupted_song_leaves_no_half_answer_to_the_next(decoder: MakeDeco
 def test_the_child_dies_with_its_parent_busy_or_idle(deed: str) -> None:
     code = (
         "from mer_ray.audio.process import *; import sys, time\n"
-        f"d = SongDecoder(Limits({LIMITS.seconds}, {LIMITS.memory_mb}), 'tests.audio.test_process:misbehave')\n"
+        "from tests.audio.test_process import DeedDecoder\n"
+        f"d = DeedDecoder(Limits({LIMITS.seconds}, {LIMITS.memory_mb}), 'tests.audio.test_process:misbehave')\n"
         f"d.decode('fine'); print(d.pid, flush=True); d.decode({deed!r}); time.sleep(1000)"
     )
     root = ROOT
@@ -295,14 +346,14 @@ def test_a_song_comes_back_as_it_was_decoded_and_isolation_costs_little(decoder:
     path.write_bytes(tones(44_100, 2, 60.0, "MP3", "MPEG_LAYER_III"))
     one = decoder(reader="mer_ray.audio.child:read_song")
     row = one.decode(str(path), keep_tail=True, window_seconds=8.0)
-    track = read_song(str(path), keep_tail=True, window_seconds=8.0)
+    track = decode_windows(path, keep_tail=True, window_seconds=8.0)
     assert track.tail is not None
     for piece, scale, window in zip([*track.windows, track.tail], row["scales"], row["windows"], strict=True):
         assert np.abs(np.frombuffer(window, np.int16) * scale - piece).max() <= scale / 2 + 1e-7
     assert row["duration_s"] == track.duration_s == pytest.approx(60.0)
     inside, apart = [], []
     for _ in range(7):  # in turn, so that both meet the same neighbours on the machine
-        inside.append(_seconds(lambda: [_packed(window) for window in read_song(str(path)).windows]))
+        inside.append(_seconds(lambda: [_packed(window) for window in decode_windows(path).windows]))
         apart.append(_seconds(lambda: one.decode(str(path))))
     print(f"\n60 s of MP3: {min(inside) * 1e3:.1f} ms in process, {min(apart) * 1e3:.1f} ms isolated")
     assert min(apart) < 2 * min(inside), "isolation costs much more than the few percent it should"
@@ -334,6 +385,30 @@ def test_the_memory_limit_fits_the_longest_song_unless_it_is_set() -> None:
     assert limits(parse(ExtractSettings, chosen)) == Limits(30.0, 700)
     with pytest.raises(InputError, match="decoder-memory-mb"):
         parse(ExtractSettings, [*flags, "--decoder-memory-mb", "20"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the kernel offers no walls")
+def test_a_decoder_has_no_secret_no_network_no_files_and_no_new_privileges(
+    decoder: MakeDecoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "HF_TOKEN", "RAY_ADDRESS", "MER_SETTINGS", "HOME"):
+        monkeypatch.setenv(name, "a secret")
+    one = decoder()
+    assert one.decode("look around")["error"] == "RuntimeError: nothing"
+    here = Path(f"/proc/{one.pid}")
+    environment = (here / "environ").read_text()
+    names = {line.partition("=")[0] for line in environment.split("\0") if line}
+    ours = {"PYTHONPATH", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"}
+    assert names <= {*isolation.ENVIRONMENT, *ours}
+    assert "a secret" not in environment
+    links = [os.readlink(link) for link in (here / "fd").iterdir() if int(link.name) > 2]
+    assert [link.partition(":")[0] for link in links] == ["socket"], "none but the one to its parent"
+    status = dict(line.split(":\t", 1) for line in (here / "status").read_text().splitlines() if ":\t" in line)
+    assert status["NoNewPrivs"] == "1"
+    assert {"landlock", "seccomp"} & {*one.walls}, "a kernel that closes nothing off"
+    if "namespaces" in one.walls:
+        devices = (here / "net" / "dev").read_text().splitlines()[2:]
+        assert [line.split(":")[0].strip() for line in devices] == ["lo"]
 
 
 def test_nothing_of_the_parent_leaks_into_the_child(decoder: MakeDecoder) -> None:

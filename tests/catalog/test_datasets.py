@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -99,7 +101,9 @@ def test_cal500_truth_follows_the_rule_asked_for_over_the_mean_of_all_annotators
     write_annotation(tmp_path / "annotations", "nina_simone-four_women_01", first | low)
     write_annotation(tmp_path / "annotations", "nina_simone-four_women_02", second | low)
     songs, used = read_cal500(tmp_path, truth)
-    assert songs == [Song("cal500/nina_simone-four_women", "nina_simone-four_women.mp3", labels)]
+    means = {"happy": 5.0, "calming, soothing": 4.0, "sad": 3.5, "tender, soft": 3.0}
+    means |= {"angry, aggressive": 2.0, "bizarre, weird": 1.0}
+    assert songs == [Song("cal500/nina_simone-four_women", "nina_simone-four_women.mp3", labels, ratings=means)]
     assert used == truth
 
 
@@ -142,9 +146,50 @@ def test_a_json_of_another_form_is_refused(tmp_path: Path) -> None:
 def test_emotify_takes_the_three_most_voted_words_and_breaks_ties_in_column_order(tmp_path: Path) -> None:
     body = votes(101, "rock", 0, 1, 0, 1, 0, 0, 0, 0, 1) + votes(101, "rock", 0, 0, 0, 1, 0, 0, 1, 0, 1)
     (tmp_path / "data.csv").write_text(CSV_HEADER + body)
-    assert emotify.read(str(tmp_path), Part()) == [
-        Song("emotify/101", "emotifymusic/rock/1.mp3", ("nostalgia", "sadness", "solemnity"))
-    ]
+    song = emotify.read(str(tmp_path), Part())[0]
+    assert (song.track_id, song.path) == ("emotify/101", "emotifymusic/rock/1.mp3")
+    assert song.labels == ("nostalgia", "sadness", "solemnity")
+
+
+def test_soft_truth_is_the_share_of_listeners_who_chose_a_word_and_stands_in_the_manifest(tmp_path: Path) -> None:
+    body = votes(101, "rock", 0, 1, 0, 1, 0, 0, 0, 0, 1) + votes(101, "rock", 0, 0, 0, 1, 0, 0, 1, 0, 1)
+    (tmp_path / "data.csv").write_text(CSV_HEADER + body)
+    table = build_manifest(str(tmp_path), "emotify")
+    stored = {one["label"]: one["rating"] for one in table["ratings"][0].as_py()}
+    assert stored == dict.fromkeys(emotify.VOCABULARIES["gems"], 0.0) | {
+        "solemnity": 0.5,
+        "nostalgia": 1.0,
+        "joyful_activation": 0.5,
+        "sadness": 1.0,
+    }
+    found = Annotations.from_manifest(table, "m", 0)
+    assert found.ratings is not None
+    assert dict(zip(found.vocabulary, found.ratings[0].tolist(), strict=True)) == {
+        "nostalgia": 1.0,
+        "sadness": 1.0,
+        "solemnity": 0.5,
+    }
+
+
+def test_a_table_may_rate_labels_in_columns_and_leave_cells_empty(tmp_path: Path) -> None:
+    (tmp_path / "songs.csv").write_text(
+        "uri,labels,rating:calm,rating:sad\na.mp3,calm,4.5,\nb.mp3,sad,1,5\nc.mp3,calm,,\n"
+    )
+    found = Annotations.from_manifest(build_manifest(str(tmp_path / "songs.csv")), "m", 0)
+    assert found.ratings is not None
+    assert np.array_equal(found.ratings, [[4.5, np.nan], [1, 5], [np.nan, np.nan]], equal_nan=True)
+    (tmp_path / "bad.csv").write_text("uri,rating:calm\na.mp3,much\n")
+    with pytest.raises(InputError, match=r"bad.csv row 1: a rating is no number"):
+        build_manifest(str(tmp_path / "bad.csv"))
+    (tmp_path / "bad.csv").write_text("uri,rating:calm\na.mp3,inf\n")
+    with pytest.raises(InputError, match="a rating is no finite number"):
+        build_manifest(str(tmp_path / "bad.csv"))
+
+
+def test_a_manifest_from_before_ratings_is_read(tmp_path: Path) -> None:
+    row = {"track_id": "a", "uri": "a.mp3", "dataset": "d", "split": "train", "labels": ["calm"]}
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "m.parquet")
+    assert Annotations.read(str(tmp_path / "m.parquet"), 0).ratings is None
 
 
 @pytest.mark.parametrize(

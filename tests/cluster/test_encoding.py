@@ -70,7 +70,7 @@ def test_a_song_that_killed_its_encoders_alone_is_a_failed_row_without_being_tri
     stage = encoder(lambda windows: os.kill(os.getpid(), signal.SIGKILL))
     found = stage._whole(decoded(2), {"song0": [TOGETHER, ALONE]})
     assert found["error_class"].to_pylist() == ["encoder_crashed"]
-    assert "4 encoders died of it, 2 of them with no other song" in found["error"][0].as_py()
+    assert "4 encoders died with it in hand, 2 of them with no other;" in found["error"][0].as_py()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from mer_ray.cluster import preflight
 from mer_ray.cluster.nodes import Cluster, Node
-from mer_ray.cluster.preflight import Asked, _look, misses_of
+from mer_ray.cluster.preflight import _look, misses_of
 from mer_ray.errors import InputError
 
 VERSIONS = {"python": "3.11.9", "mer_ray": "0.2.0", "ray": "2.60.0", "torch": "2.13.0"}
@@ -44,14 +44,14 @@ def test_a_node_looks_at_what_the_driver_wrote_and_leaves_nothing_behind(tmp_pat
     song = tmp_path / "song.mp3"
     song.write_bytes(b"x")
     (tmp_path / "preflight").touch()
-    look = _look(Asked(str(tmp_path / "preflight"), str(tmp_path), [str(song), str(tmp_path / "gone.mp3")]))
+    look = _look(str(tmp_path / "preflight"), str(tmp_path), [str(song), str(tmp_path / "gone.mp3")])
     found = look()
     assert (found["sees"], found["refuses"], found["songs"][str(song)]) == (True, "", "")
     assert "gone.mp3" in found["songs"][str(tmp_path / "gone.mp3")]
     assert found["versions"].keys() == VERSIONS.keys()
     assert "none" not in found["versions"].values()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["preflight", "song.mp3"]
-    assert not _look(Asked(str(tmp_path / "elsewhere"), str(tmp_path), []))()["sees"]
+    assert not _look(str(tmp_path / "elsewhere"), str(tmp_path), [])()["sees"]
 
 
 def test_a_disk_too_small_for_what_the_songs_come_to_is_refused(

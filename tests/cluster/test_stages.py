@@ -30,7 +30,13 @@ def decoded(*counts: int) -> pa.Table:
     noise = np.random.default_rng(len(counts))
     rows: list[dict[str, Any]] = []
     for number, count in enumerate(counts):
-        row = {"track_id": f"song{number}", "uri": f"/music/{number}", "decode_s": 1.0, "truncated": False}
+        row = {
+            "track_id": f"song{number}",
+            "uri": f"/music/{number}",
+            "decode_s": 1.0,
+            "truncated": False,
+            "node": "here",
+        }
         if count:
             windows = [noise.integers(-30_000, 30_000, SAMPLES, np.int16).tobytes() for _ in range(count)]
             row |= {"status": "ok", "duration_s": 10.0, "windows": windows, "scales": [0.5**n for n in range(count)]}
@@ -41,7 +47,7 @@ def decoded(*counts: int) -> pa.Table:
 
 
 def committed(encoded: pa.Table, folder: Path) -> list[dict[str, Any]]:
-    """The receipts of a commit."""
+    """The receipts of a commit, of songs that some node has decoded."""
     lock = RunLock(str(folder / "_run"), "extract")
     lock.acquire()
     try:
@@ -103,11 +109,13 @@ def test_a_commit_writes_the_rows_without_timings_and_its_receipt_holds_them(tmp
     encoded = EncodeSongs(ENCODING)(decoded(2, 0, 1))
     (receipt,) = committed(encoded, tmp_path)
     assert (receipt["songs"], receipt["audio_s"], receipt["decode_s"]) == (3, 20.0, 3.0)
-    assert [song["track_id"] for song in receipt["failures"]] == ["song1"]
+    assert [(song["track_id"], song["error_class"]) for song in receipt["failures"]] == [("song1", "empty")]
+    assert receipt["nodes"] == [{"node": "here", "songs": 3}]
+    assert receipt["witness"] == "/music/0"
     assert receipt["encode_s"] > 0
     assert receipt["ready"] == encoded["ready"][0].as_py()
     part = pq.read_table(tmp_path / receipt["part"])
-    assert part["track_id"].to_pylist() == ["song0", "song1", "song2"]
+    assert part["track_id"].to_pylist() == ["song0", "song2"], "a failed song is for who began the run"
     assert not {*BESIDE} & {*part.column_names}
 
 
@@ -119,17 +127,17 @@ def test_very_long_songs_are_committed_in_several_parts_and_each_once(
     monkeypatch.setattr(stages, "PART_BYTES", 4 * a_window)
     receipts = committed(encoded, tmp_path)
     parts = [pq.read_table(tmp_path / receipt["part"])["track_id"].to_pylist() for receipt in receipts]
-    assert parts == [["song0", "song1"], ["song2", "song3", "song4"]]
+    assert parts == [["song0"], ["song2", "song3", "song4"]]
     assert sum(receipt["songs"] for receipt in receipts) == 5
 
 
 def test_a_storage_that_refuses_for_good_ends_the_run_and_commits_what_was_decoded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse_the_second(_: Decoding, uri: str) -> dict[str, object]:
+    def refuse_the_second(_: Decoding, uri: str, attempts: int) -> dict[str, object]:
         if uri == "two":
             raise StorageError("the credentials have expired.")
-        return {"status": "failed", "error_class": "silent", "error": "All is silent."}
+        return {"status": "ok", "duration_s": 10.0, "windows": [bytearray(2 * SAMPLES)], "scales": [1.0]}
 
     monkeypatch.setattr(Decoding, "decode", refuse_the_second)
     songs = pa.table({"track_id": ["one", "two", "three"], "uri": ["one", "two", "x"]})

@@ -8,7 +8,14 @@ import pytest
 
 from mer_ray.cluster import supervision
 from mer_ray.cluster.nodes import Cluster
-from mer_ray.cluster.supervision import LONGEST_SECONDS, STILL_SECONDS, Planned, Supervisor
+from mer_ray.cluster.supervision import (
+    GIVEN_UP_SECONDS,
+    LONGEST_SECONDS,
+    STARTS_SECONDS,
+    STILL_SECONDS,
+    Planned,
+    Supervisor,
+)
 from mer_ray.cluster.watch import View, Work
 from mer_ray.errors import InputError
 from tests.cluster.test_plan import cluster, plan
@@ -57,24 +64,35 @@ def test_nodes_that_come_begin_a_pass_on_cpus_anew_after_a_while(monkeypatch: py
     assert clock.after(30, supervisor) == "1 node came"
 
 
-def test_where_nothing_moves_for_a_minute_the_reason_is_said_and_the_pass_given_up(
+def test_where_nothing_moves_for_a_minute_the_reason_is_said_and_after_another_the_pass_given_up(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock, supervisor = watched(monkeypatch, None)
+    clock.view.busy["one"] = Work("encode", "host", 0.0, 0.0)
     assert clock.after(STILL_SECONDS - 1, supervisor) == ""
     supervisor.moves()
     assert clock.after(STILL_SECONDS - 1, supervisor) == ""
     clock.view.done += 1
     assert clock.after(STILL_SECONDS - 1, supervisor) == ""
-    assert clock.after(STILL_SECONDS + 5, supervisor) == "nothing moved for 65 s: 0 at work"
-    assert "extract: nothing moved for 65 s: 0 at work\n" in capsys.readouterr().out
+    assert capsys.readouterr().out == ""
+    clock.view.busy.clear()
+    assert clock.after(STILL_SECONDS + 1, supervisor) == ""
+    assert capsys.readouterr().out == "extract: nothing moved for 61 s: 0 at work\n"
+    assert clock.after(GIVEN_UP_SECONDS - STILL_SECONDS, supervisor) == "nothing moved for 121 s: 0 at work"
+    assert capsys.readouterr().out == "", "it was said"
 
 
 def test_a_worker_with_something_in_hand_is_waited_for_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, supervisor = watched(monkeypatch, None)
     clock.view.busy["one"] = Work("encode", "host", 0.0, 0.0)
-    assert clock.after(STILL_SECONDS + 5, supervisor) == ""
-    assert "1 at work" in clock.after(LONGEST_SECONDS + 5, supervisor)
+    assert clock.after(GIVEN_UP_SECONDS + 5, supervisor) == ""
+    assert "1 at work" in clock.after(LONGEST_SECONDS, supervisor)
+
+
+def test_a_pass_that_starts_no_worker_has_its_time_to_do_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, supervisor = watched(monkeypatch, None)
+    assert clock.after(GIVEN_UP_SECONDS + 5, supervisor) == ""
+    assert "0 at work" in clock.after(STARTS_SECONDS, supervisor)
 
 
 def test_encoders_that_cannot_work_are_named_and_more_than_half_of_them_end_the_run(

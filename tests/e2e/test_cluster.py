@@ -52,3 +52,34 @@ def test_the_run_goes_on_without_a_node_that_is_lost_and_never_replaced(
     assert "2 encoders (2 GPUs" in seen["printed"]
     undisturbed: pa.Table = rows_of(store / "features")
     assert_same(features, undisturbed)
+
+
+@pytest.fixture(scope="module")
+def shrunk(world: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+    """What was seen of two extracts on a cluster that lost a node before the first and another during the second."""
+    folder = tmp_path_factory.mktemp("shrinking")
+    storage.write_table(str(folder / "songs.parquet"), load_catalog(str(world / "demo-gems.tsv")))
+    command = [sys.executable, "-m", "tests.support.shrinking", str(folder / "songs.parquet"), str(folder)]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    environment.pop("RAY_ADDRESS", None)
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, cwd=ROOT)
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout.splitlines()[-1]), folder
+
+
+@pytest.mark.timeout(600)
+def test_a_node_that_is_lost_just_before_a_run_is_not_counted(shrunk: tuple[dict[str, Any], Path], store: Path) -> None:
+    night, folder = shrunk[0]["before"], shrunk[1] / "before"
+    assert night["code"] == 0, night["printed"]
+    assert "2 encoders (CPU" in night["printed"], "planned for the four CPUs that were left"
+    assert_same(folder, rows_of(store / "features"))
+
+
+@pytest.mark.timeout(600)
+def test_a_run_whose_encoders_would_hold_all_that_is_left_says_so_and_plans_anew(
+    shrunk: tuple[dict[str, Any], Path], store: Path
+) -> None:
+    night, folder = shrunk[0]["during"], shrunk[1] / "during"
+    assert night["code"] == 0, night["printed"]
+    assert "1 node went, and the encoders hold what decoding needs; plans anew for" in night["printed"]
+    assert_same(folder, rows_of(store / "features"))

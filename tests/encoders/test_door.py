@@ -62,7 +62,7 @@ def test_packed_samples_reach_a_foreign_encoder_as_the_floats_they_stand_for() -
 
 
 def test_names_find_files_hub_ids_folders_and_modules(module: object, tmp_path: Path) -> None:
-    assert DOOR.names() == ["mert", "random", "tiny"]
+    assert DOOR.names() == ["descriptors", "mert", "random", "tiny"]
     assert DOOR.find("m-a-p/MERT-v1-330M")[0].__name__ == "mer_ray.encoders.mert"
     assert load_encoder("tiny").digest == load_encoder("tiny", "cpu").digest
     module("others_words", RETURNED.replace("'x'", "'x ' + word").format(what="windows[:, :3]"))

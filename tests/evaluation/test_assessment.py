@@ -148,6 +148,26 @@ def test_another_seed_draws_other_resamples_and_leaves_the_scores(
     assert other["macro_f1_low"] != first["macro_f1_low"]
 
 
+def test_ratings_in_the_manifest_are_met_by_rank_and_other_datasets_are_as_they_were(
+    world: Path, evaluation: Path, tmp_path: Path
+) -> None:
+    table = pq.read_table(world / "here.parquet")
+    rng = np.random.default_rng(0)
+    ratings = [[{"label": word, "rating": float(rng.random())} for word in WORDS] for _ in range(len(table))]
+    kind = pa.list_(pa.struct([("label", pa.string()), ("rating", pa.float32())]))
+    rated = tmp_path / "rated.parquet"
+    pq.write_table(table.append_column("ratings", pa.array(ratings, kind)), rated)
+    assess(settings(world, tmp_path / "out", str(rated.with_suffix(""))))
+    found, plain = (
+        json.loads((folder / "metrics.json").read_text())["here"]["song_mean"]
+        for folder in (tmp_path / "out", evaluation)
+    )
+    assert found["rating_correlation_low"] < found["rating_correlation"] < found["rating_correlation_high"]
+    assert {name: value for name, value in found.items() if not name.startswith("rating")} == plain
+    assert "ρ with ratings" in (tmp_path / "out" / "report.md").read_text()
+    assert "ρ with ratings" not in (evaluation / "report.md").read_text()
+
+
 def test_two_manifests_of_one_dataset_are_refused(world: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="two manifests of dataset here; evaluate them one by one"):
         assess(settings(world, tmp_path, "here", "here"))

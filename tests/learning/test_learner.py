@@ -1,5 +1,7 @@
 """The learner: several workers are one, a seed is a run, a checkpoint leaves no trace, and it learns."""
 
+import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,13 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor
 
-from mer_ray.learning.learner import Learner, ValidationSet, alignment_regularization
-from mer_ray.learning.losses import DOOR
+from mer_ray.errors import InputError
+from mer_ray.learning.learner import ORDER, Learner, ValidationSet, alignment_regularization
+from mer_ray.learning.losses import DOOR, Batch
 from mer_ray.learning.losses.triplet import triplet_loss
 from mer_ray.learning.projector import Projector, ProjectorShape, project
-from mer_ray.learning.sampling import TrainingSet
-from mer_ray.learning.scoring import macro_f1
+from mer_ray.learning.sampling import TrainingSet, epoch_batches, stream_seed
+from mer_ray.learning.scoring import LabelScale, macro_f1
 from mer_ray.learning.settings import TrainSettings
 from mer_ray.settings import part_of
 
@@ -283,3 +286,117 @@ def test_the_regularizer_spreads_the_clusters_it_is_given() -> None:
         return float((unit @ unit.T)[clusters[:, None] != clusters[None, :]].mean())
 
     assert mean_cosine_across(2.5) < mean_cosine_across(0.0) - 0.05
+
+
+class _Given(Learner):
+    """A learner whose validation figures are given, (macro F1, loss) an epoch."""
+
+    figures: Iterator[tuple[float, float]]
+
+    def validate(self) -> tuple[float, float]:
+        return next(self.figures)
+
+
+def given(recipe: TrainSettings, *figures: tuple[float, float]) -> tuple[_Given, list[dict[str, Tensor]]]:
+    """That learner after its training, and its weights after each epoch."""
+    torch.manual_seed(0)
+    one = _Given(Projector(SHAPE), [training_set(20, 0)], [], recipe)
+    one.figures, weights = iter(figures), []
+    while not one.finished:
+        one.run_epoch()
+        weights.append(weights_of(one))
+    return one, weights
+
+
+FIGURES = ((0.2, 0.9), (0.5, 0.7), (0.4, 0.5), (0.3, 0.6), (0.1, 0.8), (0.6, 0.9))
+
+
+@pytest.mark.parametrize(("keep", "best"), [("macro_f1", 5), ("loss", 2)])
+def test_the_epoch_kept_is_that_of_the_highest_f1_or_of_the_lowest_loss(keep: str, best: int) -> None:
+    one, weights = given(recipe_of(OPTIONS, epochs=6, keep=keep), *FIGURES)
+    assert one.best == {"epoch": best, "macro_f1": FIGURES[best][0], "validation_loss": FIGURES[best][1]}
+    assert torch.equal(one.best_projector().output.weight, weights[best]["output.weight"])
+
+
+@pytest.mark.parametrize(("patience", "keep", "epochs"), [(0, "macro_f1", 6), (3, "macro_f1", 5), (3, "loss", 6)])
+def test_a_training_stops_where_no_epoch_was_better_for_so_long(patience: int, keep: str, epochs: int) -> None:
+    one, _ = given(recipe_of(OPTIONS, epochs=6, stop_patience=patience, keep=keep), *FIGURES)
+    assert len(one.history) == epochs
+
+
+def two_validation_sets(**changes: Any) -> Learner:
+    one = learner(recipe_of(OPTIONS, **changes), [20, 20])
+    features, truth = songs(150, 5)
+    windows = replace(training_set(150, 5), features_ND=features, truth_SL=truth)
+    second = ValidationSet(windows, truth.numpy(), label_embeddings().numpy(), 2)
+    one._validation = [*one._validation, second]
+    return one
+
+
+def test_validation_is_the_mean_over_all_datasets_or_the_first_ones() -> None:
+    both = two_validation_sets(select_over="all")
+    each = []
+    for one in both._validation:
+        alone = two_validation_sets(select_over="first")
+        alone._validation = [one]
+        each.append(alone.validate()[0])
+    assert each[0] != each[1]
+    assert both.validate()[0] == pytest.approx(np.mean(each))
+    assert two_validation_sets(select_over="first").validate()[0] == each[0]
+
+
+def test_songs_are_selected_on_by_the_score_that_their_tags_have() -> None:
+    # 150 songs of two windows each are their own yardstick, as where they are tagged.
+    one = two_validation_sets(select_on="songs", ranking="standardized")
+    features, truth = songs(150, 5)
+    twice = (features.repeat_interleave(2, 0).float() + 0.1 * torch.randn(300, SHAPE.input_dim)).half()
+    windows = replace(training_set(150, 5), features_ND=twice, songs_N=torch.arange(150).repeat_interleave(2))
+    one._validation = [ValidationSet(replace(windows, truth_SL=truth), truth.numpy(), label_embeddings().numpy(), 2)]
+    means = project(one.projector.eval(), twice.numpy()).reshape(150, 2, -1).mean(1)
+    scale = LabelScale(label_embeddings().numpy(), means, "standardized")
+    wanted = macro_f1(scale.scores(means), truth.numpy(), 2, scale.floor)
+    by_windows = two_validation_sets(select_on="windows")
+    by_windows._validation = one._validation
+    assert one.validate()[0] == pytest.approx(wanted)
+    assert by_windows.validate()[0] != pytest.approx(wanted)
+
+
+def test_a_loss_that_is_no_number_ends_before_any_weight_is_moved_and_names_step_and_windows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one = learner(recipe_of(OPTIONS, batch_size=4), [20])
+    features = one._sets[0].features_ND
+    features[7, 3] = 6e4
+    one._sets = [replace(one._sets[0], track_ids=[f"song/{at}" for at in range(20)])]
+    order = np.concatenate([step[0] for step in epoch_batches([20], 4, stream_seed(OPTIONS.seed, ORDER), 0)])
+    step = int(np.flatnonzero(order == 7)[0]) // 4
+    plain, moved = one._alignment, []
+
+    def overflowing(batch: Batch) -> Tensor:
+        moved.append(weights_of(one))
+        return plain(batch) * (math.inf if 7 in batch.songs_B else 1)
+
+    monkeypatch.setattr(one, "_alignment", overflowing)
+    where = f"is inf in step {step + 1} of epoch 1; the windows with the largest features there: song/7 window 1 "
+    with pytest.raises(InputError, match=where + r"\(6e\+04\)"):
+        one.run_epoch()
+    assert all(torch.equal(value, moved[-1][name]) for name, value in weights_of(one).items())
+
+
+@pytest.mark.parametrize("clip", [0.0, 1e-3])
+def test_a_long_gradient_is_scaled_down_to_the_norm_that_is_asked_for(clip: float) -> None:
+    one = learner(recipe_of(OPTIONS, clip_norm=clip), [20])
+    one.step([np.arange(7)], torch.Generator().manual_seed(0))
+    gradients = [parameter.grad.norm() for parameter in one.projector.parameters() if parameter.grad is not None]
+    norm = torch.stack(gradients).norm().item()
+    assert norm == pytest.approx(clip, rel=1e-3) if clip else norm > 1e-2
+
+
+def test_without_cycling_an_epoch_goes_on_with_the_larger_dataset_alone() -> None:
+    one = learner(recipe_of(OPTIONS, cycle=False), [30, 10])
+    seen: list[int] = []
+    one.projector.register_forward_hook(
+        lambda module, given, _: seen.append(len(given[0])) if module.training else None
+    )
+    one.run_epoch()
+    assert seen == [7, 7, 7, 3, 7, 7, 2]

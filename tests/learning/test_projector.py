@@ -1,6 +1,6 @@
 """The projector: its shapes, each window on its own, and the scale of features that travels with it."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from mer_ray.errors import InputError
 from mer_ray.learning.projector import Projector, ProjectorShape, project
 
 SHAPE = ProjectorShape(input_dim=10, output_dim=6, hidden_dim=32, layers=2, heads=4, dropout=0.3)
@@ -153,3 +154,21 @@ def test_projecting_gives_a_unit_vector_a_window_in_order_however_many(count: in
     for at in {0, count // 2, count - 1} if count else set():
         raw = projector(windows[at : at + 1])[0].detach().numpy()
         assert np.allclose(unit[at], raw / np.linalg.norm(raw), atol=1e-5)
+
+
+def test_no_two_layers_start_with_equal_weights() -> None:
+    first, second = (layer.state_dict() for layer in make().transformer.layers)
+    alike = {name for name in first if torch.equal(first[name], second[name])}
+    constant = {name for name, value in first.items() if value.unique().numel() == 1}  # norms and attention's biases
+    assert alike == constant
+
+
+def test_the_activation_is_that_of_the_shape() -> None:
+    gelu, relu = (make(shape=replace(SHAPE, activation=name)) for name in ("gelu", "relu"))
+    assert not torch.allclose(gelu(rows(4)), relu(rows(4)), atol=1e-3)
+    assert relu.transformer.layers[1].activation is torch.nn.functional.relu
+
+
+def test_a_width_that_the_heads_cannot_share_is_refused_in_a_sentence() -> None:
+    with pytest.raises(InputError, match="100 wide with 8 heads; give --width a multiple of 8, or other --heads"):
+        ProjectorShape(10, hidden_dim=100)

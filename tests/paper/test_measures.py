@@ -8,7 +8,7 @@ import pytest
 
 from mer_ray.evaluation.metrics import evaluate_songs
 from mer_ray.evaluation.predictions import prediction_rows, write_predictions
-from mer_ray.paper.measures import choose, compare, measure
+from mer_ray.paper.measures import choose, compare, measure, soft_truth
 from mer_ray.paper.tables import CAL500, EMOTIFY, JAMENDO, Cell, Comparison, Training, sweep
 from mer_ray.paper.trials import Outcome
 
@@ -95,6 +95,14 @@ def test_models_are_compared_on_the_songs_both_were_scored_on(tmp_path: Path) ->
         POOR.name: [outcome(tmp_path, POOR, seed, 0.5) for seed in range(2)],
     }
     assert compare(Comparison(cell(GOOD), cell(POOR)), found).songs == 50
+
+
+def test_soft_truth_is_kept_for_each_seed_of_a_rated_dataset_alone(tmp_path: Path) -> None:
+    runs = [outcome(tmp_path, GOOD, seed, 0.5) for seed in range(2)]
+    assert soft_truth({GOOD.name: runs}) == {}
+    for seed, one in enumerate(runs):
+        one.tested[CAL500]["song_mean"]["rating_correlation"] = 0.1 * seed
+    assert soft_truth({GOOD.name: runs}) == {GOOD.name: {CAL500: [0.0, 0.1]}}
 
 
 def test_lambda_is_chosen_by_validation_songs_whatever_the_test_songs_say(tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def test_the_page_shows_lambda_by_validation_and_names_what_the_regularizer_meas
     test = Measured("CAL+EMO-clusters-negative-1", "jamendo", "song_vote", None, 0.25, 0.01, 0.2, 0.3, chance=0.1)
     choice = Choice("CAL+EMO", {0.0: 0.3, 1.0: 0.4}, {0.0: 0.01, 1.0: 0.02}, {0.0: 0.9, 1.0: 1.116}, 1.0, test)
     nothing = Choice("MTG+CAL", {}, {}, {}, None, None)
-    made = Reproduction({}, [], [nothing, choice, nothing], {}, {})
+    made = Reproduction({}, [], [nothing, choice, nothing], {"CAL-labels": {"emotify": [0.2, 0.3]}}, {}, {})
     for form, name in REGULARIZATION.items():
         settings = asked(tmp_path, tmp_path, only=["sweep"], regularizer=form)
         sections = {section.heading: section.blocks for section in table_sections(settings, made)}
@@ -131,6 +131,7 @@ def test_the_page_shows_lambda_by_validation_and_names_what_the_regularizer_meas
         assert [row[2] for row in grid.rows] == ["0.300 ± 0.010", "not run", "0.400 ± 0.020 *", "not run", "not run"]
         assert isinstance(chosen := sections["Zero-shot at the chosen λ"][0], Grid)
         assert chosen.rows[1] == ["macro F1, songs", "not run", "0.250 ± 0.0100 [0.200, 0.300]", "not run"]
+    assert sections["Soft truth: listeners' ratings"][0] == Grid(["model", "EMO"], [["CAL-labels", "+0.250 ± 0.071"]])
     write_paper_report(settings, made)
     assert "The reference&#x27;s regularizer" in (tmp_path / "report.html").read_text()
     assert (tmp_path / "sweep.png").exists()

@@ -189,9 +189,14 @@ def test_every_damage_to_tags_is_found(tagged: Path, changes: dict[str, Any], ch
     assert named in broken(validated(str(tagged))).get(check, "nothing found")
 
 
-def test_songs_of_which_few_words_reach_the_least_percentile_are_fine(tmp_path: Path) -> None:
-    run(str(tmp_path), "tag", tags(*SONGS, k=3, min_percentile=0.5))
-    assert broken(validated(str(tmp_path))) == {}
+@pytest.mark.parametrize("least", [{"min_percentile": 0.5}, {"threshold": 0.75}])
+def test_songs_of_which_few_words_earn_their_place_are_fine_and_words_that_do_not_are_found(
+    least: dict[str, float], tmp_path: Path
+) -> None:
+    for folder, count in (("fine", 1), ("damaged", 2)):
+        run(str(tmp_path / folder), "tag", tags(*SONGS, k=3, count=count, **least))
+    assert broken(validated(str(tmp_path / "fine"))) == {}
+    assert "songs with tags below" in broken(validated(str(tmp_path / "damaged")))["tags"]
 
 
 def test_a_failed_song_must_have_no_tags_and_no_embedding(tagged: Path) -> None:

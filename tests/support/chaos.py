@@ -51,6 +51,9 @@ DAMAGE = ("torn part", "empty part", "part twice", "temporary", "stale lock", "h
 READS_A_SONG = 2
 """A local song is opened to see whether it can be, and then by its decoder."""
 
+DEADLINE_SECONDS = 280
+"""A run that is longer about its end hangs."""
+
 ATTEMPTS = 4
 """After the last kill the same command must have ended well within this many runs."""
 
@@ -171,7 +174,7 @@ class Night:
                         struck.append((time.monotonic(), waiting.pop(0)))
                     if waiting and waiting[0] in DAMAGE and self._strike(run, "driver", output):
                         struck.append((time.monotonic(), "driver"))  # damage comes with a power loss
-                    code = run.wait(timeout=280)
+                    code = self._ended(job, run)
                 if code == 0:
                     break
                 bad_ends += not waiting
@@ -188,6 +191,15 @@ class Night:
         command = [sys.executable, str(ROOT / "jobs" / f"{job}.py"), *map(str, flags)]
         quiet = subprocess.DEVNULL
         return subprocess.Popen(command, env=dict(self.environment), cwd=ROOT, stdout=quiet, stderr=quiet)
+
+    @staticmethod
+    def _ended(job: str, run: subprocess.Popen[bytes]) -> int:
+        """The exit code of a run that nothing strikes any more, which has its time."""
+        try:
+            return run.wait(timeout=DEADLINE_SECONDS)
+        except subprocess.TimeoutExpired:
+            run.kill()
+            raise AssertionError(f"{job}: hangs; not done {DEADLINE_SECONDS} s after what struck it last") from None
 
     def _account(self, struck: Sequence[tuple[float, str]], again: Sequence[float]) -> None:
         self.kills += [kind for _, kind in struck]

@@ -31,6 +31,8 @@ ANSWERS = {
     "500": (500, _XML.format("InternalError", "We encountered an internal error. Please try again.")),
     "503": (503, _XML.format("SlowDown", "Please reduce your request rate.")),
     "503 page": (503, "<html><body><h1>503 Service Unavailable</h1><br>No server is available.</body></html>"),
+    "unknown key": (403, _XML.format("InvalidAccessKeyId", "The access key Id you provided does not exist.")),
+    "wrong key": (403, _XML.format("SignatureDoesNotMatch", "The request signature does not match.")),
     "expired": (400, _XML.format("ExpiredToken", "The provided token has expired.")),
 }
 """Kinds of fault that are an answer: its status and body."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -25,6 +26,16 @@ LIMIT_SECONDS = 240
 JOIN_AFTER_SECONDS = 10
 
 
+def agent_ports() -> dict[str, int]:
+    """Free ports for a node's agent: a raylet that is not told them gives its agent half a minute to say them."""
+    names = ("metrics_agent_port", "metrics_export_port", "runtime_env_agent_port", "dashboard_agent_listen_port")
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in names]
+    ports = {name: one.getsockname()[1] for name, one in zip(names, sockets, strict=True)}
+    for one in sockets:
+        one.close()
+    return ports
+
+
 class Raylets:
     """A head and others, of two CPUs each."""
 
@@ -35,9 +46,10 @@ class Raylets:
         from mer_ray.cluster.unpromised import keep_to_loopback
 
         keep_to_loopback()
-        self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+        head = {"num_cpus": 2, "include_dashboard": False, **agent_ports()}
+        self._cluster = Cluster(initialize_head=True, head_node_args=head)
         reset_ray_address()  # or whoever starts Ray on this machine meanwhile would join this one
-        self._others = [self._cluster.add_node(num_cpus=2) for _ in range(others)]
+        self._others = [self._cluster.add_node(num_cpus=2, **agent_ports()) for _ in range(others)]
         self.address: str = self._cluster.address
 
     def lose(self) -> None:
@@ -46,7 +58,7 @@ class Raylets:
 
     def join(self) -> None:
         """One more comes."""
-        self._others.append(self._cluster.add_node(num_cpus=2, wait=False))
+        self._others.append(self._cluster.add_node(num_cpus=2, wait=False, **agent_ports()))
 
     def encoding(self) -> int:
         """On how many nodes an encoder stands at this moment."""

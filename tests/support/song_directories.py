@@ -44,8 +44,9 @@ def features(*songs: str, failed: str | None = None) -> pa.Table:
     return pa.table(columns, schema=store_schema(ENCODER, DIM))
 
 
-def tags(*songs: str, failed: str | None = None, **choice: Any) -> pa.Table:
+def tags(*songs: str, failed: str | None = None, count: int = 2, **choice: Any) -> pa.Table:
     ranked = [{"label": "calm", "score": 1.5, "percentile": 0.9}, {"label": "sad", "score": -0.5, "percentile": 0.0}]
+    ranked = ranked[:count]
     asked = json.dumps(
         {"labels": ["sad", "calm", "angry"], "k": 2, "threshold": None, "ranking": "standardized", **choice}
     )

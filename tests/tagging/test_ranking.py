@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from mer_ray.features import features_column, store_schema
-from mer_ray.learning.scoring import LabelScale
+from mer_ray.learning.scoring import FLOOR, MARGIN, LabelScale
 from mer_ray.songs import STATUS_COLUMNS, STATUS_FIELDS
 from mer_ray.tagging.contract import words_digest
 from mer_ray.tagging.projections import Projections
@@ -23,6 +23,8 @@ from mer_ray.words.lists import Word
 from tests.learning.test_model import DIM, ENCODER, small_model
 
 WORDS = ("happy", "sad", "calm", "angry", "tender")
+ANY = -100.0
+"""A threshold that every word reaches."""
 LABELS = tuple(Word.of(word) for word in WORDS)
 
 
@@ -108,6 +110,53 @@ def test_a_percentile_is_the_share_of_the_yardstick_that_suits_no_better(ranking
     np.testing.assert_allclose(own.min(axis=0), 1 / 40, atol=1e-6)
 
 
+def test_songs_of_the_training_kind_are_measured_by_it_and_strange_ones_by_themselves() -> None:
+    labels, training = vectors(5, 1, 16), vectors(400, 2, 16)
+    alike, strange = vectors(60, 3, 16), vectors(60, 3, 16) + 2
+    by_training = LabelScale(labels, training, "standardized").scores
+    for songs, other in ((alike, by_training), (strange, LabelScale(labels, strange, "standardized").scores)):
+        found = LabelScale(labels, songs, "standardized", training_SE=training).scores(songs)
+        np.testing.assert_allclose(found, other(songs), atol=0.25)
+    apart = LabelScale(labels, alike, "standardized").scores(alike) - by_training(alike)
+    assert np.abs(apart).max() > 0.3
+
+
+def test_a_word_of_known_truth_keeps_how_common_it_is_and_one_never_seen_is_standardized() -> None:
+    labels, songs = vectors(3, 1, 16), vectors(500, 2, 16)
+    priors = np.array([0.6, 0.04, np.nan], np.float32)
+    scale = LabelScale(labels, songs, "standardized", priors)
+    scores = scale.scores(songs)
+    plain = LabelScale(labels, songs, "standardized").scores(songs)
+    np.testing.assert_allclose((scores >= FLOOR + MARGIN).mean(0)[:2], priors[:2], atol=0.005)
+    np.testing.assert_allclose(scores[:, 2], plain[:, 2], atol=1e-5)
+    np.testing.assert_allclose(np.ptp(scores - plain, axis=0), 0, atol=1e-4)
+    np.testing.assert_array_equal(
+        LabelScale(labels, songs, "cosine", priors).scores(songs), LabelScale(labels, songs, "cosine").scores(songs)
+    )
+
+
+@pytest.mark.parametrize("words", [["happy"], list(WORDS), [f"word {at}" for at in range(30)]])
+def test_a_word_must_earn_its_place_so_that_k_caps_and_a_song_may_have_none(words: list[str]) -> None:
+    model, songs = small_model(), [windows(2, seed) for seed in range(40)]
+    tagger = Tagger(model, np.stack([model.project(song).mean(0) for song in songs]), alone=True)
+    found = [tagger.rank(song, words, k=3) for song in songs]
+    assert all(len(tags) <= 3 and all(tag.score >= FLOOR for tag in tags) for tags in found)
+    assert len({len(tags) for tags in found}) > 1 or len(words) == 30
+    if words == ["happy"]:
+        assert [] in found
+    every = tagger.rank(songs[0], words, k=3, ranking="cosine")
+    assert len(every) == min(3, len(words))
+
+
+def test_a_model_knows_how_common_the_words_are_that_it_was_trained_on_as_it_reads_them() -> None:
+    model = small_model()
+    model.labels["priors"] = {"calm": 0.3, "sad": 0.1}
+    words = [Word.of("sad"), Word.of("never seen"), Word.of("calm", "other phrase"), Word.of("calm")]
+    np.testing.assert_allclose(model.priors(words), [0.1, np.nan, np.nan, 0.3])
+    model.labels.pop("priors")
+    assert np.isnan(model.priors(words)).all()
+
+
 def test_a_yardstick_of_one_song_gives_no_division_by_zero() -> None:
     assert np.isfinite(LabelScale(vectors(3), vectors(1, 1), "standardized").scores(vectors(4, 2))).all()
 
@@ -150,7 +199,7 @@ def test_a_notebook_ranks_any_words_for_one_song(tmp_path: Path) -> None:
 def test_another_yardstick_changes_standardized_scores_and_percentiles_alone() -> None:
     tagger, song = Tagger(small_model()), windows(4, 5)
     other = Tagger(tagger.model, vectors(60, 9) * 0.5 + tagger.model.project(song).mean(0))
-    pairs = [(by.rank(song, WORDS, 5, "cosine"), by.rank(song, WORDS, 5)) for by in (tagger, other)]
+    pairs = [(by.rank(song, WORDS, 5, "cosine"), by.rank(song, WORDS, 5, threshold=ANY)) for by in (tagger, other)]
     assert [found[:2] for found in pairs[0][0]] == [found[:2] for found in pairs[1][0]]
     assert dict(found[:2] for found in pairs[0][1]) != dict(found[:2] for found in pairs[1][1])
 
@@ -175,7 +224,7 @@ def test_a_table_gets_the_tags_that_a_notebook_gets_song_by_song() -> None:
     tagger = Tagger(small_model())
     for row in tag(SONGS, k=5).to_pylist():
         if row["status"] == "ok":
-            expected = tagger.rank(SONGS[row["track_id"]], WORDS, k=5)
+            expected = tagger.rank(SONGS[row["track_id"]], WORDS, k=5, threshold=ANY)
             assert [found["label"] for found in row["tags"]] == [found.label for found in expected]
             assert [found["score"] for found in row["tags"]] == pytest.approx(
                 [found.score for found in expected], abs=1e-3
@@ -190,7 +239,8 @@ def test_the_timeline_has_the_tags_of_each_window_at_its_start() -> None:
     tagger = Tagger(small_model())
     for name in ("a", "b", "c"):
         for moment, window in zip(rows[name], SONGS[name], strict=True):
-            assert moment["tags"] == [found.label for found in tagger.rank(window[None], WORDS, k=2)]
+            best = tagger.rank(window[None], WORDS, k=2, threshold=ANY)
+            assert moment["tags"] == [found.label for found in best]
 
 
 def test_embeddings_are_unit_vectors_of_the_songs_place() -> None:

@@ -12,7 +12,7 @@ from mer_ray.encoders._descriptors.spectra import BANDS, FRAME_RATE, Array, Spec
 from mer_ray.encoders._descriptors.timbre import over_time
 
 RANGES = {"all": (0, 64), "low": (0, 8), "middle": (8, 32), "high": (32, 64)}
-"""Mel bands whose onsets are counted together: up to 300 Hz, up to 2.3 kHz, above."""
+"""Mel bands whose onsets are counted together: up to 300 Hz, up to 1.7 kHz, above."""
 LAGS = np.geomspace(0.15, 2.4, 17)
 """Edges in seconds of the bands in which the onsets' autocorrelation is kept: four octaves of tempo."""
 SLOWEST, FASTEST = 40.0, 240.0

@@ -22,8 +22,10 @@ FINE_SIZE, FINE_HOP = 8192, 4096
 """Of the spectrum for pitch: 2.9 Hz a bin, half a semitone at 100 Hz."""
 FRAME_RATE = SAMPLE_RATE / HOP
 BANDS = 64
-LOWEST, HIGHEST = 30.0, 11_000.0
-"""Hz of the mel bands. Above lies what an encoder of few bits leaves out."""
+LOWEST, HIGHEST = 30.0, 7500.0
+"""Hz that are looked at. What lies above is what files of few bits and low rates leave out."""
+HERTZ = np.arange(int(HIGHEST * SIZE / SAMPLE_RATE) + 1, dtype=np.float32) * (SAMPLE_RATE / SIZE)
+"""Of each bin of the spectrogram."""
 FLOOR = 1e-6
 """Of power, beside a window's mean power: -60 dB."""
 SILENCE = 1e-6
@@ -51,8 +53,8 @@ class Spectra:
 
     @cached_property
     def magnitudes(self) -> Array:
-        """[frames, bins] of 2048 samples every 512."""
-        return _magnitudes(self.samples, SIZE, HOP)
+        """[frames, bins] of 2048 samples every 512, up to the highest frequency that is looked at."""
+        return _magnitudes(self.samples, SIZE, HOP)[:, : len(HERTZ)]
 
     @cached_property
     def power(self) -> Array:
@@ -92,11 +94,6 @@ def decibels(power: Array) -> Array:
     return 10 * np.log10(power + FLOOR)
 
 
-def frequencies(size: int) -> Array:
-    """[bins] Hz of a spectrum of so many samples."""
-    return np.arange(size // 2 + 1) * (SAMPLE_RATE / size)
-
-
 def _magnitudes(samples: Array, size: int, hop: int) -> Array:
     if len(samples) < size:
         samples = np.pad(samples, (0, size - len(samples)))
@@ -121,7 +118,7 @@ def _mel_weights() -> Array:
     step = SAMPLE_RATE / SIZE
     centre = edges[1:-1]
     low, high = np.minimum(edges[:-2], centre - step), np.maximum(edges[2:], centre + step)
-    bins = frequencies(SIZE)[:, None]
+    bins = HERTZ[:, None]
     weights = np.maximum(0, np.minimum((bins - low) / (centre - low), (high - bins) / (high - centre)))
     return (weights / weights.sum(axis=0)).astype(np.float32)
 
