@@ -57,8 +57,15 @@ def jobs_folder() -> Path:
 
 def run(job: Callable[[Settings], int], cls: type[Settings]) -> int:
     """Parse the command line, do the job, and turn a user's mistake into one sentence and exit code 2."""
+    terminated: list[int] = []
+
+    def terminate(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_IGN)  # a second one must not cut off the cleaning up
+        terminated.append(number)
+        raise Terminated
+
     if current_thread() is main_thread():
-        signal.signal(signal.SIGTERM, _terminate)
+        signal.signal(signal.SIGTERM, terminate)
     sys.path.append(os.getcwd())  # modules that --encoder, --dataset and --loss name may lie here
     try:
         settings = parse(cls, sys.argv[1:])
@@ -68,17 +75,11 @@ def run(job: Callable[[Settings], int], cls: type[Settings]) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG_INPUT
-    except Terminated:
-        print("stopped by SIGTERM; the same command goes on where this one stopped.", file=sys.stderr)
-        return TERMINATED
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on where this one stopped.", file=sys.stderr)
-        return STOPPED
-
-
-def _terminate(*_: object) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut off the cleaning up
-    raise Terminated
+    except KeyboardInterrupt as end:
+        by_sigterm = terminated or isinstance(end, Terminated)  # Ray may raise a KeyboardInterrupt of its own for it
+        how = "stopped by SIGTERM" if by_sigterm else "interrupted"
+        print(f"{how}; the same command goes on where this one stopped.", file=sys.stderr)
+        return TERMINATED if by_sigterm else STOPPED
 
 
 def parse(cls: type[Settings], arguments: Sequence[str]) -> Settings:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -147,11 +148,12 @@ def test_signals_end_a_training_with_workers_and_a_sentence(
 def test_sigterm_while_ray_starts_is_a_sentence_too(
     world: Path, job_environment: dict[str, str], tmp_path: Path
 ) -> None:
-    alone = {**job_environment, "RAY_ADDRESS": "local", "RAY_TMPDIR": str(tmp_path)}
-    run = started(alone, "jobs/extract.py", "--catalog", world / "demo-gems", "--features", tmp_path / "f")
-    wait_for(lambda: any(tmp_path.glob("session_*/logs/gcs_server*")), run)
-    run.send_signal(signal.SIGTERM)
-    _, err = run.communicate(timeout=60)
+    with TemporaryDirectory(prefix="ray-") as short:  # the path of a Unix socket has room for 107 bytes
+        alone = {**job_environment, "RAY_ADDRESS": "local", "RAY_TMPDIR": short}
+        run = started(alone, "jobs/extract.py", "--catalog", world / "demo-gems", "--features", tmp_path / "f")
+        wait_for(lambda: any(Path(short).rglob("gcs_server*")), run)
+        run.send_signal(signal.SIGTERM)
+        _, err = run.communicate(timeout=60)
     assert run.returncode == 143, err
     assert err.splitlines()[-1] == "stopped by SIGTERM; the same command goes on where this one stopped."
     assert "Traceback" not in err
