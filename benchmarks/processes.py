@@ -6,12 +6,13 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any, TypeVar
 
 import psutil
@@ -102,6 +103,25 @@ def alone(function: Callable[..., Result], *arguments: object, times: int = 1) -
         ranks: list[tuple[int, ...]] = [()] if times == 1 else [(rank,) for rank in range(times)]
         first, *_ = [pool.submit(function, *arguments, *rank) for rank in ranks]
         return first.result()
+
+
+@contextmanager
+def private_memory() -> Iterator[list[float]]:
+    """The most private memory of this process meanwhile, in MiB, sampled: no pages of files that it maps."""
+    most, over = [0.0], Event()
+
+    def watch() -> None:
+        while not over.wait(0.02):
+            status = Path("/proc/self/status").read_text()
+            most[0] = max(most[0], int(status.split("RssAnon:")[1].split()[0]) / 1024)
+
+    watcher = Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield most
+    finally:
+        over.set()
+        watcher.join()
 
 
 def high_water_mib() -> float:

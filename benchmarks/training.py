@@ -1,10 +1,11 @@
 """Training: its feed against a Python loop over windows; two threads or workers against one; a Jamendo-sized store.
 
-python -m benchmarks.training [--windows 210000] [--steps 20]
+python -m benchmarks.training [--windows 210000] [--dim 3072] [--steps 20]
 
 Features are drawn at random, [windows, 3072] float16, with MTG-Jamendo's 56 words, two a song. The loop is a
 ``torch.utils.data.Dataset`` that draws a window's negatives in Python and a collate function that stacks them, as
 the published code does. Everything on one thread a worker, but for the line that compares two threads with one.
+``--steps 0`` measures the start and the memory alone.
 """
 
 from __future__ import annotations
@@ -29,15 +30,16 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.data import write_store
 from benchmarks.measure import Line, Pair, as_table, flags, take_turns
-from benchmarks.processes import alone, high_water_mib
+from benchmarks.processes import alone, private_memory
 from mer_ray.catalog.datasets import vocabularies
 from mer_ray.commandline import parse
-from mer_ray.features import Store, read_windows
+from mer_ray.features import Store, Windows
 from mer_ray.learning.corpus import Corpus
 from mer_ray.learning.learner import Learner, ValidationSet
 from mer_ray.learning.losses import Batch
 from mer_ray.learning.projector import Projector, ProjectorShape
 from mer_ray.learning.sampling import TrainingSet, epoch_batches
+from mer_ray.learning.scratch import Scratch
 from mer_ray.learning.settings import TrainSettings
 
 DIM, EMBEDDING = 3072, 384
@@ -46,23 +48,25 @@ BATCH, LARGE_BATCH = 256, 2048
 
 def main() -> None:
     """Print the lines as a table."""
-    asked = flags(__doc__, windows=210_000, steps=20)
-    print(as_table({"training": measure(asked.windows, asked.steps)}))
+    asked = flags(__doc__, windows=210_000, dim=DIM, steps=20)
+    print(as_table({"training": measure(asked.windows, asked.dim, asked.steps)}))
 
 
-def measure(windows: int = 210_000, steps: int = 20) -> list[Line]:
-    """All lines of this benchmark."""
+def measure(windows: int = 210_000, dim: int = DIM, steps: int = 20) -> list[Line]:
+    """All lines of this benchmark; of the start and the memory alone where no steps are asked for."""
     torch.set_num_threads(1)
     one_thread = patch.dict(os.environ, OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
     with TemporaryDirectory(prefix="mer-ray-training-") as name, one_thread:
         folder = Path(name)
+        if not steps:
+            return _start(windows, dim, folder / "features")
         return [
             *_feed(steps),
             _pair("two threads", BATCH, steps, folder, threads=2),
             _pair("two workers that exchange nothing", BATCH, steps, None, workers=2),
             _pair("two workers", BATCH, steps, folder, workers=2),
             _pair("two workers", LARGE_BATCH, steps, folder, workers=2),
-            *_start(windows, folder / "features"),
+            *_start(windows, dim, folder / "features"),
         ]
 
 
@@ -142,13 +146,13 @@ def _timed_steps(one: TrainingSet, batch: int, steps: int, clock: Callable[[], f
         yield clock() - started
 
 
-def _learner(one: TrainingSet, dim: int) -> Learner:
+def _learner(one: TrainingSet, dim: int, validation: TrainingSet | None = None) -> Learner:
     needed = ["--train=x", "--features=x", "--model=x", "--lambda=0", "--preset=paper", "--targets=labels"]
     torch.manual_seed(0)
-    rows = slice(0, 256)
-    few = replace(one, features_ND=one.features_ND[rows], songs_N=torch.arange(256), truth_SL=one.truth_SL[:256])
-    validation = ValidationSet(few, few.truth_SL.numpy(), one.targets_LE.numpy(), 2)
-    return Learner(Projector(ProjectorShape(dim, EMBEDDING)), [one], [validation], parse(TrainSettings, needed))
+    songs_N = torch.arange(256)
+    few = validation or replace(one, features_ND=one.features_ND[:256], songs_N=songs_N, truth_SL=one.truth_SL[:256])
+    held_out = ValidationSet(few, few.truth_SL.numpy(), one.targets_LE.numpy(), 2)
+    return Learner(Projector(ProjectorShape(dim, EMBEDDING)), [one], [held_out], parse(TrainSettings, needed))
 
 
 def _pair(what: str, batch: int, steps: int, folder: Path | None, workers: int = 1, threads: int = 1) -> Line:
@@ -179,17 +183,19 @@ def _median_step(batch: int, steps: int, threads: int, meeting: str, workers: in
     return median(seconds[2:])
 
 
-def _start(windows: int, store: Path) -> list[Line]:
-    """Seconds and memory until the first step: reading a simulated store and measuring its features' scale."""
-    write_store(store, windows // 20, 20, DIM)
+def _start(windows: int, dim: int, store: Path) -> list[Line]:
+    """Seconds until the first step, and memory: reading a simulated store and measuring its features' scale."""
+    write_store(store, windows // 20, 20, dim)
+    few = store.with_name("few")
+    write_store(few, windows // 200, 20, dim)
     plain = alone(_read_plainly, str(store))
-    ours, gib = alone(_load, str(store))
-    size = windows * DIM * 2 / 2**30
+    _, least = alone(_begin, str(few))
+    ours, most = alone(_begin, str(store))
     what = f"start of training on {windows:,} windows, pyarrow's read alone"
-    memory = "memory of a worker, the features alone (less is better)"
+    memory = f"private memory of a worker, {windows // 10:,} windows, then {windows:,} (less is better)"
     return [
         Line(what, [f"{plain:.0f} s", f"{ours:.0f} s"], plain / ours, "< 60 s"),
-        Line(memory, [f"{size:.2f} GiB", f"{gib:.2f} GiB"], gib / size, "< 4 GB"),
+        Line(memory, [f"{least:.0f} MiB", f"{most:.0f} MiB"], most / least, "flat"),
     ]
 
 
@@ -200,17 +206,37 @@ def _read_plainly(store: str) -> float:
     return time.perf_counter() - started
 
 
-def _load(uri: str) -> tuple[float, float]:
-    """Seconds, and the process's memory in GiB."""
+def _begin(uri: str) -> tuple[float, float]:
+    """Of a worker that maps a store's features, measures their scale, takes some steps and validates on a tenth.
+
+    Returns:
+        Seconds until the first step, and MiB of private memory by then and after, beside what its imports take.
+    """
     torch.set_num_threads(1)
+    scratch = Scratch("benchmark", str(Path(uri).parent))
+    with private_memory() as imports:
+        time.sleep(0.1)
     started = time.perf_counter()
-    store = Store.open(uri)
-    ids = [name for part in store.parts for name in pq.read_table(part, columns=["track_id"])["track_id"].to_pylist()]
-    windows = read_windows([store], ids)
-    nothing = torch.zeros(0)
-    features, songs = torch.from_numpy(windows.features), torch.from_numpy(windows.songs)
-    Corpus(sets=[TrainingSet("x", features, songs, nothing, nothing, nothing)]).feature_scale()
-    return time.perf_counter() - started, high_water_mib() / 2**10
+    with private_memory() as most:
+        store = Store.open(uri)
+        ids = [name for part in store.parts for name in pq.read_table(part, columns=["track_id"])[0].to_pylist()]
+        asked = {"train": ids, "validation": ids[::10]}
+        one, few = (_simulated_truth(scratch.windows(name, [store], each)) for name, each in asked.items())
+        scale = Corpus(sets=[one]).feature_scale()
+        seconds = time.perf_counter() - started
+        learner = _learner(one, store.dim, few)
+        learner.projector.set_feature_scale(*scale)
+        for step, picked in enumerate(islice(epoch_batches([len(one)], BATCH, 0, 0), 20)):
+            learner.step(picked, torch.Generator().manual_seed(step))
+        learner.validate()
+    scratch.remove()
+    return seconds, most[0] - imports[0]
+
+
+def _simulated_truth(windows: Windows) -> TrainingSet:
+    """Windows with two of MTG-Jamendo's words a song."""
+    one = simulated_set(20 * len(windows.track_ids), 1)
+    return replace(one, features_ND=torch.from_numpy(windows.features), songs_N=torch.from_numpy(windows.songs))
 
 
 if __name__ == "__main__":

@@ -9,14 +9,17 @@ import runpy
 import shlex
 from pathlib import Path
 
+from mer_ray import models
 from mer_ray.commandline import ALL_DONE, parse, run
 from mer_ray.demo.settings import DemoSettings
 from mer_ray.settings import JobSettings
 
 KNOWN, UNSEEN = "demo-gems", "demo-jamendo"
 OWN_WORDS = "calm, dreamy, energetic, gloomy, joyful, late night drive, romantic, tense, triumphant, wistful"
+SHIPPED = {"descriptors": "gems"}
+"""The model that ships for an encoder; what another encodes is tagged by the model trained here."""
 
-_ESTIMATE = "demo: about four minutes on a quiet machine of two cores{}; each step says how long it has left."
+_ESTIMATE = "demo: about {} minutes on a quiet machine of two cores{}; each step says how long it has left"
 _UNTRAINED = (
     "The encoder here is '{}', a twin of MERT with random, untrained weights: the figures show that the machinery "
     "works, not how well it tags.\nThe trained one: python jobs/demo.py --encoder m-a-p/MERT-v1-95M "
@@ -28,7 +31,8 @@ def main(settings: DemoSettings) -> int:
     """Compose, catalogue, extract, train, evaluate and tag with the real jobs, then say how well it went."""
     out = Path(settings.output)
     mine = None if settings.music is None else check_music(settings.music)
-    print(_ESTIMATE.format(f", then {mine:,} songs of yours" if mine else ""), flush=True)
+    minutes = "four" if settings.encoder in ("descriptors", "tiny") else "fifteen"
+    print(_ESTIMATE.format(minutes, f", and {mine:,} songs of yours" if mine else ""), flush=True)
     compose(settings, out / "music")
     known, unseen = (out / f"{dataset}.parquet" for dataset in (KNOWN, UNSEEN))
     for manifest in (known, unseen):
@@ -40,13 +44,15 @@ def main(settings: DemoSettings) -> int:
     words = out / "words.txt"
     words.write_text("\n".join(OWN_WORDS.split(", ")) + "\n")
     tagged = ("--labels", words, "--timeline", "--no-page")
+    tagger = SHIPPED.get(settings.encoder)
+    by = tagger if tagger in models.names() else out / "model"
     if settings.music is None:
-        job("tag", *model, *tagged, "--output", out / "tags")
+        job("tag", "--features", out / "features", "--model", by, *tagged, "--output", out / "tags")
         tags, title = out / "tags", "Composed music by mood"
     else:
         job("catalog", "--source", settings.music, "--output", out / "my-songs.parquet")
         songs = ("--catalog", out / "my-songs.parquet", "--encoder", settings.encoder)
-        own = ("--features", out / "my-features", "--model", out / "model")
+        own = ("--features", out / "my-features", "--model", by)
         job("tag", *songs, *own, *tagged, "--output", out / "my-tags")
         tags, title = out / "my-tags", f"{Path(settings.music).name}: your music by mood"
     job("page", tags, "--title", title, "--output", out / "page.html")

@@ -15,7 +15,6 @@ def main(settings: ForgetSettings) -> int:
 
     from mer_ray.errors import InputError
     from mer_ray.runs.takedown import forget, unforget
-    from mer_ray.songs import part_uris
     from mer_ray.storage import read_text
     from mer_ray.tagging.projections import collect
 
@@ -29,7 +28,7 @@ def main(settings: ForgetSettings) -> int:
             print(f"forget: {uri}: {len(ids):,} songs may come back with the next run; {left:,} stay forgotten")
             continue
         found = forget(uri, ids)
-        collect(uri, part_uris(uri))
+        collect(uri)
         print(
             f"forget: {uri}: {found.rows:,} rows taken out for {len(ids):,} ids; later runs leave "
             f"{found.forgotten:,} songs out"

@@ -1,4 +1,4 @@
-"""What the tests share: one Ray for the whole session, jobs run as a user runs them, a small composed world."""
+"""What the tests share: one Ray a process, jobs run as a user runs them, a small composed world."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import pytest
 import torch
-from xdist.scheduler import LoadScopeScheduling
 
 from mer_ray.encoders import _settings
 from tests.support import ROOT
@@ -26,23 +25,12 @@ class Job(Protocol):
     def __call__(self, name: str, *flags: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]: ...
 
 
-class OneRay(LoadScopeScheduling):
-    """What needs Ray lies in ``tests/e2e`` and goes to one process, which has one Ray; the rest to whoever is free."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        return "e2e" if nodeid.startswith("tests/e2e/") else nodeid
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneRay:
-    """How tests are shared out where they run side by side."""
-    return OneRay(config, log)
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Hold tests to where they belong."""
+    """Hold tests to where they belong; what needs Ray waits for the most part, and begins first."""
     for item in items:
         if "ray_address" in getattr(item, "fixturenames", ()) and "e2e" not in item.path.parts:
             raise pytest.UsageError(f"{item.nodeid} needs the session's Ray; it belongs in tests/e2e")
+    items.sort(key=lambda item: "e2e" not in item.path.parts)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -98,15 +86,16 @@ def faults(s3: S3Server, s3_proxy: FaultyProxy) -> Iterator[FaultyProxy]:
 
 @pytest.fixture(scope="session")
 def ray_address(s3: S3Server) -> Iterator[str]:
-    """One local Ray for the whole session, two CPUs whatever the machine has; its workers know the S3 server."""
+    """One local Ray for all tests of this process, two CPUs whatever the machine has; it knows the S3 server."""
     import ray
 
-    from mer_ray.cluster.unpromised import keep_to_loopback
+    from mer_ray.cluster.unpromised import bare_node, keep_to_loopback
 
     keep_to_loopback()
     quickly = {"metrics_report_interval_ms": 1000}
     options = {"include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
-    ray.init("local", num_cpus=2, _system_config=quickly, **options)
+    with bare_node():  # another test process has a Ray of its own
+        ray.init("local", num_cpus=2, _system_config=quickly, **options)
     yield ray.get_runtime_context().gcs_address
     ray.shutdown()
 

@@ -22,6 +22,7 @@ FLOORS = (
     {"uris"},
     {"storage", "doors", "models"},
     {"settings", "arrays"},
+    {"helptext"},
     {"commandline", "songs"},
     {"audio", "catalog"},
     {"encoders", "words"},

@@ -9,6 +9,8 @@ from mer_ray.settings import Presets, PresetSettings, Uri
 class CatalogSettings(PresetSettings):
     """List the songs of a folder, an s3:// prefix, a table or a dataset in a manifest."""
 
+    opening = "catalog: songs of {source}"
+
     presets: ClassVar[Presets] = {"reference": {"split": "ordered"}}
     doors: ClassVar = {"dataset": DOOR}
 

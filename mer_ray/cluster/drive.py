@@ -147,7 +147,8 @@ def bottleneck(plan: Plan, work_s: float, startup_s: float, decode_s: float, enc
         binding = "encode"
         times = encode / max(decode, 0.01)
         sentence = (
-            f"encode-bound: the decoders were {idle_decoders}; {times:,.1f} times the encoders would keep them busy"
+            f"encode-bound: the decoders were {idle_decoders}; encoding {times:,.1f} times as fast (a GPU, more cores) "
+            "would keep them busy"
         )
     return {
         "decoders_idle": round(1 - decode, 3),

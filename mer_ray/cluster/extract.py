@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from ray.data import Dataset
 
 COMMIT_CPUS = 0.2
+READ_AGAIN_S = 300.0
+"""A song that was read before must be read again by then; a fetch gives up sooner."""
 COME_BACK_MINUTES = 5.0
 """So long at least a run waits where no node is left that could do its work."""
 
@@ -59,10 +61,16 @@ def extract(settings: ExtractSettings | TagSettings, read: Callable[[], pa.Table
     Raises:
         InputError: settings that do not fit the cluster, the encoder or what the store holds.
     """
-    encoding, encoder, manifest = _ready(settings, read)
+    encoding = _joined(settings)
     import ray
 
+    # Asked while the manifest is read. (The process that answers serves tasks alone: Ray starts each encoder its own.)
+    told = ray.remote(know).options(num_cpus=0.5).remote(encoding)
+    manifest = read()
     with SongsDirectory(settings.features, "extract", wait=settings.wait) as output:
+        encoder: Encoder | str = ray.get(told)
+        if isinstance(encoder, str):
+            raise InputError(encoder)
         decoding = _decoding(settings, encoder)
         fingerprint = {**encoder.fingerprint(), **decoding.fingerprint()}
         manifest = output.begin(fingerprint, settings.resolved(), manifest)
@@ -97,39 +105,6 @@ def extract(settings: ExtractSettings | TagSettings, read: Callable[[], pa.Table
             return Planned(partial(extraction, *asked), cluster, plan)
 
         return drive(output, pending, len(manifest), planned, watched, withheld)
-
-
-def check(settings: ExtractSettings, read: Callable[[], pa.Table]) -> None:
-    """Look at all that would spoil an extract, and print how it would spread; no song is done.
-
-    Raises:
-        InputError: something would.
-    """
-    _, encoder, manifest = _ready(settings, read)
-    cluster = answering()
-    preflight.check(settings.features, manifest, cluster, encoder.dim)
-    plan = resolve_plan(settings, cluster, len(manifest), _decoding(settings, encoder).limits.memory_mb)
-    print(f"check: {len(manifest):,} songs with {encoder.name}: {plan.describe(encoder.dtype, len(manifest))}")
-    print(f"check: nothing is missing on {', '.join(sorted(node.host for node in cluster.nodes))}")
-
-
-def _ready(settings: ExtractSettings | TagSettings, read: Callable[[], pa.Table]) -> tuple[Encoding, Encoder, pa.Table]:
-    """A Ray with what was required, the encoder as it will be loaded and what it says of itself, and the manifest."""
-    connect("mer_ray.catalog.sources")
-    import ray
-
-    wait_for(settings.require_gpus, settings.wait_minutes)
-    gpus = gpus_of(settings, listed())
-    if not gpus and settings.gpus is None:
-        print(NO_GPU, file=sys.stderr, flush=True)
-    encoding = _encoding(settings, "cuda" if gpus else "cpu")
-    # Asked while the manifest is read. (The process that answers serves tasks alone: Ray starts each encoder its own.)
-    told = ray.remote(know).options(num_cpus=0.5).remote(encoding)
-    manifest = read()
-    encoder: Encoder | str = ray.get(told)
-    if isinstance(encoder, str):
-        raise InputError(encoder)
-    return encoding, encoder, manifest
 
 
 def extraction(
@@ -195,7 +170,11 @@ def _read(uri: str) -> str | None:
     """Why a song cannot be read now, by some worker; None if it can."""
     import ray
 
-    return ray.get(ray.remote(why_unreadable).options(num_cpus=0).remote(uri))
+    asked = ray.remote(why_unreadable).options(num_cpus=0).remote(uri)
+    try:
+        return ray.get(asked, timeout=READ_AGAIN_S)
+    except ray.exceptions.GetTimeoutError:
+        return f"no answer within {READ_AGAIN_S:g} s"
 
 
 def know(encoding: Encoding) -> Encoder | str:
@@ -208,6 +187,33 @@ def know(encoding: Encoding) -> Encoder | str:
         return replace(load_encoder(encoding.name, "cpu", encoding.settings), encode=str)
     except InputError as error:
         return str(error)
+
+
+def check(settings: ExtractSettings, read: Callable[[], pa.Table]) -> None:
+    """Look at all that would spoil an extract, and print how it would spread; no song is done.
+
+    Raises:
+        InputError: something would.
+    """
+    encoding, manifest = _joined(settings), read()
+    encoder = know(encoding)
+    if isinstance(encoder, str):
+        raise InputError(encoder)
+    cluster = answering()
+    preflight.check(settings.features, manifest, cluster, encoder.dim)
+    plan = resolve_plan(settings, cluster, len(manifest), _decoding(settings, encoder).limits.memory_mb)
+    print(f"check: {len(manifest):,} songs with {encoder.name}: {plan.describe(encoder.dtype, len(manifest))}")
+    print(f"check: nothing is missing on {', '.join(sorted(node.host for node in cluster.nodes))}")
+
+
+def _joined(settings: ExtractSettings | TagSettings) -> Encoding:
+    """Join a Ray that has what was required; returns how its encoders will be loaded."""
+    connect("mer_ray.catalog.sources")
+    wait_for(settings.require_gpus, settings.wait_minutes)
+    gpus = gpus_of(settings, listed())
+    if not gpus and settings.gpus is None:
+        print(NO_GPU, file=sys.stderr, flush=True)
+    return _encoding(settings, "cuda" if gpus else "cpu")
 
 
 def _encoding(settings: ExtractSettings | TagSettings, device: str) -> Encoding:

@@ -14,7 +14,7 @@ from pathlib import Path
 from mer_ray import storage
 from mer_ray.cluster import unpromised
 from mer_ray.errors import InputError
-from mer_ray.runs.directory import RunDirectory, run_file
+from mer_ray.runs.directory import LOGS, RunDirectory, run_file
 
 LOG_BYTES, NODE_BYTES = 32_000, 1_000_000
 """Of one log, and of all of a node."""
@@ -49,7 +49,7 @@ def _keep(uri: str, since: float) -> None:
     for answer in done:
         with suppress(ray.exceptions.RayError):
             node, text = ray.get(answer)
-            storage.write_bytes(run_file(uri, f"logs/{node}.txt"), text.encode())
+            storage.write_bytes(run_file(uri, f"{LOGS}/{node}.txt"), text.encode())
 
 
 def ends(since: float) -> tuple[str, str]:

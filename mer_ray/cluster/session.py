@@ -39,7 +39,8 @@ def connect(*needed: str) -> dict[str, float]:
             unpromised.keep_to_loopback()
         imports = Thread(target=_import, args=needed, name="imports", daemon=True)
         imports.start()
-        with unpromised.bare_node() if own else nullcontext(), _our_sigterm():
+        bare = unpromised.bare_node() if own else nullcontext()
+        with unpromised.without_greeting(), bare, _our_sigterm():
             ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False, configure_logging=True)
         imports.join()
         atexit.register(ray.shutdown)  # Ray's own, later at exit, would sleep half a second for its workers' last lines

@@ -20,6 +20,7 @@ from mer_ray.cluster.nodes import Cluster, listed
 from mer_ray.cluster.plan import Plan
 from mer_ray.cluster.watch import View, start_watch
 from mer_ray.errors import InputError
+from mer_ray.runs.directory import DEATHS
 from mer_ray.runs.songs_directory import SongsDirectory
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ GROWS_AFTER_SECONDS = 30.0
 LOOK_SECONDS = 4.0
 MOST_UNFIT = 0.5
 """Where more than this share of the encoders cannot work, it is not the machines."""
-DEATHS = "deaths.json"
 
 
 @dataclass(frozen=True)

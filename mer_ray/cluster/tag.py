@@ -83,7 +83,7 @@ def tag(settings: TagSettings) -> Summary:
     manifest = None
     if settings.catalog is not None:
         read = cache(lambda: load_catalog(str(settings.catalog)))
-        report(extract(_as_trained(settings, model), read), settings.features)
+        report(extract(as_trained(settings, model), read), settings.features)
         manifest = read()
     store = Store.open(settings.features)
     model.check_features(store)
@@ -128,7 +128,7 @@ def tag(settings: TagSettings) -> Summary:
 
         summary = drive(output, pending, len(asked), planned, watched)
         if settings.keep_projections:
-            collect(store.uri, store.parts)
+            collect(store.uri)
         return summary
 
 
@@ -205,7 +205,7 @@ def _projected(projections: Projections, work: pa.Table, *, windows: bool = Fals
         yield from projections.songs(part, wanted.values, windows=windows)
 
 
-def _as_trained(settings: TagSettings, model: Model) -> TagSettings:
+def as_trained(settings: TagSettings, model: Model) -> TagSettings:
     """The settings with the model's own encoder and windows, where none are given: others' features would not fit."""
     encoder, given = model.config["encoder"], settings.model_fields_set
     if "encoder" in given:

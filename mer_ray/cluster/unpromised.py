@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partialmethod
@@ -42,6 +43,30 @@ def keep_to_loopback() -> None:
         from ray._private import ray_constants
 
         ray_constants.ENABLE_RAY_CLUSTER = False
+
+
+@contextmanager
+def without_greeting() -> Iterator[None]:
+    """Leave out the line that Ray's core writes to standard error, past Python, of the log level it was asked for.
+
+    What else is written meanwhile comes when Ray has started.
+    """
+    try:
+        kept = os.dup(2)
+    except OSError:  # no standard error at all
+        yield
+        return
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            file.seek(0)
+            for line in file:
+                if b"Set ray log level" not in line:
+                    os.write(2, line)
 
 
 @contextmanager

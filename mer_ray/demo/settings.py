@@ -10,6 +10,8 @@ from mer_ray.settings import JobSettings, Uri
 class DemoSettings(JobSettings):
     """The whole way on a small composed catalogue, or on a folder of your own music."""
 
+    opening = "demo: everything goes into {output}"
+
     output: Uri = "demo"
     """Folder for everything the demo makes."""
     music: Uri | None = None
@@ -18,7 +20,7 @@ class DemoSettings(JobSettings):
     """Pieces composed for each of the two datasets."""
     epochs: PositiveInt = 30
     """Training epochs."""
-    encoder: str = "tiny"
+    encoder: str = "descriptors"
     """As in extract; m-a-p/MERT-v1-95M takes the trained encoder."""
     seed: int = 0
     """Seed of the composed pieces and of training."""

@@ -88,57 +88,62 @@ def _assess_one(
     chosen: Scored,
     given: dict[str, Word],
 ) -> Assessed:
-    windows, scored = labelled_windows(stores, dataset, chosen.rows, settings.split)
+    windows, rows = labelled_windows(stores, dataset, chosen.rows, settings.split)
     words = [given.get(label, Word.of(label)) for label in dataset.vocabulary]
     projected_NE = model.project(windows.features, windows.counts)
-    songs_SE = windows.song_means(projected_NE)
+    songs_SE, truth_SL = windows.song_means(projected_NE), dataset.truth[rows]
     tagger = Tagger.against(model, settings.yardstick, songs_SE)
-    ranking = _ranking(settings, model)
-    scale = tagger.scale(words, ranking)
+    scale = tagger.scale(words, _ranking(settings, model))
     ridge = read_ridge(settings.model, model.labels["datasets"], dataset.vocabulary)
-    others = np.setdiff1d(np.arange(len(dataset.truth)), scored)
-    scores_NL, song_scores_SL, k = scale.scores(projected_NE), scale.scores(songs_SE), settings.k or dataset.k
+    others = np.setdiff1d(np.arange(len(dataset.truth)), rows)
+    scores_NL, scores_SL, k = scale.scores(projected_NE), scale.scores(songs_SE), settings.k or dataset.k
     levels = evaluate_songs(
         scores_NL,
         windows.songs,
-        dataset.truth[scored],
+        truth_SL,
         dataset.vocabulary,
         k,
-        dataset.truth[others if len(others) else scored].mean(0),
+        dataset.truth[others if len(others) else rows].mean(0),
         settings.seed,
-        song_scores_SL=song_scores_SL,
+        song_scores_SL=scores_SL,
         floor=scale.floor,
         ridge_SL=None if ridge is None else ridge.scores(windows.song_means(windows.features)),
         track_ids=windows.track_ids,
         clusters=known_clusters(model.labels.get("clusters", []), dataset.vocabulary),
     )
     if dataset.ratings is not None:
-        rated = dataset.ratings[scored], windows.track_ids, settings.seed
-        add_rank_correlations(levels["song_mean"], song_scores_SL, *rated)
-    songs = windows.track_ids, scores_NL, windows.songs, dataset.truth[scored], k
-    predictions = prediction_rows(dataset.dataset, dataset.vocabulary, *songs)
-    percentiles_SL, truth_SL = scale.percentiles(songs_SE), dataset.truth[scored]
-    expected = ""
-    if settings.calibration is not None:
-        known = Calibration.read(settings.calibration, model.digest, ranking)
-        known.check_yardstick(tagger.measured)
-        given_SL = top_k_mask(song_scores_SL, k, scale.floor)
-        promised = known.of(songs_SE).expected(dataset.vocabulary, percentiles_SL)
-        expected = expected_and_found(promised, given_SL, truth_SL)
-        print(f"evaluate: {dataset.dataset}: {expected}")
+        add_rank_correlations(levels["song_mean"], scores_SL, dataset.ratings[rows], windows.track_ids, settings.seed)
+    percentiles_SL, given_SL = scale.percentiles(songs_SE), top_k_mask(scores_SL, k, scale.floor)
     reliability = Reliability.measure(percentiles_SL, truth_SL)
     calibration = as_plain(
         reliability,
+        Reliability.measure(percentiles_SL[given_SL], truth_SL[given_SL]),
+        songs_SE,
         split=settings.split,
         seen=chosen.seen,
         yardstick=tagger.measured,
         words=dataset.vocabulary,
-        songs_SE=songs_SE,
+        k=k,
     )
-    told = Told(windows.track_ids, dataset.vocabulary, song_scores_SL, truth_SL)
-    examples = example_songs(told, stores, storage.join(settings.output, "report.html"))
-    facts = tagger.measured, calibration, expected, predictions, examples
-    return Assessed(levels, reliability, chosen, len(windows.absent), *facts)
+    expected = ""
+    if settings.calibration is not None:
+        known = Calibration.read(settings.calibration, model.digest, _ranking(settings, model))
+        known.check_yardstick(tagger.measured)
+        promised = known.of(songs_SE).expected(dataset.vocabulary, percentiles_SL, k)
+        expected = expected_and_found(promised, given_SL, truth_SL)
+        print(f"evaluate: {dataset.dataset}: {expected}")
+    told = Told(windows.track_ids, dataset.vocabulary, scores_SL, truth_SL)
+    return Assessed(
+        levels,
+        reliability,
+        chosen,
+        len(windows.absent),
+        tagger.measured,
+        calibration,
+        expected,
+        prediction_rows(dataset.dataset, dataset.vocabulary, windows.track_ids, scores_NL, windows.songs, truth_SL, k),
+        example_songs(told, stores, storage.join(settings.output, "report.html")),
+    )
 
 
 def _ranking(settings: EvaluateSettings, model: Model) -> Ranking:

@@ -34,7 +34,11 @@ class Tracker(AbstractContextManager["Tracker"]):
             raise InputError(f"--tensorboard {settings.tensorboard}: give a folder of this machine.")
 
     def begin(self, config: Mapping[str, Any]) -> None:
-        """Open what was asked for; ``config`` is the model's."""
+        """Open what was asked for; ``config`` is the model's.
+
+        Raises:
+            InputError: MLflow does not take the tracking URI.
+        """
         settings = self._settings
         if settings.tensorboard:
             from torch.utils.tensorboard import SummaryWriter
@@ -43,11 +47,15 @@ class Tracker(AbstractContextManager["Tracker"]):
         if settings.mlflow:
             import mlflow
 
-            mlflow.set_tracking_uri(settings.mlflow)
-            mlflow.set_experiment("mer_ray")
-            self._open.enter_context(mlflow.start_run(run_name=settings.model.rsplit("/", 1)[-1]))
-            mlflow.set_tags({"model": settings.model, "version": config["version"]})
-            mlflow.log_params({name: str(value)[:_MOST] for name, value in config["settings"].items()})
+            try:
+                mlflow.set_tracking_uri(settings.mlflow)
+                mlflow.set_experiment("mer_ray")
+                self._open.enter_context(mlflow.start_run(run_name=settings.model.rsplit("/", 1)[-1]))
+                mlflow.set_tags({"model": settings.model, "version": config["version"]})
+                mlflow.log_params({name: str(value)[:_MOST] for name, value in config["settings"].items()})
+            except mlflow.exceptions.MlflowException as error:
+                why = str(error).split(". ")[0]
+                raise InputError(f"--mlflow {settings.mlflow}: {why}; give another tracking URI.") from error
 
     def follow(self, history: Sequence[Mapping[str, float]]) -> None:
         """Write the epochs of a history that have not been written yet."""

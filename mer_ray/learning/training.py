@@ -180,10 +180,12 @@ def prepare(settings: TrainSettings, space: LabelSpace, shape: ProjectorShape, t
     """Read the data and build the learner; the same on every worker. ``token`` tells this run from any other."""
     datasets = [Annotations.read(uri, settings.seed) for uri in settings.train]
     scratch = Scratch(token, settings.scratch)
-    corpus = Corpus.load(open_stores(settings.features), datasets, space, settings, scratch)
-    learner = build_learner(settings, corpus, shape)
-    learner.workers.wait()
-    scratch.remove()
+    try:
+        corpus = Corpus.load(open_stores(settings.features), datasets, space, settings, scratch)
+        learner = build_learner(settings, corpus, shape)
+        learner.workers.wait()
+    finally:
+        scratch.remove()
     return learner, corpus
 
 

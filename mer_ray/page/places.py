@@ -85,13 +85,14 @@ def find_places(tagged: Tagged, sources: Sources, songs: pa.Table, words: Sequen
     """
     model, vectors_SE = sources.model, _vectors(sources, songs)
     tagger = _tagger(tagged, model, vectors_SE)
-    center_E = (model.background if tagger.yardstick is None else tagger.yardstick).mean(0)
+    # Of unit length, as tags hold them: the same map whether the vectors come from there or from the store.
+    center_E = unit(model.background if tagger.yardstick is None else tagger.yardstick).mean(0)
     axes_E2 = model.space.affect_axes()[:, :2]
     scale = tagger.scale(words, tagged.asked.get("ranking"))
     scores_SW = scale.scores(vectors_SE)
     order_SW = np.argsort(-scores_SW, axis=0, kind="stable")
     return Places(
-        _within(unit(vectors_SE - center_E) @ axes_E2),
+        _within(unit(unit(vectors_SE) - center_E) @ axes_E2),
         _within(model.embed(words) @ axes_E2, 1.0),
         order_SW[:EXTREMES].T,
         order_SW[::-1][:EXTREMES].T,

@@ -116,13 +116,13 @@ def grid(one: Table, rows: dict[str, list[Measured]]) -> Grid:
 
 
 def difference_grid(asked: Differences, rows: dict[str, list[Difference]]) -> Grid:
-    """Differences ± [interval] with their verdict, the paper's beside each."""
-    header = ["", *chain(*zip(asked.columns, repeat("paper"), strict=False))]
-    body = []
-    for name, cells in rows.items():
-        ours = (NOT_RUN if cell.ours is None else f"{_with_spread(cell, _signed)} {cell.verdict}" for cell in cells)
-        body.append([name, *chain(*zip(ours, (_signed(cell.paper) for cell in cells), strict=True))])
-    return Grid(header, body)
+    """A row a comparison and dataset: the difference ±, its interval, the paper's, and what can be said of it."""
+    body = [
+        [f"{name}, {column}", _spread(cell, _signed), _interval(cell, _signed), _signed(cell.paper), cell.verdict]
+        for name, cells in rows.items()
+        for column, cell in zip(asked.columns, cells, strict=True)
+    ]
+    return Grid(["", "ours", "95 % over songs", "paper", ""], body)
 
 
 def rating_grid(ratings: Mapping[str, Mapping[str, Sequence[float]]]) -> Grid:
@@ -186,12 +186,17 @@ def _chances(rows: Sequence[Sequence[Measured]]) -> list[str]:
 
 
 def _ours(cell: Measured) -> str:
-    return NOT_RUN if cell.ours is None else _with_spread(cell, _short)
+    return NOT_RUN if cell.ours is None else f"{_spread(cell, _short)} {_interval(cell, _short)}"
 
 
-def _with_spread(cell: Measured | Difference, written: Callable[[float | None], str]) -> str:
-    spread = "" if cell.deviation is None else f" ± {_short(cell.deviation)}"
-    return f"{written(cell.ours)}{spread} [{written(cell.low)}, {written(cell.high)}]"
+def _spread(cell: Measured | Difference, written: Callable[[float | None], str]) -> str:
+    if cell.ours is None or cell.deviation is None:
+        return written(cell.ours)
+    return f"{written(cell.ours)} ± {cell.deviation:.{len(written(cell.ours).partition('.')[2])}f}"
+
+
+def _interval(cell: Measured | Difference, written: Callable[[float | None], str]) -> str:
+    return "–" if cell.low is None or cell.high is None else f"[{written(cell.low)}, {written(cell.high)}]"
 
 
 def _short(value: float | None) -> str:

@@ -18,7 +18,8 @@ from mer_ray.runs.lock import RunLock, publish
 
 SETTINGS, SUMMARY, PROGRESS = "settings.json", "summary.json", "progress.json"
 MANIFEST, PENDING, FAILURES = "manifest.parquet", "pending.parquet", "failures.parquet"
-TRIED, AUDIO, FORGOTTEN, NODES = "tries.parquet", "audio.parquet", "forgotten.parquet", "nodes.json"
+TRIED, AUDIO, FORGOTTEN = "tries.parquet", "audio.parquet", "forgotten.parquet"
+NODES, DEATHS, LOGS = "nodes.json", "deaths.json", "logs"
 
 
 def run_file(uri: str, name: str) -> str:

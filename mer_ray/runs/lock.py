@@ -155,8 +155,10 @@ def publish(output: str, name: str, data: bytes, token: str) -> None:
     except LockLostError:
         storage.remove(staged)
         raise
-    except OSError:  # because what was put down is gone, if another run has taken the lock
+    except OSError as error:  # because what was put down is gone, if another run has taken the lock
         check_held(run, token)
+        if isinstance(error, FileNotFoundError):
+            raise storage.refusal(staged, "moved", error) from error
         raise
 
 

@@ -28,10 +28,10 @@ class Progress:
     audio_s: float = 0.0
     trouble: Exception | None = None
     _started: float = field(default_factory=time.monotonic)
-    _first_done: int = 0
+    _first: tuple[float, int] | None = None
+    """When this run's first commit came, and the songs done by then."""
 
     def __enter__(self) -> Progress:
-        self._first_done = self.done
         self._ticker = Ticker("progress", EVERY_SECONDS, self._tick)
         self._ticker.start()
         return self
@@ -43,6 +43,7 @@ class Progress:
     def add(self, songs: int, failed: int = 0, audio_s: float = 0.0) -> None:
         """Count songs that have been committed."""
         self.done += songs
+        self._first = self._first or (time.monotonic(), self.done)
         self.failed += failed
         self.audio_s += audio_s
 
@@ -53,13 +54,19 @@ class Progress:
 
     def line(self) -> str:
         """The line to print."""
-        fresh = self.done - self._first_done
         parts = [f"{self.job}: {self.done:,} of {self.total:,} songs", f"{self.failed:,} failed"]
         if self.audio_s:
             parts.append(f"{self.audio_s / self.seconds:,.0f} audio hours per hour")
-        if fresh and self.done < self.total:
-            parts.append(f"{clock(self.seconds / fresh * (self.total - self.done))} left")
-        return ", ".join([*parts, f"{clock(self.seconds)} gone"])
+        if (left := self._left()) is not None:
+            parts.append(f"about {clock(left)} left")
+        return ", ".join([*parts, f"{clock(self.seconds)} elapsed"])
+
+    def _left(self) -> float | None:
+        """Seconds to the end, by the songs after the first commit: what came before it was start-up for the most."""
+        if self._first is None or not self._first[1] < self.done < self.total:
+            return None
+        moment, done = self._first
+        return (time.monotonic() - moment) / (self.done - done) * (self.total - self.done)
 
     def _tick(self) -> None:
         print(self.line(), flush=True)

@@ -102,6 +102,8 @@ class SongsDirectory(RunDirectory):
         else:
             failed = held.tally.failed
             failed = again.passing(failed.filter(pc.is_in(failed["track_id"], value_set=asked)), self)
+            if len(failed):
+                print(f"{self.job}: {len(failed):,} songs that may have failed for the world's sake are tried again")
         return pc.or_(other, pc.and_(held.rows["failed"], pc.is_in(ids, value_set=failed)))
 
     def take_out(self, ids: pa.Array) -> int:

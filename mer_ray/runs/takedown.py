@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from mer_ray import storage
 from mer_ray.errors import InputError
-from mer_ray.runs.directory import AUDIO, FAILURES, MANIFEST, PENDING, SUMMARY, TRIED
+from mer_ray.runs.directory import AUDIO, DEATHS, FAILURES, LOGS, MANIFEST, PENDING, SUMMARY, TRIED
 from mer_ray.runs.forgetting import read_forgotten, without, write_forgotten
 from mer_ray.runs.songs_directory import SongsDirectory
 from mer_ray.runs.status import TRAINING, RunFiles, open_run
@@ -44,6 +44,7 @@ def forget(uri: str, ids: pa.Array) -> Takedown:
         rows = output.take_out(forgotten)
         for name in _TABLES:
             _clean(output.file(name), forgotten)
+        _clean_notes(output, set(forgotten.to_pylist()))
         if finished:
             output.account(found.job, (output.read_json(SUMMARY) or {}).get("this_run", {}))
     return Takedown(rows, len(forgotten))
@@ -65,6 +66,14 @@ def _found(uri: str) -> RunFiles:
     if run.job == TRAINING:
         raise InputError(f"--run {uri}: a model directory holds no songs; train it anew without them.")
     return run
+
+
+def _clean_notes(output: SongsDirectory, ids: set[str]) -> None:
+    """What names songs outside tables: those that encoders died of, and Ray's logs, which may name any."""
+    deaths = output.read_json(DEATHS) or {}
+    if deaths.keys() & ids:
+        output.write_json(DEATHS, {song: counts for song, counts in deaths.items() if song not in ids})
+    storage.remove_folder(output.file(LOGS))
 
 
 def _clean(uri: str, ids: pa.Array) -> None:

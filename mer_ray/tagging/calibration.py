@@ -19,6 +19,7 @@ CALIBRATION = "calibration.json"
 """Its file in the directory of an evaluation."""
 BINS = 20
 _NORMAL = 1.96
+_COUNTS = ("pairs", "right", "given_pairs", "given_right")
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Reliability:
 
     @classmethod
     def measure(cls, percentiles_SL: NDArray[np.float32], truth_SL: NDArray[np.bool_]) -> Self:
-        """Count the pairs of songs and words in bins of equal width."""
+        """Count the pairs of songs and words, or some of them as a list, in bins of equal width."""
         bins = cls.bins_of(percentiles_SL)
         return cls(np.bincount(bins.ravel(), minlength=BINS), np.bincount(bins[truth_SL], minlength=BINS))
 
@@ -91,6 +92,9 @@ class Calibration:
 
     Attributes:
         reliability: over all words and songs.
+        given: over the words that songs were given, ``k`` at most: being among a song's best says more of a word than
+            its percentile alone.
+        k: None if the evaluation gave the songs of its datasets different numbers of words.
         words: that were measured.
         songs: how many.
         mean: [E] of the songs' vectors.
@@ -100,6 +104,8 @@ class Calibration:
     """
 
     reliability: Reliability
+    given: Reliability
+    k: int | None
     words: frozenset[str]
     songs: int
     mean: NDArray[np.float32]
@@ -147,11 +153,14 @@ class Calibration:
         means_DE = np.array([part["mean"] for part in parts], np.float32)
         mean_E = np.average(means_DE, axis=0, weights=counts).astype(np.float32)
         spread = np.array([part["variance"] for part in parts]) + ((means_DE - mean_E) ** 2).sum(1)
-        pairs, right = (np.sum([part[key] for part in parts], axis=0) for key in ("pairs", "right"))
+        counted = {key: np.sum([part[key] for part in parts], axis=0) for key in _COUNTS}
+        of_all, of_given = (Reliability(*(counted[key] for key in keys)) for keys in (_COUNTS[:2], _COUNTS[2:]))
+        given = {int(part["k"]) for part in parts}
         words = frozenset(word for part in parts for word in part["words"])
         yardsticks = frozenset(part["yardstick"] for part in parts)
         variance = float(np.average(spread, weights=counts))
-        return cls(Reliability(pairs, right), words, int(counts.sum()), mean_E, variance, yardsticks)
+        k = given.pop() if len(given) == 1 else None
+        return cls(of_all, of_given, k, words, int(counts.sum()), mean_E, variance, yardsticks)
 
     def percentile_of(self, precision: float) -> float:
         """The percentile from which on this precision is expected.
@@ -190,18 +199,20 @@ class Calibration:
         """The same for these songs, [S, E], as far as they are like the calibrated ones."""
         return replace(self, strange=strangeness(songs_SE, self.mean, self.variance, self.songs))
 
-    def expected(self, words: Sequence[str], percentiles_NL: NDArray[np.float32]) -> Expected:
-        """[n, L] how right each word is expected to be at its percentile.
+    def expected(self, words: Sequence[str], percentiles_NL: NDArray[np.float32], k: int | None) -> Expected:
+        """[n, L] how right each word is expected to be at its percentile, if it is given to a song among ``k`` at most.
 
+        Of another ``k`` than the calibrated one no more is known than the share of all words at that percentile.
         The interval is that of the share among the calibrated songs. As far as the songs are strange it opens towards
         what alone is sure of such: that a word is right no less than by chance, and at most always.
         """
-        low_B, high_B = self.reliability.interval
+        counted = self.given if k is not None and k == self.k else self.reliability
+        low_B, high_B = counted.interval
         low_B = low_B - self.strange * np.maximum(low_B - self.reliability.chance, 0)
         high_B = high_B + self.strange * (1 - high_B)
         bins_NL = Reliability.bins_of(percentiles_NL)
         measured_L = np.array([word in self.words for word in words])
-        values = (np.where(measured_L, of_B[bins_NL], np.nan) for of_B in (self.reliability.share, low_B, high_B))
+        values = (np.where(measured_L, of_B[bins_NL], np.nan) for of_B in (counted.share, low_B, high_B))
         return Expected(*(value.astype(np.float32) for value in values))
 
 
@@ -215,15 +226,18 @@ def expected_and_found(expected: Expected, given_NL: NDArray[np.bool_], truth_NL
     return f"of {count:,} tags {share:.3f} [{low:.3f}, {high:.3f}] expected right, {found:.3f} found"
 
 
-def as_plain(
-    measured: Reliability, *, split: str, seen: str, yardstick: str, words: Sequence[str], songs_SE: NDArray[np.float32]
-) -> dict[str, Any]:
-    """One dataset of ``calibration.json``; of songs that the model has seen it holds no counts."""
-    told = {"split": split, "seen": seen, "yardstick": yardstick, "songs": len(songs_SE), "words": list(words)}
-    if seen:
+def as_plain(measured: Reliability, given: Reliability, songs_SE: NDArray[np.float32], **told: Any) -> dict[str, Any]:
+    """One dataset of ``calibration.json``, with what is ``told``: ``split``, ``seen``, ``yardstick``, ``words``, ``k``.
+
+    Of songs that the model has seen it holds no counts.
+    """
+    told = {**told, "songs": len(songs_SE)}
+    if told["seen"]:
         return told
-    counts = {key: getattr(measured, key).tolist() for key in ("edges", "pairs", "right")}
-    return {**told, **counts, "mean": songs_SE.mean(0).tolist(), "variance": float(songs_SE.var(0).sum())}
+    counted = (measured.pairs, measured.right, given.pairs, given.right)
+    counts = {key: values.tolist() for key, values in zip(_COUNTS, counted, strict=True)}
+    spread = {"mean": songs_SE.mean(0).tolist(), "variance": float(songs_SE.var(0).sum())}
+    return {**told, "edges": measured.edges.tolist(), **counts, **spread}
 
 
 def calibration_file(model: str, ranking: Ranking, datasets: Mapping[str, dict[str, Any]]) -> dict[str, Any]:

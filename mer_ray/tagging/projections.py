@@ -11,9 +11,10 @@ Arrow's own file format, because it is read without decoding: Parquet takes 60 t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -23,8 +24,10 @@ from numpy.typing import NDArray
 from mer_ray import storage
 from mer_ray.features import song_means, window_arrays
 from mer_ray.fingerprints import text_sha256
-from mer_ray.learning.model import Model
-from mer_ray.songs import SCHEMA_VERSION, STATUS_COLUMNS, STATUS_FIELDS, Identity, metadata
+from mer_ray.songs import SCHEMA_VERSION, STATUS_COLUMNS, STATUS_FIELDS, Identity, metadata, part_uris
+
+if TYPE_CHECKING:  # who only cleans up needs no torch
+    from mer_ray.learning.model import Model
 
 FOLDER = "_projected"
 
@@ -76,9 +79,9 @@ class Projections:
         return kept
 
 
-def collect(features: str, parts: Sequence[str]) -> int:
+def collect(features: str) -> int:
     """Delete what is kept for parts that the store no longer has, or has written anew; returns how many files."""
-    contents = {_stem(part): part for part in parts}
+    contents = {_stem(part): part for part in part_uris(features)}
     stale = []
     for model in storage.names(storage.join(features, FOLDER)):
         folder = storage.join(features, FOLDER, model)

@@ -182,7 +182,7 @@ class SongTagger:
         of_words = [scores_SL, percentiles_SL]
         if self._options.calibration is not None:
             names = [word.label for word in self._options.words]
-            of_words += self._options.calibration.expected(names, percentiles_SL)
+            of_words += self._options.calibration.expected(names, percentiles_SL, self._options.choice.k)
         values = [np.take_along_axis(each, order_SK, axis=1)[kept_SK] for each in of_words]
         tags = [self._labels.take(pa.array(order_SK[kept_SK])), *map(pa.array, values)]
         fields = list(self._options.tags_type.value_type)

@@ -37,7 +37,8 @@ def test_decoders_that_wait_for_encoders_are_said_to_be_idle_and_how_many_encode
     found = stages(decode_s=240.0, encode_s=200.0)
     assert found["bound_by"] == "encode"
     assert found["bottleneck"] == (
-        "encode-bound: the decoders were idle 50% of the time; 2.0 times the encoders would keep them busy"
+        "encode-bound: the decoders were idle 50% of the time; encoding 2.0 times as fast (a GPU, more cores) would "
+        "keep them busy"
     )
 
 

@@ -2,7 +2,10 @@
 
 import pyarrow as pa
 
-from mer_ray.cluster.tag import WORK, by_part
+from mer_ray.cluster.settings import TagSettings
+from mer_ray.cluster.tag import WORK, as_trained, by_part
+from mer_ray.commandline import parse
+from tests.learning.test_model import ENCODER, small_model
 
 ROWS = pa.table({"track_id": list("abcdef"), "part": ["p", "p", "q", "q", "r", "r"]})
 
@@ -19,3 +22,17 @@ def test_only_parts_with_wanted_songs_are_read_and_ids_go_along_where_not_all_ar
 
 def test_where_nothing_is_wanted_nothing_is_read() -> None:
     assert len(by_part(ROWS, pa.array([], pa.string()))) == 0
+
+
+def test_a_catalogue_is_encoded_as_the_models_songs_were_unless_an_encoder_is_given() -> None:
+    flags = ["--catalog", "/music", "--features", "/f", "--model", "/m", "--labels", "gems", "--output", "/o"]
+    model = small_model()
+    trained = as_trained(parse(TagSettings, flags), model)
+    assert trained.encoder == "tiny"
+    assert trained.part("encoder").layers == (3, 6)
+    assert trained.resolved()["layers"] == (3, 6)
+    model.config = {**model.config, "encoder": {**ENCODER, "window_seconds": 5.0, "pooling": "first"}}
+    trained = as_trained(parse(TagSettings, flags), model)
+    assert (trained.window_seconds, trained.part("encoder").pooling) == (5.0, "first")
+    given = parse(TagSettings, [*flags, "--encoder", "random"])
+    assert as_trained(given, model) is given

@@ -87,5 +87,11 @@ def test_without_the_inner_map_a_stage_on_gpus_gets_a_number_of_songs_at_a_time(
 def test_nothing_else_leans_on_it() -> None:
     files = [path for path in (ROOT / "mer_ray").rglob("*.py") if path.name != "unpromised.py"]
     assert len(files) > 50
-    leaning = re.compile(r"ray\._|ray\.train\.v2|ray\.\w+\.internal|_internal\(")
+    leaning = re.compile(r"\bray\._|\bray\.train\.v2|\bray\.\w+\.internal|_internal\(")
     assert [str(path) for path in files if leaning.search(path.read_text())] == []
+
+
+def test_the_cores_greeting_is_left_out_and_what_else_is_said_is_not(capfd: pytest.CaptureFixture[str]) -> None:
+    with unpromised.without_greeting():
+        os.write(2, b"[2026 I 1 1] logging.cc:303: Set ray log level from environment variable\nan error\n")
+    assert capfd.readouterr().err == "an error\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -91,9 +92,26 @@ def test_what_does_not_pass_ends_the_run_with_a_sentence_and_the_same_command_go
 ) -> None:
     features = f"{night}-features-{fault.kind}"
     flags = ("--catalog", f"{night}/demo-gems.tsv", "--features", features, "--encoder", "tiny", "--songs-per-part", 2)
+    flags += ("--patience-minutes", 0)
     faults.inject(fault)
     assert re.search(said, refused(job("extract", *flags)))
     faults.inject()
     assert not any(name == "_SUCCESS" for name in storage.names(features))
     assert "0 failed" in done(job("extract", *flags))
+    assert_same_features(features, store)
+
+
+def test_credentials_that_are_renewed_and_a_storage_that_is_overrun_cost_no_song(
+    night: str, store: Path, job: Job, faults: FaultyProxy
+) -> None:
+    features = f"{night}-features-overrun"
+    flags = ("--catalog", f"{night}/demo-gems.tsv", "--features", features, "--encoder", "tiny", "--songs-per-part", 2)
+    overrun = Fault("503", method="GET|HEAD|PUT", share=1 / 3)
+    faults.inject(Fault("expired", path="/demo-gems/", after=12), overrun)
+    renewal = threading.Timer(20.0, faults.inject, [overrun])
+    renewal.start()
+    try:
+        assert "0 failed" in done(job("extract", *flags))
+    finally:
+        renewal.cancel()
     assert_same_features(features, store)

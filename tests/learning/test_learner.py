@@ -353,7 +353,8 @@ def test_songs_are_selected_on_by_the_score_that_their_tags_have() -> None:
     windows = replace(training_set(150, 5), features_ND=twice, songs_N=torch.arange(150).repeat_interleave(2))
     one._validation = [ValidationSet(replace(windows, truth_SL=truth), truth.numpy(), label_embeddings().numpy(), 2)]
     means = project(one.projector.eval(), twice.numpy()).reshape(150, 2, -1).mean(1)
-    scale = LabelScale(label_embeddings().numpy(), means, "standardized")
+    trained = np.concatenate([project(one.projector, each.features_ND.numpy()) for each in one._sets])
+    scale = LabelScale(label_embeddings().numpy(), means, "standardized", None, trained)
     wanted = macro_f1(scale.scores(means), truth.numpy(), 2, scale.floor)
     by_windows = two_validation_sets(select_on="windows")
     by_windows._validation = one._validation

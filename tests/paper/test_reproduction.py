@@ -130,7 +130,7 @@ def test_the_page_shows_lambda_by_validation_and_names_what_the_regularizer_meas
         assert isinstance(grid := sections["λ, chosen on validation songs"][0], Grid)
         assert [row[2] for row in grid.rows] == ["0.300 ± 0.010", "not run", "0.400 ± 0.020 *", "not run", "not run"]
         assert isinstance(chosen := sections["Zero-shot at the chosen λ"][0], Grid)
-        assert chosen.rows[1] == ["macro F1, songs", "not run", "0.250 ± 0.0100 [0.200, 0.300]", "not run"]
+        assert chosen.rows[1] == ["macro F1, songs", "not run", "0.250 ± 0.010 [0.200, 0.300]", "not run"]
     assert sections["Soft truth: listeners' ratings"][0] == Grid(["model", "EMO"], [["CAL-labels", "+0.250 ± 0.071"]])
     write_paper_report(settings, made)
     assert "The reference&#x27;s regularizer" in (tmp_path / "report.html").read_text()

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from mer_ray import storage
-from mer_ray.errors import InputError
+from mer_ray.errors import InputError, StorageError
 from mer_ray.runs import lock
 from mer_ray.runs.lock import LockLostError, RunLock
 from mer_ray.runs.songs_directory import SongsDirectory
@@ -261,6 +261,22 @@ def test_a_lock_is_looked_at_when_the_bytes_are_ready(tmp_path: Path, monkeypatc
         lock.publish(str(tmp_path / "out"), "part-x.parquet", b"late", mine.token)
     assert os.listdir(tmp_path / "out") == ["_run"]
     assert os.listdir(tmp_path / "out" / "_run" / "staged") == []
+    mine.release()
+
+
+def test_what_was_put_down_and_is_gone_while_the_lock_is_held_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, write = RunLock(folder(tmp_path), "extract"), storage.write_bytes
+    mine.acquire()
+
+    def cleaned(uri: str, data: bytes) -> None:
+        write(uri, data)
+        os.unlink(uri)
+
+    monkeypatch.setattr(storage, "write_bytes", cleaned)
+    with pytest.raises(StorageError, match=r"_run/staged/part-x.parquet.*: cannot be moved"):
+        lock.publish(str(tmp_path / "out"), "part-x.parquet", b"x", mine.token)
     mine.release()
 
 

@@ -18,12 +18,15 @@ def test_seconds_read_as_a_clock(seconds: float, text: str) -> None:
 def test_the_line_says_what_is_done_failed_fast_and_left(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    found = Progress("extract", 1200, done=200, _started=now, _first_done=200)
-    assert found.line() == "extract: 200 of 1,200 songs, 0 failed, 0:00:00 gone"
-    found.add(250, failed=3, audio_s=36_000)
+    found = Progress("extract", 1200, done=200, _started=now)
+    assert found.line() == "extract: 200 of 1,200 songs, 0 failed, 0:00:00 elapsed"
     now = 1100.0
+    found.add(50)
+    assert found.line() == "extract: 250 of 1,200 songs, 0 failed, 0:01:40 elapsed"
+    now = 1150.0
+    found.add(200, failed=3, audio_s=54_000)
     assert found.line() == (
-        "extract: 450 of 1,200 songs, 3 failed, 360 audio hours per hour, 0:05:00 left, 0:01:40 gone"
+        "extract: 450 of 1,200 songs, 3 failed, 360 audio hours per hour, about 0:03:08 left, 0:02:30 elapsed"
     )
     found.add(750)
     assert "left" not in found.line()

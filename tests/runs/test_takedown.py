@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -46,8 +47,12 @@ def tables_that_name(folder: Path, song: str) -> set[str]:
 
 @pytest.mark.parametrize("song", ["a", "e"])
 def test_a_song_is_taken_out_of_all_tables_and_the_rest_is_whole(store: Path, song: str) -> None:
+    storage.write_bytes(f"{store}/_run/deaths.json", json.dumps({song: [1, 0], "b": [0, 1]}).encode())
+    storage.write_bytes(f"{store}/_run/logs/node.txt", song.encode())
     assert forget(str(store), ids(song, "never there")) == (1, 2)
     assert tables_that_name(store, song) == {"forgotten.parquet"}
+    assert json.loads((store / "_run" / "deaths.json").read_text()) == {"b": [0, 1]}
+    assert not (store / "_run" / "logs").exists()
     assert broken(validated(str(store))) == {}
     found = look(str(store))
     assert (found.state, found.asked, found.done, found.forgotten) == ("finished", 5, 5, 2)

@@ -84,7 +84,10 @@ AGAINST = "the songs themselves"
 
 def write(folder: Path, *, seen: str = "", model: str = "this") -> None:
     measured = Reliability.measure(*songs())
-    part = as_plain(measured, split="test", seen=seen, yardstick=AGAINST, words=WORDS, songs_SE=VECTORS)
+    percentiles, truth = songs()
+    best = percentiles > 0.8
+    given = Reliability.measure(percentiles[best], truth[best])
+    part = as_plain(measured, given, VECTORS, split="test", seen=seen, yardstick=AGAINST, words=list(WORDS), k=2)
     plain = calibration_file(model, "standardized", {"x": part, "y": part})
     (folder / CALIBRATION).write_text(json.dumps(plain))
 
@@ -123,6 +126,17 @@ def test_a_calibration_made_before_it_said_of_what_is_refused(tmp_path: Path) ->
         Calibration.read(str(tmp_path), "this", "standardized")
 
 
+def test_tags_of_the_calibrated_k_are_expected_to_be_as_right_as_the_tags_were(tmp_path: Path) -> None:
+    write(tmp_path)
+    percentiles, truth = songs()
+    calibration = Calibration.read(str(tmp_path), "this", "standardized")
+    given = percentiles > 0.8
+    expected = calibration.expected(WORDS, percentiles, k=2)
+    assert expected.share[given].mean() == pytest.approx(truth[given].mean())
+    assert (expected.low[given] <= expected.share[given]).all()
+    assert not np.array_equal(expected.share, calibration.expected(WORDS, percentiles, k=1).share)
+
+
 def test_expected_precision_holds_on_other_songs_of_the_kind_and_opens_for_strange_ones(tmp_path: Path) -> None:
     write(tmp_path)
     rng = np.random.default_rng(5)
@@ -130,7 +144,7 @@ def test_expected_precision_holds_on_other_songs_of_the_kind_and_opens_for_stran
     truth = rng.random((300, 3)) < percentiles**2
     calibration = Calibration.read(str(tmp_path), "this", "standardized").of(VECTORS[::2])
     assert calibration.strange == 0
-    like = calibration.expected([*WORDS[:2], "never measured"], percentiles)
+    like = calibration.expected([*WORDS[:2], "never measured"], percentiles, k=3)
     assert np.isnan(like.share[:, 2]).all()
     kept = percentiles[:, :2] > 0.6
     assert like.low[:, :2][kept].mean() < truth[:, :2][kept].mean() < like.high[:, :2][kept].mean()
@@ -139,7 +153,7 @@ def test_expected_precision_holds_on_other_songs_of_the_kind_and_opens_for_stran
     assert said.startswith(f"of {kept.sum():,} tags 0.")
     far = calibration.of(VECTORS - 3)
     assert far.strange > 0.98
-    strange = far.expected(WORDS, percentiles)
+    strange = far.expected(WORDS, percentiles, k=3)
     top = percentiles > 0.95
     assert strange.low[top].min() == pytest.approx(calibration.reliability.chance, abs=0.02)
     assert strange.high[top].min() > 0.98
@@ -147,4 +161,4 @@ def test_expected_precision_holds_on_other_songs_of_the_kind_and_opens_for_stran
 
 
 def test_the_figure_is_a_picture() -> None:
-    assert reliability_figure(Reliability.measure(*songs())).startswith(b"\x89PNG")
+    assert reliability_figure("gems", Reliability.measure(*songs())).startswith(b"\x89PNG")

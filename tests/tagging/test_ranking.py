@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from mer_ray.features import features_column, store_schema
 from mer_ray.learning.scoring import FLOOR, MARGIN, LabelScale
 from mer_ray.songs import STATUS_COLUMNS, STATUS_FIELDS
-from mer_ray.tagging.contract import words_digest
+from mer_ray.tagging.calibration import BINS, Calibration, Reliability
+from mer_ray.tagging.contract import TAGS, words_digest
 from mer_ray.tagging.projections import Projections
 from mer_ray.tagging.ranking import Choice, SongTagger, Tagger, TagOptions, tags_schema
 from mer_ray.words.embedding import embed_labels, unit
@@ -300,3 +301,22 @@ def test_pandas_and_duckdb_read_tags_alone(tmp_path: Path) -> None:
     rows = duckdb.sql(query).fetchall()
     assert [row[0] for row in rows] == ["a", "b", "c"]
     assert rows[0][1:] == (first["label"], pytest.approx(first["score"]))
+
+
+def test_a_calibration_adds_how_right_each_tag_is_expected_to_be() -> None:
+    counts = Reliability(np.full(BINS, 10), np.arange(BINS) // 2)
+    calibration = Calibration(
+        counts, counts, 3, frozenset(WORDS[:4]), 100, np.zeros(384, np.float32), 1.0, frozenset(), 0.5
+    )
+    model = small_model()
+    options = TagOptions(LABELS, Choice(k=3), calibration=calibration)
+    projected = Projections("unused", ENCODER, model).project(songs_table(SONGS))
+    table = SongTagger(Tagger(model).scale(LABELS), options, ENCODER, model).tag(projected)
+    assert TAGS.fits(table.schema.field("tags").type)
+    tags = [found for row in table["tags"].to_pylist() for found in row]
+    for found in tags:
+        if found["label"] in WORDS[:4]:
+            assert found["precision"] == pytest.approx(int(found["percentile"] * BINS - 1e-6) // 2 / 10, abs=0.11)
+            assert found["precision_low"] <= found["precision"] <= found["precision_high"]
+        else:
+            assert np.isnan(found["precision"])
