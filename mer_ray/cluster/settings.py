@@ -99,7 +99,8 @@ class TagSettings(AudioSettings, ClusterSettings, RunSettings, FetchSettings):
     model: ModelUri
     """Directory of a trained model, or the name of one that ships: gems."""
     labels: str
-    """Words: happy,sad; a text file (one a line); a YAML file (label: phrase, phrase); or jamendo, cal500, gems."""
+    """Words: happy,sad; a text file (one a line); a YAML file (label: phrase, phrase); or moods, jamendo, cal500,
+    gems."""
     output: Uri
     """Directory for the tags (Parquet); continued if it is there."""
     catalog: Uri | None = None

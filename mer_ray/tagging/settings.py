@@ -16,7 +16,8 @@ class LabelsSettings(JobSettings):
     opening = "labels: {labels} as {model} reads it"
 
     labels: str
-    """Words: happy,sad; a text file (one a line); a YAML file (label: phrase, phrase); or jamendo, cal500, gems."""
+    """Words: happy,sad; a text file (one a line); a YAML file (label: phrase, phrase); or moods, jamendo, cal500,
+    gems."""
     model: ModelUri
     """Directory of a trained model, or the name of one that ships: gems."""
 
