@@ -1,3 +1,3 @@
 """mer_ray: emotion tags for whole music catalogues, on Ray."""
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
