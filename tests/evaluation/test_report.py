@@ -166,8 +166,9 @@ def test_the_verdict_comes_first_and_the_encoder_with_it() -> None:
         "T", report_sections(one, FACTS, {"x": []}, {"x": [player]}, {"name": "tiny", "licence": "(untrained)"})
     )
     outline = Outline(text)
-    start = next(at for at, said in enumerate(outline.texts) if said.startswith("x: "))
-    assert "ROC-AUC is" in outline.texts[start]
+    start = next(at for at, said in enumerate(outline.texts) if "ROC-AUC is" in said)
+    assert outline.texts[start].startswith("x: ")
+    assert start < outline.texts.index("label")
     assert "is untrained" in outline.texts[start + 1]
     assert "models/a & b" in outline.texts[-2]
     assert "<i>song</i>" in outline.texts
