@@ -36,8 +36,8 @@ def begun(folder: Path, fingerprint: dict[str, Any]) -> RunDirectory:
 @pytest.mark.parametrize("asked", [TRIPLET, CONTRASTIVE])
 def test_a_directory_that_states_the_settings_of_every_loss_goes_on(tmp_path: Path, asked: dict[str, Any]) -> None:
     older = {**OF_EVERY_LOSS, "negatives": 1 if asked is TRIPLET else 5, **asked}
-    model = begun(tmp_path, older)
-    assert _begin(model, asked) is None
+    with begun(tmp_path, older) as model:
+        assert _begin(model, asked) is None
     assert json.loads((tmp_path / "_run" / "settings.json").read_text()) == {"fingerprint": older}
 
 
@@ -111,8 +111,8 @@ def test_a_finished_model_is_not_taken_for_one_of_other_songs_or_features(
 
 
 def test_a_directory_of_before_does_not_say_its_songs_and_goes_on(tmp_path: Path) -> None:
-    model = begun(tmp_path, TRIPLET)
-    assert _begin(model, {**TRIPLET, "songs": "3 of 3 (x)", "encoder pooling": "mean"}) is None
+    with begun(tmp_path, TRIPLET) as model:
+        assert _begin(model, {**TRIPLET, "songs": "3 of 3 (x)", "encoder pooling": "mean"}) is None
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])

@@ -124,6 +124,7 @@ def test_a_search_and_a_word_filter_the_songs(page: Opened) -> None:
 def test_each_word_has_the_songs_it_suits_best_and_worst(page: Opened) -> None:
     assert page.tab.locator("#wordlist details").count() == len(MOODS)
     page.tab.locator("#wordlist summary").first.click()
+    page.tab.locator("#wordlist .song").nth(19).wait_for()
     assert page.tab.locator("#wordlist .song").count() == 20
 
 

@@ -16,7 +16,7 @@ from mer_ray.features import features_column, store_schema
 from mer_ray.learning.scoring import FLOOR, MARGIN, LabelScale
 from mer_ray.songs import STATUS_COLUMNS, STATUS_FIELDS
 from mer_ray.tagging.calibration import BINS, Calibration, Reliability
-from mer_ray.tagging.contract import TAGS, words_digest
+from mer_ray.tagging.contract import tags_content, words_digest
 from mer_ray.tagging.projections import Projections
 from mer_ray.tagging.ranking import Choice, SongTagger, Tagger, TagOptions, tags_schema
 from mer_ray.words.embedding import embed_labels, unit
@@ -312,7 +312,7 @@ def test_a_calibration_adds_how_right_each_tag_is_expected_to_be() -> None:
     options = TagOptions(LABELS, Choice(k=3), calibration=calibration)
     projected = Projections("unused", ENCODER, model).project(songs_table(SONGS))
     table = SongTagger(Tagger(model).scale(LABELS), options, ENCODER, model).tag(projected)
-    assert TAGS.fits(table.schema.field("tags").type)
+    assert tags_content("unused").fits(table.schema.field("tags").type)
     tags = [found for row in table["tags"].to_pylist() for found in row]
     for found in tags:
         if found["label"] in WORDS[:4]:
