@@ -18,6 +18,8 @@ KNOWN, UNSEEN = "demo-gems", "demo-jamendo"
 OWN_WORDS = "calm, dreamy, energetic, gloomy, joyful, late night drive, romantic, tense, triumphant, wistful"
 SHIPPED = {"descriptors": "gems"}
 """The model that ships for an encoder; what another encodes is tagged by the model trained here."""
+QUICK = ("descriptors", "tiny")
+"""Encoders that need no GPU."""
 
 _ESTIMATE = "demo: about {} minutes on a quiet machine of two cores{}; each step says how long it has left"
 _UNTRAINED = (
@@ -31,13 +33,14 @@ def main(settings: DemoSettings) -> int:
     """Compose, catalogue, extract, train, evaluate and tag with the real jobs, then say how well it went."""
     out = Path(settings.output)
     mine = None if settings.music is None else check_music(settings.music)
-    minutes = "four" if settings.encoder in ("descriptors", "tiny") else "fifteen"
+    minutes = "four" if settings.encoder in QUICK else "fifteen"
     print(_ESTIMATE.format(minutes, f", and {mine:,} songs of yours" if mine else ""), flush=True)
     compose(settings, out / "music")
     known, unseen = (out / f"{dataset}.parquet" for dataset in (KNOWN, UNSEEN))
+    encoded = ("--encoder", settings.encoder, *(("--gpus", 0) if settings.encoder in QUICK else ()))
     for manifest in (known, unseen):
         job("catalog", "--source", out / "music" / f"{manifest.stem}.tsv", "--output", manifest)
-        job("extract", "--catalog", manifest, "--encoder", settings.encoder, "--features", out / "features")
+        job("extract", "--catalog", manifest, *encoded, "--features", out / "features")
     model = ("--features", out / "features", "--model", out / "model")
     job("train", "--train", known, *model, "--epochs", settings.epochs, "--seed", settings.seed)
     job("evaluate", "--test", known, "--test", unseen, *model, "--output", out / "evaluation")
@@ -51,7 +54,7 @@ def main(settings: DemoSettings) -> int:
         tags, title = out / "tags", "Composed music by mood"
     else:
         job("catalog", "--source", settings.music, "--output", out / "my-songs.parquet")
-        songs = ("--catalog", out / "my-songs.parquet", "--encoder", settings.encoder)
+        songs = ("--catalog", out / "my-songs.parquet", *encoded)
         own = ("--features", out / "my-features", "--model", by)
         job("tag", *songs, *own, *tagged, "--output", out / "my-tags")
         tags, title = out / "my-tags", f"{Path(settings.music).name}: your music by mood"

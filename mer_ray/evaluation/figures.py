@@ -43,7 +43,7 @@ def reliability_figure(dataset: str, measured: Reliability) -> bytes:
     """A PNG: how often a word at each percentile is true, and the precision of a threshold there."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.5, 3.4), layout="constrained")
+    figure = Figure(figsize=(9.5, 3.4), layout="constrained")
     axes = figure.subplots()
     width = 1 / len(measured.edges)
     share, base = measured.share, measured.right.sum() / max(1, measured.pairs.sum())

@@ -84,7 +84,7 @@ def report_sections(
         care_why = f"The encoder {encoder.get('name')} is untrained: these figures say nothing of trained features."
         first.append(Verdict(care_why, True))
     else:
-        first.append(f"The encoder is {encoder.get('name')}, trained.")
+        first.append(f"The encoder is {encoder.get('name')}.")
     sections = [Section("", first)]
     for dataset, levels in results.items():
         labels = label_grid(levels["song_vote"])

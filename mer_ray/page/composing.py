@@ -53,13 +53,19 @@ def make_page(settings: PageSettings) -> dict[str, Any]:
     counts, ids = survey(tagged, settings.songs)
     songs = read_songs(tagged, ids)
     words = sorted(tagged.words, key=lambda word: -counts.given[word.label])[:WORDS]
-    places, why = None, "No song could be read."
+    places, why, learned = None, "No song could be read.", list[str]()
     if ids:
         try:
-            places, why = find_places(tagged, find_sources(tagged, settings.features, settings.model), songs, words), ""
+            sources = find_sources(tagged, settings.features, settings.model)
+            places, why = find_places(tagged, sources, songs, words), ""
+            learned = list(sources.model.labels.get("datasets", ()))
         except InputError as error:
             why = str(error)
     content = _content(settings, tagged, counts, songs, words, places, why)
+    if learned:
+        content["facts"].append(
+            ["Trained on", f"{', '.join(learned)}, whose terms bind the model and these tags as well"]
+        )
     if len(tagged.parts) < len(whole.parts):
         content["summary"] += f" Looked at were {len(tagged.parts):,} of {len(whole.parts):,} parts."
     storage.write_bytes(settings.output, render(content).encode())
@@ -118,7 +124,7 @@ def _content(
         "facts": [
             ["Model", f"{model} ({tagged.model_digest[:12]})"],
             ["Encoder", f"{encoder.get('name')}, D = {encoder.get('dim')}"],
-            ["Licence", f"{encoder.get('licence') or 'unknown'} (of the encoder's weights; it binds these tags)"],
+            ["Licence", f"{encoder.get('licence') or 'unknown'} (of the encoder's weights)"],
         ],
         "map": places is not None,
         "mapnote": _MAP if places else f"No map: {why}",

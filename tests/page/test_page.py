@@ -68,6 +68,7 @@ def test_the_vectors_in_the_tags_give_the_same_map_as_the_store(tmp_path: Path) 
 def test_one_song_is_a_page(tmp_path: Path) -> None:
     page = made(tagged_catalogue(tmp_path, ["only.mp3"], timeline=False))
     assert page["map"]
+    assert dict(page["facts"])["Trained on"].startswith("x, whose terms bind")
     assert page["songs"]["ids"] == ["only.mp3"]
     assert page["songs"]["lines"] == [[]]
 
