@@ -13,7 +13,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python jobs/demo.py $(if $(MUSIC),--music "$(MUSIC)") $(if $(ENCODER),--encoder "$(ENCODER)" --output demo-$(notdir $(ENCODER)))
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n 3 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # At least thirty kills of extract and tag; minutes. MUSIC=folder takes songs of your own.
 chaos: $(VENV)/.installed-test
