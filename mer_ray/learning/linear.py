@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mer_ray.learning.projector import Projector, ProjectorShape
 
 STRENGTH = 2.0
-"""Ridge, a song trained on: 0.5 to 10 are alike to a hundredth on songs left out."""
+"""Ridge, a song trained on: 1 to 6 are alike to 0.005 ROC-AUC on Emotify's songs left out."""
 ALIKE = 0.1
 """α: words more alike than this tells apart are not torn apart."""
 SHARED = 2.0
