@@ -104,7 +104,7 @@ def test_a_second_run_does_new_songs_only_and_retries_failed_ones_when_asked(
     printed = done(job("extract", *flags))
     assert "2 of 21 songs to do" in printed, "the new one, and one that has other bytes now"
     assert "1 songs are done again because their audio has changed" in printed
-    assert "2 of 21 songs to do" in done(job("extract", *flags, "--retry-failed"))
+    assert "2 of 21 songs to do" in done(job("extract", *flags, "--retry-failed"), 3), "both fail again"
     after = pd.read_parquet(features).set_index("track_id")
     assert len(after) == 21
     assert after.index.is_unique

@@ -42,7 +42,7 @@ class WarmJobs:
         self._server.wait(30)
 
     def run(
-        self, script: Path, *flags: object, cwd: Path = ROOT, timeout: float = 280.0
+        self, script: Path, *flags: object, cwd: Path = ROOT, timeout: float = 600.0
     ) -> subprocess.CompletedProcess[str]:
         """As ``python script flags`` would; a job that takes longer is killed."""
         command = [str(script), *map(str, flags)]
