@@ -111,6 +111,6 @@ def test_the_loss_trains_a_model_that_names_it(elsewhere: Path, said: dict[str, 
 
 
 def test_its_features_are_tagged_like_any_others(elsewhere: Path, said: dict[str, str]) -> None:
-    tagged = duckdb.sql(f"select count(*) from '{elsewhere}/tags/*.parquet' where len(tags) = 3").fetchall()
+    tagged = duckdb.sql(f"select count(*) from '{elsewhere}/tags/*.parquet' where len(tags) between 1 and 3").fetchall()
     extracted = duckdb.sql(f"select count(*) from '{elsewhere}/f/*.parquet' where status = 'ok'").fetchall()
     assert tagged == extracted != [(0,)]
