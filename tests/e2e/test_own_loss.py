@@ -71,9 +71,9 @@ def test_a_loss_of_ones_own_trains_the_same_with_a_ray_worker_and_without(train:
     ("name", "named"),
     [
         ("vector", r"--loss my_losses\.vector: gives a tensor of shape \[\d+\]"),
-        ("undefined", r"--loss my_losses\.undefined: is nan in epoch 1"),
+        ("undefined", r"--loss my_losses\.undefined: is nan in step 1 of epoch 1"),
         ("empty", "the module defines no 'loss', as"),
-        ("missing", "no such loss; give one of contrastive, triplet, or a module"),
+        ("missing", "no such loss; give one of contrastive, soft_triplet, triplet, or a module"),
     ],
 )
 def test_what_is_no_loss_ends_in_one_sentence(train: Train, name: str, named: str) -> None:
