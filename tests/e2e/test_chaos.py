@@ -70,7 +70,7 @@ def test_a_retry_of_failed_songs_killed_in_the_middle_leaves_each_id_once(
     for name in names:
         (music / name).write_bytes(b"not yet" if len(name) % 2 else b"")
     flags = ["--catalog", music, "--encoder", "tiny", "--songs-per-part", 2, "--features", output]
-    done(job("extract", *flags))
+    done(job("extract", *flags), 3)
     for name in names:
         (music / name).write_bytes((world / "demo-gems" / name).read_bytes())
     night.through("extract", [*flags, "--retry-failed"], output, ["driver"], [music])
