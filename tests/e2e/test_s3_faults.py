@@ -82,7 +82,10 @@ def test_a_bad_night_loses_nothing_doubles_nothing_and_says_what_it_repeated(
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        (Fault("500", method="PUT", path="/part-", after=2), r"/part-\w+\.parquet\S*: cannot be written .*; run the same"),
+        (
+            Fault("500", method="PUT", path="/part-", after=2),
+            r"/part-\w+\.parquet\S*: cannot be written .*run the same",
+        ),
         (Fault("expired", method=".*", path="demo-gems/", after=12), "have expired.*; run the same command again with"),
     ],
     ids=["no part can be written", "credentials expire"],
