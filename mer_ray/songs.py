@@ -177,6 +177,18 @@ def damaged(error: Exception) -> bool:
     return type(error) is OSError and error.errno is None
 
 
+def read_whole(uri: str, columns: list[str] | None = None) -> pa.Table | None:
+    """A table at a URI; None where it is not there yet, or torn."""
+    try:
+        return storage.read_table(uri, columns)
+    except FileNotFoundError:
+        return None
+    except (OSError, pa.ArrowException) as error:
+        if damaged(error):
+            return None
+        raise
+
+
 def lengths(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     """How long each row's list is; 0 where there is none."""
     return pc.fill_null(pc.list_value_length(column), 0)

@@ -93,7 +93,8 @@ def _assess_one(
     projected_NE = model.project(windows.features, windows.counts)
     songs_SE, truth_SL = windows.song_means(projected_NE), dataset.truth[rows]
     tagger = Tagger.against(model, settings.yardstick, songs_SE)
-    scale = tagger.scale(words, _ranking(settings, model))
+    ranking = _ranking(settings, model)
+    scale = tagger.scale(words, ranking)
     ridge = read_ridge(settings.model, model.labels["datasets"], dataset.vocabulary)
     others = np.setdiff1d(np.arange(len(dataset.truth)), rows)
     scores_NL, scores_SL, k = scale.scores(projected_NE), scale.scores(songs_SE), settings.k or dataset.k
@@ -127,7 +128,7 @@ def _assess_one(
     )
     expected = ""
     if settings.calibration is not None:
-        known = Calibration.read(settings.calibration, model.digest, _ranking(settings, model))
+        known = Calibration.read(settings.calibration, model.digest, ranking)
         known.check_yardstick(tagger.measured)
         promised = known.of(songs_SE).expected(dataset.vocabulary, percentiles_SL, k)
         expected = expected_and_found(promised, given_SL, truth_SL)

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from mer_ray import storage
 from mer_ray.runs.directory import AUDIO, MANIFEST, TRIED, RunDirectory, run_file
-from mer_ray.songs import WORLDLY, damaged
+from mer_ray.songs import WORLDLY, read_whole
 
 TRIES = 3
 """Runs that try a song again by themselves; after that only ``--retry-failed`` does."""
@@ -33,7 +33,7 @@ def passing(failed: pa.Table, directory: RunDirectory) -> pa.Array:
     worldly = failed.filter(pc.is_in(failed["error_class"], value_set=pa.array(sorted(WORLDLY))))["track_id"]
     if not len(worldly):
         return pa.array([], pa.string())
-    before = (_read(directory.file(TRIED)) or _TRIES_SCHEMA.empty_table()).cast(_TRIES_SCHEMA)
+    before = (read_whole(directory.file(TRIED)) or _TRIES_SCHEMA.empty_table()).cast(_TRIES_SCHEMA)
     counted = pa.table([worldly.combine_chunks()], ["track_id"]).join(before, "track_id")
     counts = pc.fill_null(counted["tries"], 0)
     again = counted["track_id"].filter(pc.less(counts, TRIES))
@@ -53,13 +53,13 @@ def audio_of(manifest: pa.Table) -> pa.Table:
 
 def read_audio(uri: str) -> pa.Table:
     """AUDIO_SCHEMA of the songs of a directory, empty where it keeps none."""
-    found = _read(run_file(uri, AUDIO))
+    found = read_whole(run_file(uri, AUDIO))
     return AUDIO_SCHEMA.empty_table() if found is None else found.cast(AUDIO_SCHEMA)
 
 
 def keep_audio(directory: RunDirectory) -> None:
     """Of a directory that keeps none, written by an older version: take what its manifest says, while it stands."""
-    if not storage.exists(directory.file(AUDIO)) and (asked := _read(directory.file(MANIFEST))) is not None:
+    if not storage.exists(directory.file(AUDIO)) and (asked := read_whole(directory.file(MANIFEST))) is not None:
         note_audio(directory, AUDIO_SCHEMA.empty_table(), asked)
 
 
@@ -76,7 +76,7 @@ def note_audio(directory: RunDirectory, before: pa.Table, manifest: pa.Table) ->
 
 def with_audio(songs: pa.Table, store: str) -> pa.Table:
     """Songs (``track_id``, ``uri``) with what audio the rows of a feature store were made of."""
-    found = _read(run_file(store, AUDIO))
+    found = read_whole(run_file(store, AUDIO))
     if found is None:
         return songs
     known = found.take(pc.index_in(songs["track_id"], value_set=found["track_id"].combine_chunks()))
@@ -95,14 +95,3 @@ def changed(before: pa.Table, now: pa.Table) -> pa.Array:
 
 def _write(directory: RunDirectory, name: str, table: pa.Table) -> None:
     directory.publish(f"_run/{name}", storage.parquet_bytes(table))
-
-
-def _read(uri: str) -> pa.Table | None:
-    try:
-        return storage.read_table(uri)
-    except FileNotFoundError:
-        return None
-    except (OSError, pa.ArrowException) as error:
-        if damaged(error):
-            return None
-        raise

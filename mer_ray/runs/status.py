@@ -22,7 +22,7 @@ from mer_ray.runs.forgetting import read_forgotten
 from mer_ray.runs.lock import Holder, read_holder, timestamp
 from mer_ray.runs.progress import clock
 from mer_ray.runs.tally import Tally
-from mer_ray.songs import Damage, damaged, list_parts, read_parts
+from mer_ray.songs import Damage, list_parts, read_parts, read_whole
 
 TRAINING = "train"
 LABEL_WIDTH = 11
@@ -72,14 +72,8 @@ def open_run(uri: str) -> RunFiles:
 
 def read_asked(uri: str) -> pa.ChunkedArray | None:
     """The ids of the manifest; None where it is not there yet, or torn."""
-    try:
-        return storage.read_table(run_file(uri, MANIFEST), ["track_id"])["track_id"]
-    except FileNotFoundError:
-        return None
-    except (OSError, pa.ArrowException) as error:
-        if damaged(error):
-            return None
-        raise
+    asked = read_whole(run_file(uri, MANIFEST), ["track_id"])
+    return None if asked is None else asked["track_id"]
 
 
 def _songs(uri: str, found: RunFiles) -> Status:
