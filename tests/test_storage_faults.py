@@ -76,6 +76,14 @@ def test_a_server_that_is_not_there_is_an_io_error(root: str, monkeypatch: pytes
         storage.read_bytes(f"{root}/song.mp3")
 
 
+def test_an_overrun_storage_is_asked_again_also_where_its_answer_has_no_body(root: str, faults: FaultyProxy) -> None:
+    storage.write_bytes(f"{root}/staged", b"a part")
+    faults.inject(Fault("503", method="HEAD", path="/staged", times=6))
+    storage.move(f"{root}/staged", f"{root}/part")
+    assert faults.injected["503"] == 6
+    assert storage.read_bytes(f"{root}/part") == b"a part"
+
+
 def test_an_object_larger_than_the_memory_is_not_fetched(root: str) -> None:
     with pytest.raises(AudioError, match="--decoder-memory-mb") as caught:
         fetch(f"{root}/song.mp3", most=len(SONG) - 1)

@@ -43,7 +43,7 @@ def receipts(
     Raises:
         InputError: no pass gets anywhere, or too few encoders can work.
     """
-    from ray.exceptions import ActorDiedError
+    from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, WorkerCrashedError
 
     fruitless, patience = 0, 1.0
     while len(songs):
@@ -58,8 +58,8 @@ def receipts(
                 yield None if row is None else Receipt(**row)
                 if why := supervisor.look():
                     break
-        except ActorDiedError as error:
-            why = f"the process of the pass ended ({str(error).splitlines()[0].rstrip('.')})"
+        except (NodeDiedError, ObjectLostError, RayActorError, WorkerCrashedError) as error:
+            why = f"what the pass stood on is gone ({str(error).splitlines()[0].rstrip('.')})"
         finally:
             work.end()
         if not why:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Iterator
+from functools import cache
 
 import fsspec
 from fsspec import AbstractFileSystem
@@ -16,8 +17,8 @@ from mer_ray.uris import absolute, checked, is_s3
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 20.0
 """Of silence on an open connection, not of a whole transfer."""
-CLIENT_ATTEMPTS = 5
-"""Of the S3 client at one request."""
+CLIENT_ATTEMPTS = 10
+"""Of the S3 client at one request, waiting 0.1 s and 1.7 times as long each time: half a minute in all."""
 
 _REFUSED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "InvalidToken", "TokenRefreshRequired"}
 _REFUSED |= {"InvalidAccessKeyId", "SignatureDoesNotMatch"}
@@ -50,15 +51,29 @@ def filesystem(uri: str, *, attempts: int | None = None) -> tuple[AbstractFileSy
         return fsspec.filesystem("file", auto_mkdir=True), absolute(uri)
     tries = attempts or CLIENT_ATTEMPTS
     config = {
-        "retries": {"mode": "standard", "total_max_attempts": tries},
+        "retries": {"mode": "standard", "total_max_attempts": min(tries, 2)},
         "max_pool_connections": 32,
         "connect_timeout": CONNECT_TIMEOUT_S,
         "read_timeout": READ_TIMEOUT_S,
     }
+    _repeat_what_may_pass()
     # More than one at a time would read an object's size first, and large objects in ranges.
     fs = fsspec.filesystem("s3", use_listings_cache=False, max_concurrency=1, config_kwargs=config)
     fs.retries = tries
     return fs, uri.removeprefix("s3://").rstrip("/")
+
+
+@cache
+def _repeat_what_may_pass() -> None:
+    """Have s3fs repeat what the storage, or the way to it, is to blame for: an answer without a body too."""
+    import botocore.exceptions
+    from s3fs.core import set_custom_error_handler
+
+    def may_pass(error: Exception) -> bool:
+        status = getattr(error, "response", {}).get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return status >= 500 or status == 429 or isinstance(error, botocore.exceptions.ConnectionError)
+
+    set_custom_error_handler(may_pass)
 
 
 def arrow_filesystem(uri: str) -> PyFileSystem:

@@ -173,7 +173,7 @@ def test_published_embeddings_and_clusters_are_taken_as_they_are_and_kept_with_t
     assert not np.allclose(model.embed([unknown]), model.embed([known[0]]))
     labels = model.labels["clusters"]
     assert [set(group) for group in labels] == [set(WORDS[at : at + 3]) for at in (0, 3, 6)]
-    assert "3 clusters (as published)" in (tmp_path / "model" / "README.md").read_text()
+    assert "Grouped by: as published." in (tmp_path / "model" / "README.md").read_text()
     readings = json.loads((tmp_path / "model" / "config.json").read_text())["readings"]
     assert (readings["clusters"], readings["label_embeddings"]) == ("published", "published")
 

@@ -117,4 +117,5 @@ def test_credentials_that_are_renewed_and_a_storage_that_is_overrun_cost_no_song
         assert "0 failed" in done(job("extract", *flags))
     finally:
         renewal.cancel()
+    faults.inject()
     assert_same_features(features, store)

@@ -2,7 +2,8 @@
 
 poor      out of memory above a batch of 4
 deadly    dies, and its process with it, of a window of DEADLY_SECONDS
-lame      the first to be loaded by an encoder of a run cannot be, and says that it has no GPU
+lame      the first that an encoder of this Ray loads cannot be, and says that it has no GPU
+hopeless  none can be
 blunt     raises on a window of DEADLY_SECONDS
 """
 
@@ -27,7 +28,7 @@ DEADLY_SECONDS = 3
 def load(word: str, settings: Part, device: str) -> Encoder:
     """An encoder of these moods."""
     moods = word.split("+")
-    if "lame" in moods and _is_first():
+    if "hopeless" in moods or ("lame" in moods and _is_first()):
         raise RuntimeError("no CUDA-capable device is detected")
 
     def encode(windows: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -44,13 +45,12 @@ def load(word: str, settings: Part, device: str) -> Encoder:
 
 
 def _is_first() -> bool:
-    """Whether this process is the first encoder of a run; not the one that asks what an encoder is."""
+    """Whether this process is the first encoder of its Ray; not the one that asks what an encoder is."""
     import ray
 
-    context = ray.get_runtime_context()
-    mark = Path(tempfile.gettempdir()) / f"mer-ray-lame-{os.getppid()}-{context.get_job_id()}"
-    if context.get_actor_id() is None:
+    if ray.get_runtime_context().get_actor_id() is None:
         return False
+    mark = Path(tempfile.gettempdir()) / f"mer-ray-lame-{os.getppid()}"
     try:
         mark.touch(exist_ok=False)
     except FileExistsError:

@@ -1,0 +1,71 @@
+"""A pass whose ground goes from under it is followed by another, but not for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from ray.exceptions import ActorUnavailableError, NodeDiedError, RayError
+
+from mer_ray.cluster import passes
+from mer_ray.cluster.supervision import Planned, View
+from mer_ray.errors import InputError
+from tests.cluster.test_plan import cluster
+
+SONGS = pa.table({"track_id": ["a", "b", "c", "d"]})
+UNAVAILABLE = ActorUnavailableError("RPC error: Socket closed", b"1" * 16)
+
+
+class Script:
+    """Passes that commit so many songs each and then end, or fail with what stands behind their number."""
+
+    def __init__(self, *script: tuple[int, RayError | None]) -> None:
+        self.script, self.left, self.committed = list(script), SONGS, 0
+
+    def __call__(self, graph: object) -> Script:
+        self.songs, self.error = self.script.pop(0)
+        return self
+
+    def __iter__(self) -> Iterator[dict[str, Any] | None]:
+        if self.songs:
+            self.committed += self.songs
+            yield {"songs": self.songs}
+        if self.error is not None:
+            raise self.error
+
+    def end(self) -> None: ...
+
+    def lacking(self, songs: pa.Table) -> pa.Table:
+        return SONGS.slice(self.committed)
+
+    def look(self) -> View:
+        return View()
+
+    def begin_anew(self) -> None: ...
+
+
+def run(monkeypatch: pytest.MonkeyPatch, script: Script) -> int:
+    monkeypatch.setattr(passes, "Pass", script)
+    planned = Planned(lambda: None, cluster(2))  # type: ignore[arg-type,return-value]
+    rows = passes.receipts("extract", SONGS, lambda songs: planned, script.lacking, script)  # type: ignore[arg-type]
+    return sum(row.songs for row in rows if row is not None)
+
+
+@pytest.mark.parametrize(
+    "error", [UNAVAILABLE, NodeDiedError("the node was lost")], ids=lambda error: type(error).__name__
+)
+def test_what_was_lost_is_planned_anew(
+    error: RayError, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, Script((1, error), (0, error), (3, None))) == 4
+    printed = capsys.readouterr().out
+    assert "what the pass stood on is gone (" in printed
+    assert "plans anew for 3 songs" in printed
+
+
+def test_a_cluster_on_which_no_pass_gets_anywhere_ends_the_run_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    fruitless = [(0, UNAVAILABLE)] * passes.FRUITLESS_PASSES
+    with pytest.raises(InputError, match=r"Socket closed.*3 passes in a row committed no song"):
+        run(monkeypatch, Script((1, UNAVAILABLE), *fruitless))
