@@ -1,4 +1,4 @@
-"""Words never trained on: the presets at the values they ship, and steps away. DEAM to PMEmo, Emotify.
+"""Words never trained on, and words trained on: the presets at the values they ship, steps away, and a ridge.
 
 python -m benchmarks.zero_shot --data data/ --output zero_shot/ [--seeds 3] [--draws 10] [--threads 2] [--only best …]
 
@@ -12,7 +12,7 @@ the output.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,12 +22,13 @@ from numpy.typing import NDArray
 
 from benchmarks.measure import flags
 from mer_ray.catalog.annotations import Annotations
+from mer_ray.catalog.datasets import drawn_split
 from mer_ray.commandline import parse
 from mer_ray.evaluation.metrics import evaluate_scores
-from mer_ray.features import Store, open_stores
+from mer_ray.features import Store, Windows, open_stores
 from mer_ray.learning.corpus import Corpus, labelled_windows
 from mer_ray.learning.projector import project
-from mer_ray.learning.scoring import LabelScale
+from mer_ray.learning.scoring import LabelScale, Scores, measured_by_catalog
 from mer_ray.learning.settings import TrainSettings
 from mer_ray.learning.training import build_learner, label_space, projector_shape
 from mer_ray.pages import table
@@ -38,7 +39,7 @@ from mer_ray.words.thesaurus import load_thesaurus
 PAPER = ["--preset", "paper", "--targets", "labels"]
 SOFTMAX = ["--loss", "contrastive", "--lambda", "0"]
 BEFORE = ["--clip-norm", "0", "--stop-patience", "0", "--select-on", "windows", "--ranking", "cosine"]
-ROWS = {
+ROWS: dict[str, list[str] | None] = {
     "best": [],
     "best, λ = 0": ["--lambda", "0"],
     "best, softmax": SOFTMAX,
@@ -50,16 +51,14 @@ ROWS = {
     "best, half the step": ["--affect", "0.25"],
     "paper": PAPER,
     "paper, λ = 2.5": [*PAPER, "--lambda", "2.5"],
+    "ridge": None,
 }
-FIGURES = ("F1, cosine", "F1, songs not centred", "F1, catalogue", "F1, model", "ROC-AUC")
-"""Of one test: macro F1 by bare cosine; standardized over the tested songs, from the origin and from their centre;
-standardized over the training songs; ROC-AUC of the third."""
-TESTS = {
-    "PMEmo": FIGURES,
-    "held out": (FIGURES[2], FIGURES[4]),
-    "Emotify": (FIGURES[0], FIGURES[2], FIGURES[4]),
-    "3 left out": (FIGURES[4],),
-}
+"""What a row sets beside the defaults; the ridge sets nothing."""
+FIGURES = ("F1, cosine", "F1, catalogue", "F1, as tagged", "ROC-AUC")
+"""Of one test: macro F1 of the k best words by bare cosine, by standardized score over the tested songs, and as ``tag``
+writes them (priors, yardstick and floor); ROC-AUC of that score."""
+TESTS = {"PMEmo": FIGURES, "held out": FIGURES[1:], "DEAM": FIGURES, "Emotify": FIGURES, "3 left out": FIGURES[3:]}
+Figures = dict[str, float]
 Row = dict[str, list[float]]
 """By column the figures, one a seed or draw."""
 
@@ -105,6 +104,8 @@ def _trials(data: Path, seeds: int, draws: int) -> Iterator[Trial]:
     for seed in range(seeds):
         yield Trial("PMEmo", seed, circle, deam, pmemo)
         yield Trial("held out", seed, circle, deam, pmemo, pmemo.vocabulary)
+        own = replace(deam, splits=np.array([drawn_split(track_id, seed, test=0.2) for track_id in deam.track_ids]))
+        yield Trial("DEAM", seed, circle, own, own)
         parted = _parted(emotify, np.random.default_rng(seed).permutation(len(rows)), 5)
         yield Trial("Emotify", seed, gems, parted, parted)
     for draw in range(draws):
@@ -139,40 +140,54 @@ def _only(songs: Annotations, labels: NDArray[np.int64]) -> Annotations:
     return replace(songs, vocabulary=tuple(songs.vocabulary[at] for at in labels), truth=songs.truth[:, labels])
 
 
-def _measure(trial: Trial, row: Sequence[str]) -> dict[str, float]:
-    """FIGURES of songs by mean score."""
-    train, test = trial.train, trial.tested
-    settings = parse(TrainSettings, ["--train=-", "--features=-", "--model=-", f"--seed={trial.seed}", *row])
-    space = label_space(settings, [train], load_thesaurus().without(trial.unknown))
-    corpus = Corpus.load(trial.stores, [train], space, settings)
-    shape = projector_shape(settings, trial.stores[0].dim, space.embeddings.shape[1])
-    learner = build_learner(settings, corpus, shape)
+def _measure(trial: Trial, row: Sequence[str] | None) -> Figures:
+    """FIGURES of songs; the ridge, which knows words trained on alone, has no cosines."""
+    settings = parse(TrainSettings, ["--train=-", "--features=-", "--model=-", f"--seed={trial.seed}", *(row or [])])
+    space = label_space(settings, [trial.train], load_thesaurus().without(trial.unknown))
+    corpus = Corpus.load(trial.stores, [trial.train], space, settings)
+    windows, rows = labelled_windows(trial.stores, trial.tested, trial.tested.where("test"), "test")
+
+    def figures(scores_SL: Scores, floor: float | None = None) -> tuple[float, float]:
+        tested = trial.tested
+        level = evaluate_scores(scores_SL, tested.truth[rows], tested.vocabulary, tested.k, floor).metrics
+        return level["macro_f1"], level["roc_auc"]
+
+    if row is None:
+        return _of_ridge(trial, corpus, windows, figures)
+    learner = build_learner(settings, corpus, projector_shape(settings, trial.stores[0].dim, space.embeddings.shape[1]))
     while not learner.finished:
         learner.run_epoch()
-    windows, rows = labelled_windows(trial.stores, test, test.where("test"), "test")
-    background, songs = (
+    training, songs = (
         one.song_means(project(learner.best_projector(), one.features, one.counts))
         for one in (corpus.windows[0], windows)
     )
-    words = space.space
-    embeddings = words.embed([words.read(Word.of(word)) for word in test.vocabulary])
-    cosines = LabelScale(embeddings, songs, "cosine").scores(songs)
-    scores = [
-        cosines,
-        (cosines - cosines.mean(0)) / cosines.std(0),
-        LabelScale(embeddings, songs, "standardized").scores(songs),
-        LabelScale(embeddings, background, "standardized").scores(songs),
-    ]
-    levels = [evaluate_scores(one, test.truth[rows], test.vocabulary, test.k).metrics for one in scores]
-    return dict(zip(FIGURES, [*(level["macro_f1"] for level in levels), levels[2]["roc_auc"]], strict=True))
+    words, priors = trial.tested.vocabulary, corpus.priors()
+    embeddings = space.space.embed([space.space.read(Word.of(word)) for word in words])
+    yardstick = songs if measured_by_catalog("auto", len(songs)) else training
+    priors_l = np.array([priors.get(word, np.nan) for word in words], np.float32)
+    tagged = LabelScale(embeddings, yardstick, "standardized", priors_l, training)
+    bare, over_catalogue = (LabelScale(embeddings, songs, ranking) for ranking in ("cosine", "standardized"))
+    as_tagged = figures(tagged.scores(songs), tagged.floor)
+    found = (figures(bare.scores(songs))[0], figures(over_catalogue.scores(songs))[0], *as_tagged)
+    return dict(zip(FIGURES, found, strict=True))
+
+
+def _of_ridge(
+    trial: Trial, corpus: Corpus, windows: Windows, figures: Callable[[Scores], tuple[float, float]]
+) -> Figures:
+    if trial.train.vocabulary != trial.tested.vocabulary:
+        return dict.fromkeys(FIGURES, float("nan"))
+    (ridge,) = corpus.ridges().values()
+    f1, area = figures(ridge.scores(windows.song_means(windows.features)))
+    return dict(zip(FIGURES, (float("nan"), f1, f1, area), strict=True))
 
 
 def _table(measured: dict[str, Row]) -> str:
+    def shown(values: list[float]) -> str:
+        return "" if np.isnan(values).any() else f"{np.mean(values):.3f} ± {np.std(values):.3f}"
+
     columns = [*next(iter(measured.values()))]
-    rows = [
-        [name, *(f"{np.mean(values):.3f} ± {np.std(values):.3f}" for values in row.values())]
-        for name, row in measured.items()
-    ]
+    rows = [[name, *(shown(values) for values in row.values())] for name, row in measured.items()]
     return table(["", *columns], rows)
 
 
