@@ -18,7 +18,7 @@ from mer_ray.learning import losses
 from tests.support import ROOT
 
 FLOORS = (
-    {"errors", "fingerprints", "pages"},
+    {"errors", "fingerprints", "pages", "threads"},
     {"uris"},
     {"storage", "doors", "models"},
     {"settings", "arrays"},

@@ -204,7 +204,7 @@ def test_a_lock_lives_through_what_happens_to_its_heartbeats(
     monkeypatch.setattr(run_lock, "HEARTBEAT_SECONDS", 3_600)
     mine = RunLock(f"{root}/_run", "extract")
     mine.acquire()
-    faults.inject(Fault(kind, method=".*", path="_run/lock", share=0.5, times=2))
+    faults.inject(Fault(kind, method=".*", path="_run/lock", times=2))
     for _ in range(4):
         mine._beat()
     assert faults.injected[kind] > 0

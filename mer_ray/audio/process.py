@@ -22,18 +22,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
-from threading import Thread
-from typing import Any, TypeVar
+from typing import Any
 
 from mer_ray.audio.fetching import FETCH_ATTEMPTS, Repeats, as_descriptor, fetch
 from mer_ray.audio.formats import AudioError
 from mer_ray.audio.wire import MEMORY_EXIT, Row, failed, send_song
-
-Found = TypeVar("Found")
+from mer_ray.threads import aside
 
 CRASH_RETRIES = 2
 """A song is tried this many times more when its decoder dies: a full machine kills the innocent too."""
@@ -101,7 +98,7 @@ class SongDecoder:
         repeats, deadline = Repeats(), time.monotonic() + self._limits.seconds
         get = partial(fetch, uri, repeats, attempts=attempts, most=self._limits.memory_mb * 1_000_000)
         try:
-            descriptor = _within(self._limits.seconds, lambda: as_descriptor(get()))
+            descriptor = aside(lambda: as_descriptor(get()), self._limits.seconds)
         except AudioError as error:
             row = failed(error.error_class, str(error))
         except TimeoutError:
@@ -160,24 +157,6 @@ class SongDecoder:
 
 shared_decoder = cache(SongDecoder)
 """This process's decoder with these limits, the same one at every call: a child a song would cost too much."""
-
-
-def _within(seconds: float, function: Callable[[], Found]) -> Found:
-    """Call a function that may hang, as on a network drive that is gone; it is left behind after a time.
-
-    Raises:
-        TimeoutError: it has not returned.
-    """
-    outcome: Future[Found] = Future()
-
-    def call() -> None:
-        try:
-            outcome.set_result(function())
-        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
-            outcome.set_exception(error)
-
-    Thread(target=call, name="fetch", daemon=True).start()
-    return outcome.result(seconds)
 
 
 class _Ended(Exception):  # noqa: N818 - what became of a child, never seen by a caller

@@ -6,7 +6,6 @@ import atexit
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext, suppress
 from importlib import import_module
 from threading import Thread, current_thread, main_thread
@@ -59,20 +58,6 @@ def _our_sigterm() -> Iterator[None]:
     finally:
         if current_thread() is main_thread():
             signal.signal(signal.SIGTERM, ours)
-
-
-def aside(function: Callable[[], Outcome]) -> Outcome:
-    """Call a function in a thread and wait for it: Ray Train takes Ctrl-C for itself where it runs in the main one."""
-    outcome: Future[Outcome] = Future()
-
-    def call() -> None:
-        try:
-            outcome.set_result(function())
-        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
-            outcome.set_exception(error)
-
-    Thread(target=call, name="aside", daemon=True).start()
-    return outcome.result()
 
 
 def prepare_environment() -> None:

@@ -13,7 +13,7 @@ import torch
 
 from mer_ray import storage
 from mer_ray.catalog.annotations import Annotations
-from mer_ray.cluster.session import aside, connect
+from mer_ray.cluster.session import connect
 from mer_ray.cluster.unpromised import quiet_training
 from mer_ray.errors import InputError
 from mer_ray.features import open_stores
@@ -25,6 +25,7 @@ from mer_ray.learning.tracking import Tracker
 from mer_ray.runs.directory import PROGRESS, SETTINGS, RunDirectory, run_file
 from mer_ray.runs.lock import check_held
 from mer_ray.runs.progress import EpochLines
+from mer_ray.threads import aside
 
 RETRIES = 3
 EVERY_LOSS = ("temperature", "margin", "positive", "negatives")
@@ -147,6 +148,7 @@ def _fit(run: RunDirectory, task: dict[str, Any], folder: Path, tracker: Tracker
     )
     try:
         with EpochLines(settings.epochs, partial(_noted, run, tracker)):
+            # Ray Train takes Ctrl-C for itself where it runs in the main thread.
             aside(trainer.fit).checkpoint.to_directory(str(folder))
     except WorkerGroupError as error:
         refused = [cause for cause in error.worker_failures.values() if isinstance(cause, InputError)]

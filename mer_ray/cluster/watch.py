@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from mer_ray.runs.ticker import Ticker
+from mer_ray.threads import Ticker
 
 BEAT_SECONDS = 5.0
 GONE_SECONDS = 45.0

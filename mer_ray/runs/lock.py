@@ -23,7 +23,7 @@ from typing import Any
 
 from mer_ray import storage
 from mer_ray.errors import InputError, StorageError
-from mer_ray.runs.ticker import Ticker
+from mer_ray.threads import Ticker
 
 HEARTBEAT_SECONDS = 10.0
 EXPIRES_SECONDS = 60.0

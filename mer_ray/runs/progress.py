@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from mer_ray.runs.ticker import Ticker
+from mer_ray.threads import Ticker
 
 EVERY_SECONDS = 5.0
 

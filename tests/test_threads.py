@@ -2,7 +2,7 @@
 
 import time
 
-from mer_ray.runs.ticker import Ticker
+from mer_ray.threads import Ticker
 
 
 def test_it_calls_again_and_again_between_start_and_stop() -> None:

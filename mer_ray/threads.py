@@ -1,9 +1,13 @@
-"""A clock of its own beside the work."""
+"""Threads beside the work: a clock of its own, and a call that is waited for elsewhere than where it runs."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
+
+Outcome = TypeVar("Outcome")
 
 
 class Ticker:
@@ -27,3 +31,21 @@ class Ticker:
     def _tick(self) -> None:
         while not self._over.wait(self._seconds):
             self._call()
+
+
+def aside(function: Callable[[], Outcome], seconds: float | None = None) -> Outcome:
+    """Call a function in a thread and wait for it: one that may hang, or that takes Ctrl-C for itself in the main one.
+
+    Raises:
+        TimeoutError: it has not returned after so many seconds, and is left behind.
+    """
+    outcome: Future[Outcome] = Future()
+
+    def call() -> None:
+        try:
+            outcome.set_result(function())
+        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+            outcome.set_exception(error)
+
+    threading.Thread(target=call, name="aside", daemon=True).start()
+    return outcome.result(seconds)
