@@ -21,6 +21,7 @@ from pydantic_settings import SettingsError
 from mer_ray.errors import InputError, Terminated, did_you_mean
 from mer_ray.helptext import help_text
 from mer_ray.settings import AS_GIVEN, JobSettings, Part, Presets, as_given, marked, part_of
+from mer_ray.threads import leave, still_called
 
 ALL_DONE, WRONG_INPUT, TOO_MANY_FAILURES, STOPPED, TERMINATED = 0, 2, 3, 130, 143
 NOT_VALID = 3
@@ -79,7 +80,8 @@ def run(job: Callable[[Settings], int], cls: type[Settings]) -> int:
         by_sigterm = terminated or isinstance(end, Terminated)  # Ray may raise a KeyboardInterrupt of its own for it
         how = "stopped by SIGTERM" if by_sigterm else "interrupted"
         print(f"{how}; the same command goes on where this one stopped.", file=sys.stderr)
-        return TERMINATED if by_sigterm else STOPPED
+        code = TERMINATED if by_sigterm else STOPPED
+        return leave(code) if still_called() else code
 
 
 def parse(cls: type[Settings], arguments: Sequence[str]) -> Settings:

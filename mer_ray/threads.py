@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import NoReturn, TypeVar
+from weakref import WeakSet
 
 Outcome = TypeVar("Outcome")
 
@@ -47,5 +51,26 @@ def aside(function: Callable[[], Outcome], seconds: float | None = None) -> Outc
         except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
             outcome.set_exception(error)
 
-    threading.Thread(target=call, name="aside", daemon=True).start()
+    thread = threading.Thread(target=call, name="aside", daemon=True)
+    _ASIDE.add(thread)
+    thread.start()
     return outcome.result(seconds)
+
+
+def still_called() -> bool:
+    """Whether a function that was called :func:`aside` has not returned: its caller was interrupted, or gave it up."""
+    return any(thread.is_alive() for thread in _ASIDE)
+
+
+def leave(code: int) -> NoReturn:
+    """End the process, as it would at its end, but without taking the interpreter down under such a function.
+
+    In native code it would crash, and the exit code would tell of that.
+    """
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+_ASIDE: WeakSet[threading.Thread] = WeakSet()

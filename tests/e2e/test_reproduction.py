@@ -26,7 +26,7 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def tested(folder: Path, dataset: str) -> int:
+def songs_to_test(folder: Path, dataset: str) -> int:
     """How many songs the hash of their ids has put into the test split."""
     return storage.read_table(str(folder / f"{dataset}.parquet"))["split"].to_pylist().count("test")
 
@@ -78,7 +78,7 @@ def test_given_datasets_fill_their_cells_and_others_are_marked_not_run(
     assert "not run" in page
     assert "data:image/png;base64" in page
     assert (tmp_path / "clusters_CAL+EMO.png").read_bytes().startswith(b"\x89PNG")
-    assert (emotify["songs"], emotify["deviation"]) == (tested(simulated, "emotify"), None)
+    assert (emotify["songs"], emotify["deviation"]) == (songs_to_test(simulated, "emotify"), None)
     assert "epochs is 2 there, 3 asked" in refused(job("reproduce", *flags[:-1], 3, *only))
 
 
