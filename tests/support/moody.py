@@ -28,7 +28,7 @@ DEADLY_SECONDS = 3
 def load(word: str, settings: Part, device: str) -> Encoder:
     """An encoder of these moods."""
     moods = word.split("+")
-    if "hopeless" in moods or ("lame" in moods and _is_first()):
+    if _encodes() and ("hopeless" in moods or ("lame" in moods and _is_first())):
         raise RuntimeError("no CUDA-capable device is detected")
 
     def encode(windows: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -44,12 +44,15 @@ def load(word: str, settings: Part, device: str) -> Encoder:
     return Encoder(encode, f"moody:{word}", DIM, sample_rate=RATE, licence="none", digest="1")
 
 
-def _is_first() -> bool:
-    """Whether this process is the first encoder of its Ray; not the one that asks what an encoder is."""
+def _encodes() -> bool:
+    """Whether this process is an encoder, and not the one that asks what an encoder is."""
     import ray
 
-    if ray.get_runtime_context().get_actor_id() is None:
-        return False
+    return ray.get_runtime_context().get_actor_id() is not None
+
+
+def _is_first() -> bool:
+    """Whether this process is the first encoder of its Ray."""
     mark = Path(tempfile.gettempdir()) / f"mer-ray-lame-{os.getppid()}"
     try:
         mark.touch(exist_ok=False)
