@@ -129,7 +129,7 @@ def store(world: Path, job: Job, tmp_path_factory: pytest.TempPathFactory) -> Pa
     folder = tmp_path_factory.mktemp("store")
     done(job("catalog", "--source", world / "demo-gems.tsv", "--output", folder / "demo-gems.parquet"))
     catalog = ("--catalog", folder / "demo-gems.parquet")
-    done(job("extract", *catalog, "--features", folder / "features", "--encoder", "tiny"))
+    done(job("extract", *catalog, "--features", folder / "features", "--encoder", "descriptors"))
     return folder
 
 

@@ -127,7 +127,7 @@ def _undisturbed(
     if asked.music is not None:
         songs = load_catalog(str(asked.music)).slice(0, asked.songs)
     storage.write_table(str(manifest), songs)
-    tiny: list[object] = ["--encoder", "tiny", "--songs-per-part", 2]
+    tiny: list[object] = ["--encoder", "descriptors", "--songs-per-part", 2]
     features, learnt = folder / "undisturbed-extract", folder / "learnt-from"
     extract: list[object] = ["--catalog", manifest, *tiny, "--features"]
     model: list[object] = ["--model", folder / "model"]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -84,10 +85,9 @@ class EncodeSongs:
         self._ready = time.time()
 
     def _load(self, encoding: Encoding) -> None:
-        import torch
-
-        torch.set_num_threads(min(encoding.threads, len(os.sched_getaffinity(0))))
         self._encoder = load_encoder(encoding.name, encoding.device, encoding.settings)
+        if torch := sys.modules.get("torch"):
+            torch.set_num_threads(min(encoding.threads, len(os.sched_getaffinity(0))))
         identity = self._encoder.identity(encoding.window_seconds, encoding.keep_tail)
         self._schema = store_schema(identity, self._encoder.dim)
         self._batch_windows = encoding.batch_windows
@@ -195,8 +195,6 @@ def one_sentence(text: str) -> str:
 def _give_back_memory() -> None:
     import gc
 
-    import torch
-
     gc.collect()
-    if torch.cuda.is_available():
+    if (torch := sys.modules.get("torch")) and torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -53,16 +53,17 @@ def load_encoder(
         InputError: there is no such encoder, it cannot be loaded or cannot encode a moment of noise, or torch sees no
             GPU.
     """
-    import torch
-
     module, word = DOOR.find(str(name))
-    seen = torch.cuda.is_available()
-    device = ("cuda" if seen else "cpu") if device == "auto" else device
-    if device != "cpu" and not seen:
-        raise InputError(
-            f"encoder {name}: torch sees no GPU on {os.uname().nodename}; "
-            "mend its driver (nvidia-smi says what it sees), or encode on CPUs with --gpus 0."
-        )
+    if device != "cpu":  # torch takes seconds to import, which an encoder without it need not spend
+        import torch
+
+        seen = torch.cuda.is_available()
+        if device != "auto" and not seen:
+            raise InputError(
+                f"encoder {name}: torch sees no GPU on {os.uname().nodename}; "
+                "mend its driver (nvidia-smi says what it sees), or encode on CPUs with --gpus 0."
+            )
+        device = "cuda" if seen else "cpu"
     try:
         settings = getattr(module, "Settings", Part)(**own) if settings is None else settings
         encoder: Encoder = module.load(word, settings, device)

@@ -6,9 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from mer_ray.encoders._encoder import Encoder
 from mer_ray.songs import prefetched
@@ -44,18 +42,18 @@ def encode_tracks(
         for start in range(0, len(places), batch_windows)
     ]
 
-    def packed(batch: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+    def packed(batch: list[tuple[int, int]]) -> tuple[Any, Any]:
         windows = [tracks[track][position] for track, position in batch]
-        tensors = np.stack([one.samples for one in windows]), np.array([one.scale for one in windows], np.float32)
-        samples, scales = map(torch.from_numpy, tensors)
-        return (samples, scales) if encoder.device in (None, "cpu") else (samples.pin_memory(), scales.pin_memory())
+        arrays = np.stack([one.samples for one in windows]), np.array([one.scale for one in windows], np.float32)
+        return arrays if encoder.device is None else _tensors(*arrays, pinned=encoder.device != "cpu")
 
-    def hand_back(batch: list[tuple[int, int]], encoded: Tensor) -> None:
-        for (track, position), vector in zip(batch, encoded.cpu().numpy(), strict=True):
+    def hand_back(batch: list[tuple[int, int]], encoded: Any) -> None:
+        vectors = encoded if encoder.device is None else encoded.cpu().numpy()
+        for (track, position), vector in zip(batch, vectors, strict=True):
             features[track][position] = vector
         step(len(batch))
 
-    launched: list[tuple[list[tuple[int, int]], Tensor]] = []
+    launched: list[tuple[list[tuple[int, int]], Any]] = []
     for batch, (samples, scales) in zip(batches, prefetched(packed, batches, 2), strict=True):
         launched.append((batch, encoder.launch(samples, scales)))
         if len(launched) > 1:
@@ -63,3 +61,10 @@ def encode_tracks(
     for batch, encoded in launched:
         hand_back(batch, encoded)
     return features
+
+
+def _tensors(*arrays: NDArray[Any], pinned: bool) -> Any:
+    import torch
+
+    tensors = map(torch.from_numpy, arrays)
+    return tuple(one.pin_memory() if pinned else one for one in tensors)

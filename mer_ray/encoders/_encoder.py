@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mer_ray.errors import InputError
 
 if TYPE_CHECKING:
@@ -55,29 +58,45 @@ class Encoder:
         """Windows of equal length, array or tensor [b, samples], to [b, D] float32 on the CPU."""
         import torch
 
-        return self.launch(torch.as_tensor(windows)).cpu()
+        if self.device is None:
+            return torch.from_numpy(self.launch(np.asarray(windows)))
+        encoded: Tensor = self.launch(torch.as_tensor(windows))
+        return encoded.cpu()
 
-    def launch(self, samples_BS: Tensor, scales_B: Tensor | None = None) -> Tensor:
+    def launch(self, samples_BS: Any, scales_B: Any = None) -> Any:
         """Begin to encode samples [b, samples] of any type times scales [b]; int16 is half the way to a GPU.
 
+        Both are tensors, or arrays of numpy where the encoder names no ``device``.
+
         Returns:
-            [b, D] float32 where the encoder is. A GPU may still be at work on it; ``.cpu()`` waits.
+            [b, D] float32: a tensor where the encoder is, at which a GPU may still be at work (``.cpu()`` waits), or
+            an array.
 
         Raises:
             InputError: the encoder returned something of another shape.
         """
-        import torch
-
-        where = self.device or "cpu"
-        windows_BS = samples_BS.to(where, non_blocking=True).to(torch.float32)
-        if scales_B is not None:
-            windows_BS = windows_BS * scales_B.to(where, non_blocking=True)[:, None]
-        with torch.inference_mode():
-            features_BD = torch.as_tensor(self.encode(windows_BS if self.device else windows_BS.numpy()))
+        features_BD = (
+            self._of_arrays(samples_BS, scales_B) if self.device is None else self._of_tensors(samples_BS, scales_B)
+        )
         if features_BD.shape != (len(samples_BS), self.dim):
             found, asked = list(features_BD.shape), [len(samples_BS), self.dim]
             raise InputError(f"encoder {self.name}: returns features {found} where {asked} were promised.")
-        return features_BD.float()
+        return features_BD
+
+    def _of_arrays(self, samples_BS: Any, scales_B: Any) -> NDArray[np.float32]:
+        windows_BS = np.asarray(samples_BS, np.float32)
+        if scales_B is not None:
+            windows_BS = windows_BS * np.asarray(scales_B, np.float32)[:, None]
+        return np.asarray(self.encode(windows_BS), np.float32)
+
+    def _of_tensors(self, samples_BS: Tensor, scales_B: Tensor | None) -> Tensor:
+        import torch
+
+        windows_BS = samples_BS.to(self.device, non_blocking=True).to(torch.float32)
+        if scales_B is not None:
+            windows_BS = windows_BS * scales_B.to(self.device, non_blocking=True)[:, None]
+        with torch.inference_mode():
+            return torch.as_tensor(self.encode(windows_BS)).float()
 
     def identity(self, window_seconds: float = 10.0, keep_tail: bool = False) -> dict[str, Any]:
         """What a feature store of such windows says of its encoder."""
@@ -94,8 +113,7 @@ class Encoder:
 
     def check(self) -> None:
         """Encode a moment of noise; InputError if that gives another shape than promised or no finite numbers."""
-        import numpy as np
-
         noise = np.random.default_rng(0).normal(0, 0.1, (2, round(self.min_seconds * self.sample_rate)))
-        if not self(noise.astype(np.float32)).isfinite().all():
+        encode = self.launch if self.device is None else self
+        if not np.isfinite(np.asarray(encode(noise.astype(np.float32)))).all():
             raise InputError(f"encoder {self.name}: returns no finite numbers for {self.min_seconds:g} s of noise.")

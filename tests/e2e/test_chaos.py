@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def songs(store: Path) -> list[object]:
     """Flags that extract the thirty songs, two a part."""
-    return ["--catalog", store / "demo-gems.parquet", "--encoder", "tiny", "--songs-per-part", 2]
+    return ["--catalog", store / "demo-gems.parquet", "--encoder", "descriptors", "--songs-per-part", 2]
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_a_retry_of_failed_songs_killed_in_the_middle_leaves_each_id_once(
     names = sorted(path.name for path in (world / "demo-gems").iterdir())[:12]
     for name in names:
         (music / name).write_bytes(b"not yet" if len(name) % 2 else b"")
-    flags = ["--catalog", music, "--encoder", "tiny", "--songs-per-part", 2, "--features", output]
+    flags = ["--catalog", music, "--encoder", "descriptors", "--songs-per-part", 2, "--features", output]
     done(job("extract", *flags), 3)
     for name in names:
         (music / name).write_bytes((world / "demo-gems" / name).read_bytes())

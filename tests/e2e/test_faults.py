@@ -26,7 +26,7 @@ from tests.support import ROOT
 def old(store: Path, tmp_path: Path) -> list[object]:
     """Flags that go on with a copy of a store of thirty good songs."""
     shutil.copytree(store / "features", tmp_path / "features")
-    return ["--features", tmp_path / "features", "--encoder", "tiny"]
+    return ["--features", tmp_path / "features", "--encoder", "descriptors"]
 
 
 def catalogue(folder: Path, count: int, name: str = "new") -> Path:
@@ -76,7 +76,7 @@ def test_changed_audio_is_extracted_and_tagged_again_and_a_takedown_holds(
     for number, song in enumerate(songs[:3]):
         shutil.copy(song, music / f"{number}.mp3")
     features, tags = tmp_path / "features", tmp_path / "tags"
-    flags = ["--catalog", music, "--features", features, "--encoder", "tiny"]
+    flags = ["--catalog", music, "--features", features, "--encoder", "descriptors"]
     flags += ["--model", model, "--labels", "gems", "--output", tags, "--yardstick", "model"]
     done(job("tag", *flags))
     before = pd.read_parquet(tags).set_index("track_id").sort_index().tags.map(str)
@@ -114,7 +114,16 @@ def test_sigterm_ends_an_extract_as_ctrl_c_does_and_the_same_command_goes_on(
     world: Path, job: Job, job_environment: dict[str, str], tmp_path: Path
 ) -> None:
     features = tmp_path / "features"
-    flags = ["--catalog", world / "demo-gems", "--features", features, "--encoder", "tiny", "--songs-per-part", 2]
+    flags = [
+        "--catalog",
+        world / "demo-gems",
+        "--features",
+        features,
+        "--encoder",
+        "descriptors",
+        "--songs-per-part",
+        2,
+    ]
     run = started(job_environment, "jobs/extract.py", *flags)
     wait_for(lambda: any(features.glob("part-*")), run)
     run.send_signal(signal.SIGTERM)

@@ -42,7 +42,7 @@ def test_prometheus_finds_the_songs_the_seconds_and_what_is_left(
         (music / song.name).write_bytes(song.read_bytes())
     (music / "nothing.flac").touch()
     (music / "page.mp3").write_text("<html>502 Bad Gateway</html>")
-    settings = ExtractSettings(catalog=str(music), features=str(tmp_path / "features"), encoder="tiny")
+    settings = ExtractSettings(catalog=str(music), features=str(tmp_path / "features"), encoder="descriptors")
     summary = extract(settings, lambda: load_catalog(str(music)))
     assert (summary["ok"], summary["failed"]) == (3, 2)
     lines = capsys.readouterr().err.splitlines()

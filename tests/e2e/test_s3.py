@@ -37,7 +37,9 @@ def bucket(world: Path, s3: S3Server) -> str:
 def test_songs_in_a_bucket_become_tags_in_a_bucket(bucket: str, store: Path, job: Job, s3: S3Server) -> None:
     manifest, features, model, tags = (f"{bucket}-{name}" for name in ("songs.parquet", "features", "model", "tags"))
     done(job("catalog", "--source", f"{bucket}/demo-gems.tsv", "--output", manifest))
-    assert "1 not_found" in done(job("extract", "--catalog", manifest, "--features", features, "--encoder", "tiny"))
+    assert "1 not_found" in done(
+        job("extract", "--catalog", manifest, "--features", features, "--encoder", "descriptors")
+    )
     done(job("train", "--train", manifest, "--features", features, "--model", model, "--epochs", 2))
     done(job("tag", "--features", features, "--model", model, "--labels", "gems", "--output", tags))
     local, remote = rows(str(store / "features")), rows(features)
@@ -60,7 +62,7 @@ def test_a_folder_in_a_bucket_is_a_catalogue(bucket: str, job: Job, tmp_path: Pa
 
 
 def test_a_bucket_that_is_not_there_is_refused(job: Job, tmp_path: Path) -> None:
-    flags = ("--catalog", "s3://no-such-bucket/music", "--features", tmp_path / "features", "--encoder", "tiny")
+    flags = ("--catalog", "s3://no-such-bucket/music", "--features", tmp_path / "features", "--encoder", "descriptors")
     assert "s3://no-such-bucket/music" in refused(job("extract", *flags))
 
 

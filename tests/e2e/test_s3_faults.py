@@ -64,7 +64,7 @@ def test_a_bad_night_loses_nothing_doubles_nothing_and_says_what_it_repeated(
         Fault("slow", method=".*", share=0.1, seconds=0.2),
         Fault("hang up", method="GET|HEAD|PUT", path="/night-(features|tags)/", share=0.08, times=1),
     )
-    catalog = ("--catalog", f"{night}/demo-gems.tsv", "--features", features, "--encoder", "tiny")
+    catalog = ("--catalog", f"{night}/demo-gems.tsv", "--features", features, "--encoder", "descriptors")
     printed = done(job("extract", *catalog, "--songs-per-part", 8))
     repeated = sum(faults.injected[kind] for kind in ("503", "reset", "truncated"))
     assert repeated >= 3, faults.injected
@@ -94,7 +94,16 @@ def test_what_does_not_pass_ends_the_run_with_a_sentence_and_the_same_command_go
     night: str, store: Path, job: Job, faults: FaultyProxy, fault: Fault, said: str
 ) -> None:
     features = f"{night}-features-{fault.kind}"
-    flags = ("--catalog", f"{night}/demo-gems.tsv", "--features", features, "--encoder", "tiny", "--songs-per-part", 2)
+    flags = (
+        "--catalog",
+        f"{night}/demo-gems.tsv",
+        "--features",
+        features,
+        "--encoder",
+        "descriptors",
+        "--songs-per-part",
+        2,
+    )
     flags += ("--patience-minutes", 0)
     faults.inject(fault)
     assert re.search(said, refused(job("extract", *flags)))
@@ -108,7 +117,16 @@ def test_credentials_that_are_renewed_and_a_storage_that_is_overrun_cost_no_song
     night: str, store: Path, job: Job, faults: FaultyProxy
 ) -> None:
     features = f"{night}-features-overrun"
-    flags = ("--catalog", f"{night}/demo-gems.tsv", "--features", features, "--encoder", "tiny", "--songs-per-part", 2)
+    flags = (
+        "--catalog",
+        f"{night}/demo-gems.tsv",
+        "--features",
+        features,
+        "--encoder",
+        "descriptors",
+        "--songs-per-part",
+        2,
+    )
     overrun = Fault("503", method="GET|HEAD|PUT", share=1 / 3)
     faults.inject(Fault("expired", path="/demo-gems/", after=12), overrun)
     renewal = threading.Timer(20.0, faults.inject, [overrun])

@@ -82,7 +82,7 @@ def hostile(job: Job, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, s
     uris += [str(folder), "/nul\0byte", f"{folder}/new\nline.mp3", "s3:/not-two-slashes"]
     pq.write_table(pa.table({"track_id": NAMES, "uri": uris}), folder / "songs.parquet")
     command = [sys.executable, str(ROOT / "jobs" / "extract.py"), "--catalog", str(folder / "songs.parquet")]
-    command += ["--features", str(folder / "out" / "features"), "--encoder", "tiny", "--song-timeout-s", "20"]
+    command += ["--features", str(folder / "out" / "features"), "--encoder", "descriptors", "--song-timeout-s", "20"]
     secret = {"AWS_ACCESS_KEY_ID": "AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": SECRET}
     with TemporaryDirectory(prefix="ray-") as short:  # the path of a Unix socket has room for 107 bytes
         environment = {**os.environ, **secret, "RAY_ADDRESS": "local", "RAY_TMPDIR": short}

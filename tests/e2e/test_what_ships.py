@@ -10,12 +10,14 @@ from mer_ray.encoders import load_encoder
 from mer_ray.features import Store
 from mer_ray.words.lists import MOODS
 from tests.conftest import Job, done, refused
+from tests.support import ROOT
+
+OF_TINY = ROOT / "tests" / "fixtures" / "before" / "store-finished"
 
 
 def test_songs_are_tagged_with_what_ships(store: Path, job: Job, tmp_path: Path) -> None:
-    features = ("--features", tmp_path / "features")
-    done(job("extract", "--catalog", store / "demo-gems.parquet", *features, "--encoder", "descriptors"))
-    described, encoder = Store.open(str(tmp_path / "features")), load_encoder("descriptors")
+    features = ("--features", store / "features")
+    described, encoder = Store.open(str(store / "features")), load_encoder("descriptors")
     assert described.dim == encoder.dim
     assert described.encoder["columns"] == [list(group) for group in encoder.columns]
     said = done(job("tag", *features, "--model", "gems", "--labels", "moods", "--output", tmp_path / "tags", "-k", 2))
@@ -27,6 +29,6 @@ def test_songs_are_tagged_with_what_ships(store: Path, job: Job, tmp_path: Path)
     assert words <= set(MOODS)
 
 
-def test_features_of_another_encoder_are_refused_by_name(store: Path, job: Job, tmp_path: Path) -> None:
+def test_features_of_another_encoder_are_refused_by_name(job: Job, tmp_path: Path) -> None:
     flags = ("--model", "gems", "--labels", "moods", "--output", tmp_path / "tags")
-    assert "encoder is tiny there, descriptors asked" in refused(job("tag", "--features", store / "features", *flags))
+    assert "encoder is tiny there, descriptors asked" in refused(job("tag", "--features", OF_TINY, *flags))

@@ -56,9 +56,23 @@ def test_functions_of_arrays_and_of_tensors_are_encoders() -> None:
 
 
 def test_packed_samples_reach_a_foreign_encoder_as_the_floats_they_stand_for() -> None:
-    packed, scales = torch.tensor([[100, -300], [7, 9]], dtype=torch.int16), torch.tensor([0.5, 2.0])
+    packed, scales = np.array([[100, -300], [7, 9]], np.int16), np.array([0.5, 2.0])
     found = make().launch(packed, scales)
-    assert torch.allclose(found, torch.tensor([[-50.0, 100.0], [16.0, 2.0]]))
+    np.testing.assert_allclose(found, [[-50.0, 100.0], [16.0, 2.0]])
+
+
+def test_an_encoder_without_torch_starts_and_works_without_it() -> None:
+    code = """
+import sys
+import numpy as np
+from mer_ray.cluster.encoding import Encoding, EncodeSongs
+from mer_ray.encoders import load_encoder
+from mer_ray.encoders._batching import Window, encode_tracks
+encoder = load_encoder("descriptors", "cpu")
+encode_tracks(encoder, [[Window(np.ones(16_000, np.int16), 0.1)]], 4)
+assert "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 def test_names_find_files_hub_ids_folders_and_modules(module: object, tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def main(manifest: str, features: str) -> None:
     nodes = Nodes()
     environment = {**os.environ, "RAY_ADDRESS": nodes.address}
     command = [sys.executable, __file__, "driver", "--catalog", manifest, "--features", features]
-    command += ["--encoder", "tiny", "--dtype", "float32", "--songs-per-part", "2", "--encoders", "2"]
+    command += ["--encoder", "descriptors", "--songs-per-part", "2", "--encoders", "2"]
     ran: dict[str, set[str]] = {}
     after: dict[str, set[str]] = {}
     try:

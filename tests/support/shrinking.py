@@ -74,7 +74,7 @@ class Raylets:
 def night(raylets: Raylets, manifest: str, features: Path, strike: Callable[[], None], joins: bool) -> dict[str, Any]:
     """One extract that is struck when it has committed a part."""
     command = [sys.executable, str(ROOT / "jobs" / "extract.py"), "--catalog", manifest, "--features", str(features)]
-    command += ["--encoder", "tiny", "--songs-per-part", "2"]
+    command += ["--encoder", "descriptors", "--songs-per-part", "2"]
     environment = {**os.environ, "RAY_ADDRESS": raylets.address, "PYTHONUNBUFFERED": "1"}
     begun, most = time.monotonic(), 0
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
