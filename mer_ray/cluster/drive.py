@@ -10,6 +10,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -25,7 +26,7 @@ from mer_ray.runs.directory import NODES
 from mer_ray.runs.forgetting import without
 from mer_ray.runs.metrics import FailureLines, RunMetrics
 from mer_ray.runs.progress import Progress
-from mer_ray.runs.receipts import COSTS
+from mer_ray.runs.receipts import COSTS, Receipt
 from mer_ray.runs.songs_directory import SongsDirectory
 from mer_ray.runs.withheld import Withheld
 
@@ -59,10 +60,7 @@ def drive(
     """
     from ray.util import metrics as prometheus
 
-    costs = dict.fromkeys(COSTS, 0.0)
-    begun, ready = time.time(), math.inf
-    plan: Plan | None = None
-    classes: Counter[str] = Counter()
+    account, plan = Account(time.time()), None
     metrics, lines = RunMetrics(output.job, len(songs), prometheus.Counter, prometheus.Gauge), FailureLines(output.uri)
 
     def watch() -> None:
@@ -92,31 +90,47 @@ def drive(
                 raise StorageError(receipt.trouble)
             progress.add(receipt.songs, len(receipt.failures), receipt.audio_s)
             metrics.add(receipt)
-            classes.update(failure["error_class"] for failure in receipt.failures)
+            account.add(receipt)
             if plan is not None:  # tag only repeats what the store says of a failed song
                 lines.add(receipt.failures)
             if withheld is not None:
                 withheld.add(receipt)
-            costs = {name: spent + getattr(receipt, name) for name, spent in costs.items()}
-            ready = min(ready, receipt.ready)
         if withheld is not None:
             withheld.close()
             output.write_json(NODES, withheld.nodes())
     watched.forget()
-    startup = min(max(0.0, ready - begun), progress.seconds) if len(songs) else 0.0
-    rate = progress.audio_s / max(progress.seconds, 1e-9)
-    retries, busy = int(costs.pop("fetch_retries")), (costs["decode_s"], costs["encode_s"])
-    return output.finish(
-        songs=len(songs),
-        failed=progress.failed,
-        error_classes=dict(classes.most_common()),
-        work_seconds=round(progress.seconds, 2),
-        audio_hours_per_hour=round(rate, 1),
-        fetch_retries=retries,
-        **{name: round(seconds, 2) for name, seconds in costs.items()},
-        startup_s=round(startup, 2),
-        **(bottleneck(plan, progress.seconds, startup, *busy) if plan else {}),
-    )
+    return output.finish(songs=len(songs), failed=progress.failed, **account.figures(plan, progress))
+
+
+@dataclass
+class Account:
+    """What the receipts of a run that ``begun`` then, in seconds since 1970, add up to."""
+
+    begun: float
+    ready: float = math.inf
+    costs: dict[str, float] = field(default_factory=lambda: dict.fromkeys(COSTS, 0.0))
+    classes: Counter[str] = field(default_factory=Counter)
+
+    def add(self, receipt: Receipt) -> None:
+        """One more."""
+        self.classes.update(failure["error_class"] for failure in receipt.failures)
+        self.costs = {name: spent + getattr(receipt, name) for name, spent in self.costs.items()}
+        self.ready = min(self.ready, receipt.ready)
+
+    def figures(self, plan: Plan | None, progress: Progress) -> dict[str, Any]:
+        """For a summary; ``plan`` is that of an extract."""
+        startup = min(max(0.0, self.ready - self.begun), progress.seconds)
+        costs = {name: round(seconds, 2) for name, seconds in self.costs.items()}
+        busy = self.costs["decode_s"], self.costs["encode_s"]
+        return {
+            "error_classes": dict(self.classes.most_common()),
+            "work_seconds": round(progress.seconds, 2),
+            "audio_hours_per_hour": round(progress.audio_s / max(progress.seconds, 1e-9), 1),
+            **costs,
+            "fetch_retries": int(self.costs["fetch_retries"]),
+            "startup_s": round(startup, 2),
+            **(bottleneck(plan, progress.seconds, startup, *busy) if plan else {}),
+        }
 
 
 def bottleneck(plan: Plan, work_s: float, startup_s: float, decode_s: float, encode_s: float) -> dict[str, Any]:
