@@ -43,7 +43,7 @@ def receipts(
     Raises:
         InputError: no pass gets anywhere, or too few encoders can work.
     """
-    from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, WorkerCrashedError
+    from ray.exceptions import RayError
 
     fruitless, patience = 0, 1.0
     while len(songs):
@@ -58,8 +58,10 @@ def receipts(
                 yield None if row is None else Receipt(**row)
                 if why := supervisor.look():
                     break
-        except (NodeDiedError, ObjectLostError, RayActorError, WorkerCrashedError) as error:
-            why = f"what the pass stood on is gone ({str(error).splitlines()[0].rstrip('.')})"
+        except RayError as error:
+            if (lost := rays_own(error)) is None:
+                raise
+            why = f"what the pass stood on is gone ({' '.join(str(lost).split())[:200].rstrip('.')})"
         finally:
             work.end()
         if not why:
@@ -71,6 +73,18 @@ def receipts(
         watched.begin_anew()
         songs = lacking(songs)
         print(f"{job}: {why}; plans anew for {len(songs):,} songs", flush=True)
+
+
+def rays_own(error: BaseException) -> BaseException | None:
+    """The loss of an actor, a node or an object that Ray tells of, which another pass may be spared; None for ours.
+
+    Ray Data stands on actors of its own too, on whatever node: their loss is an exception inside its tasks.
+    """
+    from ray.exceptions import RayError, RayTaskError
+
+    while isinstance(error, RayTaskError):
+        error = error.cause
+    return error if isinstance(error, RayError) else None
 
 
 class Pass:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from ray.exceptions import ActorUnavailableError, NodeDiedError, RayError
+from ray.exceptions import ActorUnavailableError, ActorUnschedulableError, NodeDiedError, RayError, RayTaskError
 
 from mer_ray.cluster import passes
 from mer_ray.cluster.supervision import Planned, View
@@ -53,9 +53,20 @@ def run(monkeypatch: pytest.MonkeyPatch, script: Script) -> int:
     return sum(row.songs for row in rows if row is not None)
 
 
-@pytest.mark.parametrize(
-    "error", [UNAVAILABLE, NodeDiedError("the node was lost")], ids=lambda error: type(error).__name__
-)
+def inside(cause: Exception) -> RayError:
+    """As a task fails that an exception was raised in."""
+    error: RayError = RayTaskError("rows", "Traceback", cause).as_instanceof_cause()
+    return error
+
+
+LOSSES = {
+    "an actor does not answer": UNAVAILABLE,
+    "a node died": NodeDiedError("the node was lost"),
+    "an actor of Ray Data's was there": inside(ActorUnschedulableError("The node doesn't exist any more.")),
+}
+
+
+@pytest.mark.parametrize("error", LOSSES.values(), ids=LOSSES)
 def test_what_was_lost_is_planned_anew(
     error: RayError, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -69,3 +80,8 @@ def test_a_cluster_on_which_no_pass_gets_anywhere_ends_the_run_with_a_sentence(m
     fruitless = [(0, UNAVAILABLE)] * passes.FRUITLESS_PASSES
     with pytest.raises(InputError, match=r"Socket closed.*3 passes in a row committed no song"):
         run(monkeypatch, Script((1, UNAVAILABLE), *fruitless))
+
+
+def test_what_is_wrong_with_our_own_code_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ZeroDivisionError):
+        run(monkeypatch, Script((1, inside(ZeroDivisionError("division by zero"))), (3, None)))
