@@ -14,7 +14,6 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy.fft import rfft
-from scipy.signal import get_window
 
 SAMPLE_RATE = 24_000
 SIZE, HOP = 2048, 512
@@ -104,7 +103,7 @@ def _magnitudes(samples: Array, size: int, hop: int) -> Array:
 
 @cache
 def _hann(size: int) -> Array:
-    window = get_window("hann", size)
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)  # that of scipy.signal, which is slow to import
     return (window / np.sqrt((window**2).sum())).astype(np.float32)
 
 
