@@ -124,7 +124,7 @@ def _content(
         "facts": [
             ["Model", f"{model} ({tagged.model_digest[:12]})"],
             ["Encoder", f"{encoder.get('name')}, D = {encoder.get('dim')}"],
-            ["Licence", f"{encoder.get('licence') or 'unknown'} (of the encoder's weights)"],
+            ["Its licence", encoder.get("licence") or "unknown"],
         ],
         "map": places is not None,
         "mapnote": _MAP if places else f"No map: {why}",
