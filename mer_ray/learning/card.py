@@ -74,8 +74,8 @@ def card(config: dict[str, Any], labels: dict[str, Any], metrics: dict[str, Any]
             "- Not for judgements about people, such as who wrote a song or listens to it.",
         ],
         "Licence": [
-            f"The weights of {encoder.get('name')} are under **{encoder.get('licence') or 'a licence not known'}**; what is made with them, "
-            "this model and its tags among it, is bound by that."
+            f"The weights of {encoder.get('name')} are under **{encoder.get('licence') or 'a licence not known'}**; "
+            "what is made with them, this model and its tags among it, is bound by that."
         ],
         "Words": [
             f"{', '.join(words)}.",
