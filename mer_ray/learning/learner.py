@@ -81,8 +81,12 @@ class Learner:
 
     @property
     def finished(self) -> bool:
-        """Whether the last epoch is done, or none was better for long enough."""
-        behind = self.next_epoch - 1 - self.best["epoch"]
+        """Whether the last epoch is done, or for long enough none was better, nor had a lower validation loss.
+
+        Of few validation songs the macro F1 goes up and down while there is still much to learn.
+        """
+        lowest = min(self.history, key=lambda line: line["validation_loss"])["epoch"] if self.history else 0.0
+        behind = self.next_epoch - 1 - max(self.best["epoch"], lowest)
         return self.next_epoch >= self.recipe.epochs or 0 < self.recipe.stop_patience <= behind
 
     def run_epoch(self) -> dict[str, float]:

@@ -122,7 +122,7 @@ class RecipeSettings(PresetSettings):
     keep: Annotated[Literal["macro_f1", "loss"], READING] = "macro_f1"
     """The epoch that is kept: that of the highest validation macro F1, or of the lowest validation loss."""
     stop_patience: Annotated[int, Field(ge=0)] = 0
-    """Stop after so many epochs that were not better than the one kept; 0 goes on to the last."""
+    """Stop after so many epochs that were neither better than the one kept nor lower in validation loss; 0: never."""
     select_on: Annotated[Literal["songs", "windows"], READING] = "windows"
     """Validation macro F1 is that of songs, by the ranking, or of windows, by cosine (the paper)."""
     select_over: Annotated[Literal["all", "first"], READING] = "all"
