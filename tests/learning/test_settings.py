@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from benchmarks.zero_shot import ROWS
 from mer_ray.commandline import parse
 from mer_ray.errors import InputError
 from mer_ray.learning.losses import DOOR
@@ -89,3 +90,11 @@ def test_the_reference_preset_is_the_reference_for_each_of_the_papers_three_kind
 def test_an_experiment_of_the_paper_is_refused_with_a_preset_that_is_not() -> None:
     with pytest.raises(InputError, match="--experiment: one of the paper's; add --preset paper or --preset reference"):
         parse(TrainSettings, [*TRAIN, "--experiment", "baseline1"])
+
+
+@pytest.mark.parametrize(("row", "preset"), [("best", "best"), ("paper", "paper")])
+def test_the_bench_measures_what_ships(row: str, preset: str) -> None:
+    measured = parse(TrainSettings, [*TRAIN, *(ROWS[row] or [])]).resolved()
+    ships = parse(TrainSettings, [*TRAIN, "--preset", preset]).resolved()
+    apart = {name for name in ships if measured.get(name) != ships[name]}
+    assert apart <= {"targets"}, "the paper's clusters cannot be had of the bench's eight words"
