@@ -85,7 +85,8 @@ class Learner:
 
         Of few validation songs the macro F1 goes up and down while there is still much to learn.
         """
-        lowest = min(self.history, key=lambda line: line["validation_loss"])["epoch"] if self.history else 0.0
+        told = [line.get("validation_loss", math.inf) for line in self.history]  # before 0.3 it was not written down
+        lowest = int(np.argmin(told)) if told else 0
         behind = self.next_epoch - 1 - max(self.best["epoch"], lowest)
         return self.next_epoch >= self.recipe.epochs or 0 < self.recipe.stop_patience <= behind
 
