@@ -20,7 +20,7 @@ from mer_ray.runs import lock as run_lock
 from mer_ray.runs.lock import RunLock
 from mer_ray.storage import access, conditional, objects
 from tests.support.faults import Fault, FaultyProxy
-from tests.support.s3 import S3Server
+from tests.support.s3 import S3Server, forget_servers
 
 SONG = b"a song of sorts" * 20_000
 PASSING = ["500", "503", "503 page", "hang up", "reset", "truncated", "stalled"]
@@ -33,11 +33,11 @@ def root(s3: S3Server, faults: FaultyProxy, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(audio, "FETCH_WAIT_S", 0.01)
     monkeypatch.setattr(access, "READ_TIMEOUT_S", 1.0)
     monkeypatch.setattr(access, "CONNECT_TIMEOUT_S", 1.0)
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    forget_servers()
     root = f"s3://{s3.bucket}/faults-{time.monotonic_ns()}"
     storage.write_bytes(f"{root}/song.mp3", SONG)
     yield root
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    forget_servers()
 
 
 @pytest.mark.parametrize("kind", PASSING)
@@ -66,7 +66,7 @@ def test_a_fetch_that_always_fails_ends_as_an_io_error_after_all_its_tries(
 
 def test_a_server_that_is_not_there_is_an_io_error(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    forget_servers()
     repeats = Repeats()
     with pytest.raises(AudioError) as caught:
         fetch(f"{root}/song.mp3", repeats)
@@ -82,6 +82,13 @@ def test_an_overrun_storage_is_asked_again_also_where_its_answer_has_no_body(roo
     storage.move(f"{root}/staged", f"{root}/part")
     assert faults.injected["503"] == 6
     assert storage.read_bytes(f"{root}/part") == b"a part"
+
+
+def test_what_a_storage_does_not_know_is_not_asked_again(root: str, faults: FaultyProxy) -> None:
+    faults.inject(Fault("501", method="PUT"))
+    with pytest.raises(StorageError):
+        storage.swap(f"{root}/lock", b"mine", None)
+    assert faults.requests["PUT"] == 2, "on a condition, then without"
 
 
 def test_an_object_larger_than_the_memory_is_not_fetched(root: str) -> None:

@@ -22,6 +22,8 @@ CLIENT_ATTEMPTS = 10
 
 _REFUSED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "InvalidToken", "TokenRefreshRequired"}
 _REFUSED |= {"InvalidAccessKeyId", "SignatureDoesNotMatch"}
+_PASSING = {429, 500, 502, 503, 504}
+"""Statuses that may be another's a moment later; 501 is final, and how a storage says that it knows no conditions."""
 _AGAIN = "run the same command again"
 _MENDS = {
     errno.ENOSPC: ("the disk is full", f"make room there and {_AGAIN}"),
@@ -51,6 +53,7 @@ def filesystem(uri: str, *, attempts: int | None = None) -> tuple[AbstractFileSy
         return fsspec.filesystem("file", auto_mkdir=True), absolute(uri)
     tries = attempts or CLIENT_ATTEMPTS
     config = {
+        # s3fs repeats. But it keeps its clients by this number, each with its own tries: one of one try needs its own.
         "retries": {"mode": "standard", "total_max_attempts": min(tries, 2)},
         "max_pool_connections": 32,
         "connect_timeout": CONNECT_TIMEOUT_S,
@@ -71,7 +74,7 @@ def _repeat_what_may_pass() -> None:
 
     def may_pass(error: Exception) -> bool:
         status = getattr(error, "response", {}).get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return status >= 500 or status == 429 or isinstance(error, botocore.exceptions.ConnectionError)
+        return status in _PASSING or isinstance(error, botocore.exceptions.ConnectionError)
 
     set_custom_error_handler(may_pass)
 

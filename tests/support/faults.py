@@ -29,6 +29,7 @@ ANSWERS = {
     "404": (404, _XML.format("NoSuchKey", "The specified key does not exist.")),
     "403": (403, _XML.format("AccessDenied", "Access Denied")),
     "500": (500, _XML.format("InternalError", "We encountered an internal error. Please try again.")),
+    "501": (501, _XML.format("NotImplemented", "A header you provided implies functionality that is not implemented.")),
     "503": (503, _XML.format("SlowDown", "Please reduce your request rate.")),
     "503 page": (503, "<html><body><h1>503 Service Unavailable</h1><br>No server is available.</body></html>"),
     "unknown key": (403, _XML.format("InvalidAccessKeyId", "The access key Id you provided does not exist.")),
