@@ -127,13 +127,13 @@ def _undisturbed(
     if asked.music is not None:
         songs = load_catalog(str(asked.music)).slice(0, asked.songs)
     storage.write_table(str(manifest), songs)
-    tiny: list[object] = ["--encoder", "descriptors", "--songs-per-part", 2]
+    small: list[object] = ["--encoder", "descriptors", "--songs-per-part", 2]
     features, learnt = folder / "undisturbed-extract", folder / "learnt-from"
-    extract: list[object] = ["--catalog", manifest, *tiny, "--features"]
+    extract: list[object] = ["--catalog", manifest, *small, "--features"]
     model: list[object] = ["--model", folder / "model"]
     tag: list[object] = ["--features", features, *model, "--labels", "gems", "--output"]
     night.through("extract", [*extract, features], features, [])
-    night.through("extract", ["--catalog", labelled, *tiny, "--features", learnt], learnt, [])
+    night.through("extract", ["--catalog", labelled, *small, "--features", learnt], learnt, [])
     lesson: list[object] = ["--train", labelled, "--features", learnt, "--epochs", 3, "--workers", 0]
     night.through("train", [*lesson, *model], folder / "model", [])
     night.through("tag", [*tag, folder / "undisturbed-tag"], folder / "undisturbed-tag", [])

@@ -21,7 +21,7 @@ from mer_ray.runs.lock import RunLock
 from mer_ray.runs.settings import StatusSettings
 from mer_ray.runs.songs_directory import SongsDirectory
 from mer_ray.words.lists import read_labels
-from tests.support.s3 import S3Server, seaweed_server
+from tests.support.s3 import S3Server, forget_servers, seaweed_server
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +34,9 @@ def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 def s3_root(seaweed: S3Server, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[str]:
     for name, value in seaweed.environment.items():
         monkeypatch.setenv(name, value)
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    forget_servers()
     yield f"s3://{seaweed.bucket}/{abs(hash(request.node.name))}"
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    forget_servers()
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -183,7 +183,7 @@ def test_local_paths_are_made_absolute_and_s3_uris_left_alone(tmp_path: Path, mo
 
 def test_the_s3_server_rejects_a_wrong_secret(s3_root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     storage.write_bytes(storage.join(s3_root, "x"), b"x")
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    forget_servers()
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     with pytest.raises(StorageError, match="run the same command again"):
         storage.read_bytes(storage.join(s3_root, "x"))

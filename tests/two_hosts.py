@@ -29,15 +29,13 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import fsspec
-
 from mer_ray import storage
 from mer_ray.runs import lock
 from mer_ray.runs.lock import LockLostError, RunLock, publish
 from mer_ray.songs import part_uris
 from tests.support import ROOT
 from tests.support.relay import relayed, unix_relay
-from tests.support.s3 import seaweed_server
+from tests.support.s3 import forget_servers, seaweed_server
 
 SKEWS_S = (-150.0, 150.0)
 EXPIRES_S = {"folder": 1.0, "S3": 6.0}
@@ -79,8 +77,8 @@ def race(place: str, rounds: int, seed: int, *, unfenced: bool = False) -> Count
             stack.enter_context(patch.dict(os.environ, server.environment))
             root = f"s3://{server.bucket}/shared"
             environment = server.environment
-            stack.callback(_forget_servers)
-            _forget_servers()
+            stack.callback(forget_servers)
+            forget_servers()
         plan = [
             {
                 "uri": f"{root}/{number}",
@@ -98,11 +96,6 @@ def race(place: str, rounds: int, seed: int, *, unfenced: bool = False) -> Count
         counts.update(judged(one, there))
     counts["seconds"] = round(time.monotonic() - started)
     return counts
-
-
-def _forget_servers() -> None:
-    """Have the next look at S3 go where the environment then says, and not where an earlier one went."""
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
 def judged(told: tuple[Told, ...], left: list[str]) -> Counter[str]:

@@ -114,16 +114,8 @@ def test_sigterm_ends_an_extract_as_ctrl_c_does_and_the_same_command_goes_on(
     world: Path, job: Job, job_environment: dict[str, str], tmp_path: Path
 ) -> None:
     features = tmp_path / "features"
-    flags = [
-        "--catalog",
-        world / "demo-gems",
-        "--features",
-        features,
-        "--encoder",
-        "descriptors",
-        "--songs-per-part",
-        2,
-    ]
+    flags = ["--catalog", world / "demo-gems", "--features", features]
+    flags += ["--encoder", "descriptors", "--songs-per-part", 2]
     run = started(job_environment, "jobs/extract.py", *flags)
     wait_for(lambda: any(features.glob("part-*")), run)
     run.send_signal(signal.SIGTERM)

@@ -37,6 +37,11 @@ def copy(folder: Path, uri: str) -> None:
             storage.write_bytes(storage.join(uri, str(file.relative_to(folder))), file.read_bytes())
 
 
+def extracting(night: str, features: str) -> tuple[str, ...]:
+    """Flags of an extract of the songs in the bucket."""
+    return ("--catalog", f"{night}/demo-gems.tsv", "--features", features, "--encoder", "descriptors")
+
+
 def summary(uri: str) -> dict[str, Any]:
     told: dict[str, Any] = json.loads(storage.read_bytes(f"{uri}/_run/summary.json"))
     return told
@@ -64,8 +69,7 @@ def test_a_bad_night_loses_nothing_doubles_nothing_and_says_what_it_repeated(
         Fault("slow", method=".*", share=0.1, seconds=0.2),
         Fault("hang up", method="GET|HEAD|PUT", path="/night-(features|tags)/", share=0.08, times=1),
     )
-    catalog = ("--catalog", f"{night}/demo-gems.tsv", "--features", features, "--encoder", "descriptors")
-    printed = done(job("extract", *catalog, "--songs-per-part", 8))
+    printed = done(job("extract", *extracting(night, features), "--songs-per-part", 8))
     repeated = sum(faults.injected[kind] for kind in ("503", "reset", "truncated"))
     assert repeated >= 3, faults.injected
     assert min(faults.injected[kind] for kind in ("500", "slow", "hang up")) > 0, faults.injected
@@ -94,17 +98,7 @@ def test_what_does_not_pass_ends_the_run_with_a_sentence_and_the_same_command_go
     night: str, store: Path, job: Job, faults: FaultyProxy, fault: Fault, said: str
 ) -> None:
     features = f"{night}-features-{fault.kind}"
-    flags = (
-        "--catalog",
-        f"{night}/demo-gems.tsv",
-        "--features",
-        features,
-        "--encoder",
-        "descriptors",
-        "--songs-per-part",
-        2,
-    )
-    flags += ("--patience-minutes", 0)
+    flags = (*extracting(night, features), "--songs-per-part", 2, "--patience-minutes", 0)
     faults.inject(fault)
     assert re.search(said, refused(job("extract", *flags)))
     faults.inject()
@@ -117,16 +111,7 @@ def test_credentials_that_are_renewed_and_a_storage_that_is_overrun_cost_no_song
     night: str, store: Path, job: Job, faults: FaultyProxy
 ) -> None:
     features = f"{night}-features-overrun"
-    flags = (
-        "--catalog",
-        f"{night}/demo-gems.tsv",
-        "--features",
-        features,
-        "--encoder",
-        "descriptors",
-        "--songs-per-part",
-        2,
-    )
+    flags = (*extracting(night, features), "--songs-per-part", 2)
     overrun = Fault("503", method="GET|HEAD|PUT", share=1 / 3)
     faults.inject(Fault("expired", path="/demo-gems/", after=12), overrun)
     renewal = threading.Timer(20.0, faults.inject, [overrun])

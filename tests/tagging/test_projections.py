@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -16,7 +15,7 @@ from mer_ray.features import window_arrays
 from mer_ray.learning.model import Model
 from mer_ray.tagging.projections import FOLDER, Projections, collect, song_vectors
 from tests.learning.test_model import ENCODER, small_model
-from tests.support.s3 import S3Server
+from tests.support.s3 import S3Server, forget_servers
 from tests.tagging.test_ranking import SONGS, songs_table, windows
 
 
@@ -26,7 +25,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "local":
         return str(tmp_path / "features")
     server: S3Server = request.getfixturevalue("s3")
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    forget_servers()
     return f"s3://{server.bucket}/projections-{time.monotonic_ns()}"
 
 
