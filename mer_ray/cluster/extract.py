@@ -24,7 +24,7 @@ from mer_ray.cluster import preflight, stages
 from mer_ray.cluster.drive import Summary, drive
 from mer_ray.cluster.encoding import EncodeSongs, Encoding
 from mer_ray.cluster.nodes import answering, listed, wait_for
-from mer_ray.cluster.plan import Plan, gpus_of, resolve_plan
+from mer_ray.cluster.plan import Plan, gpus_of, resolve_anew, resolve_plan
 from mer_ray.cluster.session import connect, quiet_data
 from mer_ray.cluster.settings import ExtractSettings, TagSettings
 from mer_ray.cluster.stages import Decoding
@@ -90,7 +90,8 @@ def extract(settings: ExtractSettings | TagSettings, read: Callable[[], pa.Table
             cluster = answering()
             if first and settings.preflight:
                 preflight.check(settings.features, songs, cluster, encoder.dim)
-            plan = resolve_plan(settings, cluster, len(songs), decoding.limits.memory_mb)
+            resolve = resolve_plan if first else resolve_anew
+            plan = resolve(settings, cluster, len(songs), decoding.limits.memory_mb)
             if encoding.device == "cuda" and not plan.gpus:
                 raise InputError(
                     "extract: began on GPUs, and no node with one answers any more; add one and run again."

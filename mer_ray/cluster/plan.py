@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mer_ray.cluster.nodes import ENOUGH_CPUS, Cluster
 from mer_ray.cluster.settings import ExtractSettings, TagSettings
@@ -144,6 +144,22 @@ def resolve_plan(settings: ExtractSettings | TagSettings, cluster: Cluster, song
         part_songs=settings.songs_per_part,
         cpus=cpus,
     )
+
+
+def resolve_anew(settings: ExtractSettings | TagSettings, cluster: Cluster, songs: int, memory_mb: int) -> Plan:
+    """The plan of a later pass: where nodes went, what was asked for at the start is the most that it takes.
+
+    Raises:
+        InputError: what is left could not do the work whatever had been asked for.
+    """
+    try:
+        return resolve_plan(settings, cluster, songs, memory_mb)
+    except InputError:
+        gpus = None if settings.gpus is None else min(settings.gpus, int(cluster.gpus))
+        unasked = settings.model_copy(update={"gpus": gpus, "encoders": None, "decoders": None})
+        plan = resolve_plan(unasked, cluster, songs, memory_mb)
+        most = settings.encoders or plan.most_encoders
+        return replace(plan, encoders=min(plan.encoders, most), most_encoders=min(plan.most_encoders, most))
 
 
 def _memory(cluster: Cluster, limit: int) -> tuple[int, int]:

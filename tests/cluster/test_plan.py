@@ -4,7 +4,7 @@ import pytest
 
 from mer_ray.cluster.extract import COMMIT_CPUS
 from mer_ray.cluster.nodes import Cluster, Node
-from mer_ray.cluster.plan import Plan, resolve_plan
+from mer_ray.cluster.plan import Plan, resolve_anew, resolve_plan
 from mer_ray.cluster.settings import ExtractSettings
 from mer_ray.commandline import parse
 from mer_ray.errors import InputError
@@ -56,6 +56,31 @@ def test_more_gpus_than_there_are_is_refused_and_fewer_are_taken() -> None:
 def test_more_decoders_than_the_cpus_hold_are_refused(gpus: int, flags: str) -> None:
     with pytest.raises(InputError, match="do not fit the cluster's 8 CPUs"):
         plan(8, gpus, flags=flags)
+
+
+@pytest.mark.parametrize(
+    ("flags", "gpus", "encoders"),
+    [
+        ("--encoders 4", 1, 1),
+        ("--gpus 4", 3, 3),
+        ("--gpus 0 --decoders 9", 1, 5),
+        ("--decoders 11", 2, 2),
+    ],
+)
+def test_a_later_pass_takes_what_is_left_where_nodes_went_that_were_asked_for(
+    flags: str, gpus: int, encoders: int
+) -> None:
+    settings = parse(ExtractSettings, ["--catalog", "c", "--features", "f", *flags.split()])
+    assert resolve_plan(settings, cluster(16, gpus=4), 1_000, memory_mb=2_000) == resolve_anew(
+        settings, cluster(16, gpus=4), 1_000, memory_mb=2_000
+    )
+    left = cluster(8, gpus=gpus)
+    with pytest.raises(InputError):
+        resolve_plan(settings, left, 1_000, memory_mb=2_000)
+    found = resolve_anew(settings, left, 1_000, memory_mb=2_000)
+    assert found.encoders == encoders
+    assert found.most_encoders <= (settings.encoders or 1_000)
+    assert bool(found.gpus) is (settings.gpus != 0)
 
 
 def test_more_encoders_than_the_gpus_hold_are_refused_and_fit_where_they_share_them() -> None:

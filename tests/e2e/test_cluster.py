@@ -41,14 +41,15 @@ def test_songs_are_decoded_where_cpus_are_and_encoded_where_gpus_are(night: tupl
     ran = {name: set(kinds) for name, kinds in night[0]["ran"].items()}
     assert {"decode worker", "decoder"} <= ran["cpu"]
     assert "encoder" not in ran["cpu"]
-    assert ran["gpu"] == ran["lost gpu"] == {"encoder"}
+    # The CPU of a GPU's node decodes as well, until its encoder takes it.
+    assert "encoder" in ran["gpu"] & ran["lost gpu"]
 
 
 def test_the_run_goes_on_without_a_node_that_is_lost_and_never_replaced(
     night: tuple[dict[str, Any], Path], store: Path
 ) -> None:
     seen, features = night
-    assert seen["struck"], f"the node was not lost while it encoded: {seen}"
+    assert seen["struck"], f"the node was not lost while songs were to do: {seen}"
     assert seen["code"] == 0, seen["printed"]
     assert "2 encoders (2 GPUs" in seen["printed"]
     undisturbed: pa.Table = rows_of(store / "features")

@@ -4,8 +4,8 @@ python -m tests.support.several_nodes MANIFEST FEATURES
 
 Three raylets on this machine: a head with CPUs, and two nodes that claim a GPU each.
 There is no GPU, so the job runs with its encoders' device replaced, and with nothing else changed. One of the
-GPU nodes is killed (SIGKILL of its raylet, and with it of all that runs there) while it encodes, and never
-replaced. Prints as JSON what ran where, and how the job ended.
+GPU nodes is killed (SIGKILL of its raylet, and with it of all that runs there) while its encoder stands and parts are
+committed, and never replaced. Prints as JSON what ran where, and how the job ended.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.support.chaos import TITLES, family
+from tests.support.shrinking import agent_ports
 
 LIMIT_SECONDS = 140
-ENCODING = "MapWorker(MapBatches(EncodeSongs)).submit"
-"""The title of an encoder's process while it has songs."""
 
 
 class Nodes:
@@ -36,11 +35,12 @@ class Nodes:
         from mer_ray.cluster.unpromised import keep_to_loopback
 
         keep_to_loopback()
-        self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+        head = {"num_cpus": 2, "include_dashboard": False, **agent_ports()}
+        self._cluster = Cluster(initialize_head=True, head_node_args=head)
         reset_ray_address()  # or whoever starts Ray on this machine meanwhile would join this one
         self._nodes = {"cpu": self._cluster.head_node}
         for name in ("gpu", "lost gpu"):
-            self._nodes[name] = self._cluster.add_node(num_cpus=1, num_gpus=1)
+            self._nodes[name] = self._cluster.add_node(num_cpus=1, num_gpus=1, **agent_ports())
         self.address: str = self._cluster.address
 
     def seen(self, ran: dict[str, set[str]]) -> None:
@@ -52,8 +52,8 @@ class Nodes:
             )
 
     def encoding(self, name: str) -> bool:
-        """Whether a node's encoder has songs at this moment."""
-        return any(ENCODING in line for line in self._family(name).values())
+        """Whether an encoder stands on a node."""
+        return any(TITLES["encoder"] in line for line in self._family(name).values())
 
     def lose(self, name: str) -> None:
         """SIGKILL of a raylet; no other takes its place."""
@@ -77,7 +77,9 @@ def main(manifest: str, features: str) -> None:
     ran: dict[str, set[str]] = {}
     after: dict[str, set[str]] = {}
     try:
-        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as job:
+        with subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as job:
             struck = _until(
                 lambda: job.poll() is not None or (_parts(features) > 0 and nodes.encoding("lost gpu")),
                 lambda: nodes.seen(ran),
