@@ -23,7 +23,7 @@ from mer_ray.audio.process import Limits, room_for
 from mer_ray.cluster import preflight, stages
 from mer_ray.cluster.drive import Summary, drive
 from mer_ray.cluster.encoding import EncodeSongs, Encoding
-from mer_ray.cluster.nodes import answering, listed, wait_for
+from mer_ray.cluster.nodes import answering, gathered, listed, wait_for
 from mer_ray.cluster.plan import Plan, gpus_of, resolve_anew, resolve_plan
 from mer_ray.cluster.session import connect, quiet_data
 from mer_ray.cluster.settings import ExtractSettings, TagSettings
@@ -46,8 +46,6 @@ if TYPE_CHECKING:
 COMMIT_CPUS = 0.2
 READ_AGAIN_S = 300.0
 """A song that was read before must be read again by then; a fetch gives up sooner."""
-COME_BACK_MINUTES = 5.0
-"""So long at least a run waits where no node is left that could do its work."""
 
 NO_GPU = (
     "extract: WARNING no GPU in this Ray: encodes on CPUs, in their arithmetic. --require-gpus 1 would refuse that, "
@@ -85,9 +83,8 @@ def extract(settings: ExtractSettings | TagSettings, read: Callable[[], pa.Table
 
         def planned(songs: pa.Table) -> Planned:
             first = songs is pending
-            if not first:  # nodes that all went may come back
-                wait_for(int(encoding.device == "cuda"), max(settings.wait_minutes, COME_BACK_MINUTES))
-            cluster = answering()
+            gpus = settings.require_gpus if first else int(encoding.device == "cuda")
+            cluster = gathered(gpus, settings.wait_minutes, again=not first)
             if first and settings.preflight:
                 preflight.check(settings.features, songs, cluster, encoder.dim)
             resolve = resolve_plan if first else resolve_anew

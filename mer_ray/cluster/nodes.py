@@ -15,6 +15,8 @@ Answer = TypeVar("Answer")
 ANSWER_SECONDS = 30.0
 """A node that has not run the smallest task by then does not answer; a busy one takes seconds to start a process."""
 LOOK_SECONDS = 5.0
+COME_BACK_MINUTES = 5.0
+"""So long at least a run waits where no node is left that could do its work."""
 ENOUGH_CPUS = 2
 """Ray Data's own tasks ask for a whole CPU: with one they would wait for ever beside an encoder."""
 
@@ -112,8 +114,32 @@ def on_each(nodes: Sequence[Node], function: Callable[[], Answer]) -> dict[str, 
     return answers
 
 
-def wait_for(gpus: int, minutes: float) -> None:
+def gathered(gpus: int, minutes: float, again: bool) -> Cluster:
+    """The nodes that answer; waited for where they are too few, whatever Ray still lists.
+
+    Args:
+        gpus: that they must have.
+        minutes: at most.
+        again: not the first pass of a run: nodes that all went may come back, COME_BACK_MINUTES at least.
+
+    Raises:
+        InputError: as :func:`wait_for`.
+    """
+    minutes = max(minutes, COME_BACK_MINUTES) if again else minutes
+    there = answering()
+    if _enough(there, gpus):
+        return there
+    wait_for(gpus, minutes, there.silent)
+    return answering()
+
+
+def wait_for(gpus: int, minutes: float, silent: frozenset[str] = frozenset()) -> None:
     """Wait until the cluster can begin: with two CPUs and so many GPUs, for which an autoscaler is asked.
+
+    Args:
+        gpus: that it must have.
+        minutes: at most.
+        silent: nodes that are known not to answer.
 
     Raises:
         InputError: the GPUs have not come within that time.
@@ -122,7 +148,7 @@ def wait_for(gpus: int, minutes: float) -> None:
 
     deadline = time.monotonic() + 60 * minutes
     asked = False
-    while (there := listed()).cpus < ENOUGH_CPUS or there.gpus < gpus:
+    while not _enough(there := listed().without(silent), gpus):
         if time.monotonic() >= deadline:
             break
         if not asked:
@@ -138,3 +164,7 @@ def wait_for(gpus: int, minutes: float) -> None:
             f"--require-gpus {gpus}: the cluster has {there.gpus:g}{waited}; add GPU nodes, or wait for them with "
             "--wait-minutes."
         )
+
+
+def _enough(there: Cluster, gpus: int) -> bool:
+    return there.cpus >= ENOUGH_CPUS and there.gpus >= gpus

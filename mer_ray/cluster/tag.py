@@ -22,7 +22,7 @@ from mer_ray import storage
 from mer_ray.catalog.sources import load_catalog
 from mer_ray.cluster.drive import Summary, drive, report
 from mer_ray.cluster.extract import extract
-from mer_ray.cluster.nodes import answering, listed
+from mer_ray.cluster.nodes import gathered
 from mer_ray.cluster.session import connect, quiet_data
 from mer_ray.cluster.settings import TagSettings
 from mer_ray.cluster.supervision import Planned, Watched
@@ -122,9 +122,10 @@ def tag(settings: TagSettings) -> Summary:
 
         def planned(songs: pa.Table) -> Planned:
             work = by_part(rows, songs["track_id"].combine_chunks())
-            workers = settings.encoders or max(1, min(len(work), int(answering().cpus)))
+            cluster = gathered(0, settings.wait_minutes, again=songs is not pending)
+            workers = settings.encoders or max(1, min(len(work), int(cluster.cpus)))
             stage = (TagSongs, load, options, scale, output.uri, output.lock.token, watched.actor)
-            return Planned(partial(_over_parts, work, workers, *stage), listed())
+            return Planned(partial(_over_parts, work, workers, *stage), cluster)
 
         summary = drive(output, pending, len(asked), planned, watched)
         if settings.keep_projections:

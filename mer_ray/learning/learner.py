@@ -178,7 +178,7 @@ class Learner:
     def _validate_one(self, one: ValidationSet) -> tuple[float, float]:
         """Macro F1 and mean loss of one dataset, some thousand windows at a time."""
         generator = torch.Generator().manual_seed(stream_seed(self.recipe.seed, VALIDATION))
-        songs_N, cosines, lost = one.windows.songs_N, [], 0.0
+        songs_N, cosines, lost, by_window = one.windows.songs_N, [], 0.0, self.recipe.select_on == "windows"
         sums_SE = torch.zeros(len(one.truth_Sl), self.projector.shape.output_dim)
         counts = None if one.windows.counts_S is None else one.windows.counts_S.numpy()
         for first, projected_BE in pieces(self.projector, one.windows.features_ND.numpy(), counts, self.device):
@@ -186,9 +186,10 @@ class Learner:
             batch = losses.Batch(torch.from_numpy(projected_BE), songs_B, one.windows, generator)
             lost += self._alignment(batch).item() * len(songs_B)
             sums_SE.index_add_(0, songs_B, batch.projected_BE)
-            cosines.append(projected_BE @ one.labels_lE.T)
+            if by_window:
+                cosines.append(projected_BE @ one.labels_lE.T)
         loss = lost / len(songs_N)
-        if self.recipe.select_on == "windows":
+        if by_window:
             return macro_f1(np.concatenate(cosines), one.truth_Sl[songs_N.numpy()], one.k), loss
         songs_SE = (sums_SE / torch.from_numpy(one.windows.counts)[:, None]).numpy()
         scale = self._scale(one, songs_SE)

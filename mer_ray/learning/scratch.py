@@ -5,15 +5,17 @@ A worker's memory holds the batch it works on; what of the file stays in memory 
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import json
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from mer_ray.errors import InputError
 from mer_ray.features import Places, Store, Windows, find_windows
@@ -35,6 +37,7 @@ class Scratch:
         with self._alone():
             if not index.exists():
                 index.write_text(json.dumps(self._write(file, stores, track_ids)))
+                _give_back()
         counts, ids, absent = json.loads(index.read_text())
         shape = (sum(counts), stores[0].dim)
         # Mapped copy-on-write, as torch wants to be able to write; nobody does.
@@ -79,3 +82,10 @@ class Scratch:
                 yield
         except OSError as error:
             raise InputError(f"scratch {self.folder}: {error.strerror}; give --scratch another folder.") from error
+
+
+def _give_back() -> None:
+    """Let go of what allocators keep of the parts that were read; a training would hold it to its end."""
+    pa.default_memory_pool().release_unused()
+    with suppress(AttributeError):  # glibc alone has it
+        ctypes.CDLL(None).malloc_trim(0)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mer_ray.cluster import nodes
-from mer_ray.cluster.nodes import Cluster, wait_for
+from mer_ray.cluster.nodes import Cluster, Node, wait_for
 from mer_ray.errors import InputError
 from tests.cluster.test_plan import cluster
 
@@ -66,3 +66,15 @@ def test_a_node_that_does_not_answer_is_named_and_not_counted(
     assert (found.cpus, found.silent) == (4, {"2"})
     assert "node host2: does not answer; its CPUs and GPUs are not counted." in capsys.readouterr().err
     assert there.without(found.silent).ids == found.ids
+
+
+def test_nodes_that_all_went_are_waited_for_while_ray_still_lists_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = Cluster((Node("a", "a", 4, 0, 1e12), Node("b", "b", 4, 0, 1e12)))
+    back = Cluster((*gone.nodes, Node("c", "c", 4, 0, 1e12)))
+    growing = Growing(monkeypatch, gone, gone, gone, back)
+    monkeypatch.setattr(
+        nodes, "on_each", lambda asked, function: {one.id: function() for one in asked if one.id == "c"}
+    )
+    found = nodes.gathered(0, minutes=0, again=True)
+    assert (found.ids, found.silent) == ({"c"}, {"a", "b"})
+    assert growing.now > 0

@@ -1,10 +1,11 @@
 """Extracts on a Ray that is smaller than it was, or becomes so; a script, so that its Ray is its own.
 
-python -m tests.support.shrinking MANIFEST FOLDER [joins]
+python -m tests.support.shrinking MANIFEST FOLDER [joins | returns]
 
 Three raylets of two CPUs on this machine. One is killed just before the first extract starts, when Ray still counts it,
 and never replaced. Another is killed when the second extract has committed its first part; with ``joins`` two come back
-a little later. Prints as JSON how each ended, what it printed, and on which nodes encoders were seen.
+a little later. With ``returns`` the head has no CPU, all others are killed at once, and one comes back. Prints as JSON
+how each ended, what it printed, and on which nodes encoders were seen.
 """
 
 from __future__ import annotations
@@ -37,16 +38,16 @@ def agent_ports() -> dict[str, int]:
 
 
 class Raylets:
-    """A head and others, of two CPUs each."""
+    """A head and others, of two CPUs each; the head of none if asked."""
 
-    def __init__(self, others: int) -> None:
+    def __init__(self, others: int, head_cpus: int = 2) -> None:
         from ray._common.utils import reset_ray_address
         from ray.cluster_utils import Cluster
 
         from mer_ray.cluster.unpromised import keep_to_loopback
 
         keep_to_loopback()
-        head = {"num_cpus": 2, "include_dashboard": False, **agent_ports()}
+        head = {"num_cpus": head_cpus, "include_dashboard": False, **agent_ports()}
         self._cluster = Cluster(initialize_head=True, head_node_args=head)
         reset_ray_address()  # or whoever starts Ray on this machine meanwhile would join this one
         self._others = [self._cluster.add_node(num_cpus=2, **agent_ports()) for _ in range(others)]
@@ -55,6 +56,11 @@ class Raylets:
     def lose(self) -> None:
         """SIGKILL of one, and of all that runs on it."""
         self._cluster.remove_node(self._others.pop(), allow_graceful=False)
+
+    def lose_all(self) -> None:
+        """Of all but the head."""
+        while self._others:
+            self.lose()
 
     def join(self) -> None:
         """One more comes."""
@@ -71,23 +77,23 @@ class Raylets:
         self._cluster.shutdown()
 
 
-def night(raylets: Raylets, manifest: str, features: Path, strike: Callable[[], None], joins: bool) -> dict[str, Any]:
-    """One extract that is struck when it has committed a part."""
+def night(raylets: Raylets, manifest: str, features: Path, strike: Callable[[], None], join: int = 0) -> dict[str, Any]:
+    """One extract that is struck when it has committed a part; so many raylets join a little later."""
     command = [sys.executable, str(ROOT / "jobs" / "extract.py"), "--catalog", manifest, "--features", str(features)]
     command += ["--encoder", "descriptors", "--songs-per-part", "2"]
     environment = {**os.environ, "RAY_ADDRESS": raylets.address, "PYTHONUNBUFFERED": "1"}
     begun, most = time.monotonic(), 0
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     with subprocess.Popen(command, env=environment, cwd=ROOT, **pipes) as job:
-        struck, joined = float("inf"), not joins
+        struck = float("inf")
         while job.poll() is None and time.monotonic() - begun < LIMIT_SECONDS:
             if struck == float("inf") and list(features.glob("part-*.parquet")):
                 strike()
                 struck = time.monotonic()
-            if not joined and time.monotonic() - struck > JOIN_AFTER_SECONDS:
-                joined = True
-                raylets.join()
-                raylets.join()
+            if join and time.monotonic() - struck > JOIN_AFTER_SECONDS:
+                for _ in range(join):
+                    raylets.join()
+                join = 0
             if time.monotonic() > struck:
                 most = max(most, raylets.encoding())
             time.sleep(0.2)
@@ -97,17 +103,20 @@ def night(raylets: Raylets, manifest: str, features: Path, strike: Callable[[], 
     return {"code": job.returncode, "seconds": seconds, "encoding_nodes": most, "printed": printed}
 
 
-def main(manifest: str, folder: str, joins: bool) -> None:
-    """Both nights."""
-    raylets = Raylets(2)
+def main(manifest: str, folder: str, mode: str = "") -> None:
+    """Both nights, or the one of a cluster that goes and returns."""
+    returns, nights = mode == "returns", {}
+    raylets = Raylets(2, head_cpus=0 if returns else 2)
     try:
-        raylets.lose()
-        before = night(raylets, manifest, Path(folder) / "before", lambda: None, joins=False)
-        while_at_it = night(raylets, manifest, Path(folder) / "during", raylets.lose, joins)
+        if not returns:
+            raylets.lose()
+            nights["before"] = night(raylets, manifest, Path(folder) / "before", lambda: None)
+        strike, join = (raylets.lose_all, 1) if returns else (raylets.lose, 2 * (mode == "joins"))
+        nights["during"] = night(raylets, manifest, Path(folder) / "during", strike, join)
     finally:
         raylets.shutdown()
-    print(json.dumps({"before": before, "during": while_at_it}))
+    print(json.dumps(nights))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3], joins=len(sys.argv) > 3)
+    main(*sys.argv[1:4])
