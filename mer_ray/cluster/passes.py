@@ -7,6 +7,7 @@ they are in.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -22,6 +23,8 @@ from mer_ray.runs.receipts import Receipt
 TICK_SECONDS = 2.0
 FRUITLESS_PASSES = 3
 """After so many passes in a row that committed nothing, a run ends."""
+MEND_SECONDS = 10.0
+"""A run waits so long after a fruitless pass, twice after the next: Ray needs as much to see a node lost."""
 
 
 def receipts(
@@ -70,6 +73,8 @@ def receipts(
         patience = 2.0**fruitless
         if fruitless == FRUITLESS_PASSES:
             raise InputError(f"{job}: {why}; {fruitless} passes in a row committed no song. Mend the cluster.")
+        if fruitless:
+            time.sleep(MEND_SECONDS * fruitless)
         watched.begin_anew()
         songs = lacking(songs)
         print(f"{job}: {why}; plans anew for {len(songs):,} songs", flush=True)

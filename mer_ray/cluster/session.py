@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import signal
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from importlib import import_module
@@ -12,10 +13,13 @@ from threading import Thread, current_thread, main_thread
 from typing import Any, TypeVar
 
 from mer_ray.cluster import unpromised
-from mer_ray.errors import Terminated
+from mer_ray.errors import InputError, Terminated
 
 Task = TypeVar("Task")
 Outcome = TypeVar("Outcome")
+
+REACH_SECONDS = 10.0
+"""A head that takes no connection by then does not answer."""
 
 
 def connect(*needed: str) -> dict[str, float]:
@@ -26,25 +30,61 @@ def connect(*needed: str) -> dict[str, float]:
 
     Returns:
         The cluster's resources, such as ``{"CPU": 16, "GPU": 1}``.
-    """
-    import logging
 
+    Raises:
+        InputError: there is none to be joined where RAY_ADDRESS says, or none can be started.
+    """
     prepare_environment()
     import ray
 
     if not ray.is_initialized():
-        own = not unpromised.is_running()
-        if own:
-            unpromised.keep_to_loopback()
+        _check_address(os.environ.get("RAY_ADDRESS", ""))
         imports = Thread(target=_import, args=needed, name="imports", daemon=True)
         imports.start()
-        bare = unpromised.bare_node() if own else nullcontext()
-        with unpromised.without_greeting(), bare, _our_sigterm():
-            ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False, configure_logging=True)
+        try:
+            _begin()
+        except (OSError, RuntimeError, ValueError) as error:
+            first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise InputError(
+                f"Ray: none could be joined or started here: {first.rstrip('.')}. RAY_ADDRESS names one that runs, "
+                "RAY_TMPDIR a folder with room."
+            ) from error
         imports.join()
         atexit.register(ray.shutdown)  # Ray's own, later at exit, would sleep half a second for its workers' last lines
     resources: dict[str, float] = ray.cluster_resources()
     return resources
+
+
+def _check_address(address: str) -> None:
+    """Raise InputError where nobody answers at RAY_ADDRESS: Ray itself would try for minutes, without a word."""
+    if address in ("", "auto", "local"):
+        return
+    host, _, port = address.rpartition(":")
+    if "/" in address or not port.isdigit():
+        raise InputError(
+            f"RAY_ADDRESS {address}: not the HOST:PORT of a head; from outside a cluster, work is given to it with "
+            "`ray job submit`."
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), REACH_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"RAY_ADDRESS {address}: does not answer ({error}); start that Ray, or unset RAY_ADDRESS to work on one of "
+            "this machine's own."
+        ) from error
+
+
+def _begin() -> None:
+    import logging
+
+    import ray
+
+    own = not unpromised.is_running()
+    if own:
+        unpromised.keep_to_loopback()
+    bare = unpromised.bare_node() if own else nullcontext()
+    with unpromised.without_greeting(), bare, _our_sigterm():
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False, configure_logging=True)
 
 
 @contextmanager

@@ -23,6 +23,7 @@ class Script:
 
     def __init__(self, *script: tuple[int, RayError | None]) -> None:
         self.script, self.left, self.committed = list(script), SONGS, 0
+        self.slept: list[float] = []
 
     def __call__(self, graph: object) -> Script:
         self.songs, self.error = self.script.pop(0)
@@ -48,6 +49,7 @@ class Script:
 
 def run(monkeypatch: pytest.MonkeyPatch, script: Script) -> int:
     monkeypatch.setattr(passes, "Pass", script)
+    monkeypatch.setattr(passes.time, "sleep", script.slept.append)
     planned = Planned(lambda: None, cluster(2))  # type: ignore[arg-type,return-value]
     rows = passes.receipts("extract", SONGS, lambda songs: planned, script.lacking, script)  # type: ignore[arg-type]
     return sum(row.songs for row in rows if row is not None)
@@ -70,7 +72,9 @@ LOSSES = {
 def test_what_was_lost_is_planned_anew(
     error: RayError, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(monkeypatch, Script((1, error), (0, error), (3, None))) == 4
+    script = Script((1, error), (0, error), (0, error), (3, None))
+    assert run(monkeypatch, script) == 4
+    assert script.slept == [10, 20], "a moment for Ray to see what was lost, where a pass did nothing"
     printed = capsys.readouterr().out
     assert "what the pass stood on is gone (" in printed
     assert "plans anew for 3 songs" in printed

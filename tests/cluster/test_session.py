@@ -1,0 +1,43 @@
+"""A Ray that is not there, or cannot start, is a sentence and no wait of minutes."""
+
+import socket
+from typing import NoReturn
+
+import pytest
+
+from mer_ray.cluster import session
+from mer_ray.errors import InputError
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("127.0.0.1:{port}", r"RAY_ADDRESS 127.0.0.1:\d+: does not answer \(.*refused\); start that Ray, or unset"),
+        ("http://127.0.0.1:8265", "RAY_ADDRESS http://127.0.0.1:8265: not the HOST:PORT of a head; .*ray job submit"),
+        ("ray://127.0.0.1:10001", "RAY_ADDRESS ray://127.0.0.1:10001: not the HOST:PORT"),
+        ("head", "RAY_ADDRESS head: not the HOST:PORT"),
+        ("127.0.0.1:99999999", "RAY_ADDRESS 127.0.0.1:99999999: does not answer"),
+    ],
+)
+def test_a_cluster_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch, address: str, said: str) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address.format(port=free_port()))
+    with pytest.raises(InputError, match=said):
+        session.connect()
+
+
+@pytest.mark.parametrize(
+    "error", [FileNotFoundError(2, "No such file or directory", "/nowhere"), RuntimeError("no room.\nmore of it")]
+)
+def test_a_ray_that_cannot_start_is_a_sentence(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fails() -> NoReturn:
+        raise error
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(session, "_begin", fails)
+    with pytest.raises(InputError, match=r"^Ray: none could be joined or started here: .*(nowhere|no room)'?\. RAY_"):
+        session.connect()
