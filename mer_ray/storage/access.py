@@ -58,6 +58,7 @@ def filesystem(uri: str, *, attempts: int | None = None) -> tuple[AbstractFileSy
         "max_pool_connections": 32,
         "connect_timeout": CONNECT_TIMEOUT_S,
         "read_timeout": READ_TIMEOUT_S,
+        "signature_version": "s3v4",  # links too, which are else signed as regions younger than 2014 refuse
     }
     _repeat_what_may_pass()
     # More than one at a time would read an object's size first, and large objects in ranges.
