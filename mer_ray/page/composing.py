@@ -73,10 +73,13 @@ def make_page(settings: PageSettings) -> dict[str, Any]:
 
 
 def page_of_run(tags: str) -> str:
-    """Write the page of a tags directory into its ``_run``; returns a sentence that says where it is, or why not."""
+    """Write the page of a tags directory into its ``_run``; returns a sentence that says where it is, or why not.
+
+    It stays there for whoever may read the tags, so it has no links that open songs on S3 to them.
+    """
     output = run_file(tags, PAGE)
     try:
-        make_page(PageSettings.model_construct(tags=tags, output=output))
+        make_page(PageSettings.model_construct(tags=tags, output=output, link_hours=0.0))
     except InputError as error:
         return f"no page: {error}"
     return f"look at and listen to {output}"
@@ -196,7 +199,10 @@ _UNTRAINED = (
     "Untrained: the encoder '{}' has random weights. The page shows that the machinery works; what it says of the "
     "music means nothing."
 )
-_MUTE = "Songs on s3:// were left out of this page (--link-hours 0)."
+_MUTE = (
+    "Songs on s3:// are not linked here: whoever had the page could hear them. `mer-ray page TAGS --output page.html` "
+    "makes one with links that last a day."
+)
 _MAP = (
     "Each point is a song, coloured by its first word; the frames are the words themselves. A song's place is its "
     "vector, seen from the catalogue's centre, along the directions of valence and arousal that the model's word space "

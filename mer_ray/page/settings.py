@@ -31,4 +31,5 @@ class PageSettings(JobSettings):
     catalog: Uri | None = None
     """A manifest or table with titles and artists; the one that was tagged, if not given."""
     link_hours: Annotated[float, Field(ge=0, le=168)] = 24.0
-    """How long songs on s3:// can be heard from the page by whoever has it; 0 leaves them out."""
+    """How long songs on s3:// can be heard from the page by whoever has it (no longer than the credentials hold that
+    sign its links); 0 links none."""
