@@ -114,12 +114,18 @@ def passed_over(source: str) -> dict[str, int]:
 
 
 def same_audio(manifest: pa.Table) -> list[list[str]]:
-    """The ids of local songs whose files are the same byte for byte, in groups; only files of one size are read."""
+    """The ids of songs whose files are the same byte for byte, in groups.
+
+    Of local files those of one size are read; on S3 size and ETag say it, but for files put there in other pieces.
+    """
     sizes: dict[int, list[tuple[str, str]]] = defaultdict(list)
-    for song in manifest.select(["track_id", "uri", "size_bytes"]).to_pylist():
-        if song["size_bytes"] and not storage.is_s3(song["uri"]):
+    groups: dict[object, list[str]] = defaultdict(list)
+    for song in manifest.select(["track_id", "uri", "size_bytes", "etag"]).to_pylist():
+        if storage.is_s3(song["uri"]):
+            if song["etag"] and song["size_bytes"]:
+                groups[song["etag"], song["size_bytes"]].append(song["track_id"])
+        elif song["size_bytes"]:
             sizes[song["size_bytes"]].append((song["track_id"], song["uri"]))
-    groups: dict[str, list[str]] = defaultdict(list)
     for alike in sizes.values():
         for track_id, path in alike if len(alike) > 1 else ():
             with storage.readable(path), open(path, "rb") as file:

@@ -18,6 +18,7 @@ from mer_ray.catalog.sources import (
     scan_folder,
 )
 from mer_ray.errors import InputError
+from tests.support.s3 import S3Server
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -262,3 +263,9 @@ def test_the_same_audio_under_two_names_is_found_and_the_same_size_is_not_enough
     (tmp_path / "c.mp3").write_bytes(b"other")
     (tmp_path / "d.mp3").write_bytes(b"x" * 5)
     assert same_audio(scan_folder(str(tmp_path))) == [["a.mp3", "d.mp3"]]
+
+
+def test_the_same_audio_on_s3_is_found_by_what_the_listing_says(s3: S3Server) -> None:
+    for name, audio in {"a": b"one", "b": b"two", "c/a": b"one", "empty": b"", "nothing": b""}.items():
+        storage.write_bytes(f"s3://{s3.bucket}/twins/{name}.mp3", audio)
+    assert same_audio(scan_folder(f"s3://{s3.bucket}/twins")) == [["a.mp3", "c/a.mp3"]]
