@@ -291,18 +291,20 @@ def lost_and_doubled(output: Path, undisturbed: pa.Table) -> tuple[int, int]:
 def assert_same(output: Path, undisturbed: pa.Table, without: Sequence[str] = ()) -> None:
     """Raise unless a directory ended well, with the rows of an undisturbed run (some columns aside) and no litter."""
     rows, other = rows_of(output).drop_columns([*without]).to_pandas(), undisturbed.to_pandas()
-    assert rows.track_id.tolist() == other.track_id.tolist()
+    assert rows.track_id.tolist() == other.track_id.tolist(), "other songs"
     wide = [name for name in ("features", "tags") if name in rows]
     pd.testing.assert_frame_equal(rows.drop(columns=wide), other.drop(columns=wide))
     for one, two in zip(rows.get("features", []), other.get("features", []), strict=True):
-        assert len(one) == len(two)
+        assert len(one) == len(two), f"a song of {len(two)} windows has {len(one)}"
         if len(one):
             np.testing.assert_allclose(np.stack(one), np.stack(two), atol=1e-3)
     for one, two in zip(rows.get("tags", []), other.get("tags", []), strict=True):
-        assert [tag["label"] for tag in one] == [tag["label"] for tag in two]
+        assert [tag["label"] for tag in one] == [tag["label"] for tag in two], "other tags"
         np.testing.assert_allclose([tag["score"] for tag in one], [tag["score"] for tag in two], atol=1e-5)
     summary = json.loads((output / "_run" / "summary.json").read_text())
-    assert (summary["songs"], summary["ok"]) == (len(other), int((other.status == "ok").sum()))
-    assert (output / "_SUCCESS").exists()
-    assert not (output / "_run" / "lock").exists()
-    assert not list(output.rglob(".*.tmp"))
+    counted, there = (summary["songs"], summary["ok"]), (len(other), int((other.status == "ok").sum()))
+    assert counted == there, f"the summary counts {counted} songs and good ones, the parts hold {there}"
+    assert (output / "_SUCCESS").exists(), "no _SUCCESS"
+    assert not (output / "_run" / "lock").exists(), f"still locked: {(output / '_run' / 'lock').read_text()}"
+    litter = sorted(str(path.relative_to(output)) for path in output.rglob(".*.tmp"))
+    assert not litter, f"left behind: {litter}"
