@@ -9,6 +9,12 @@ from mer_ray.cluster import session
 from mer_ray.errors import InputError
 
 
+@pytest.fixture(autouse=True)
+def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a process that has joined none; that of the other tests has."""
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])

@@ -135,7 +135,7 @@ def test_signals_end_a_training_with_workers_and_a_sentence(
     number: signal.Signals, code: int, store: Path, job_environment: dict[str, str], tmp_path: Path
 ) -> None:
     flags = ["--train", store / "demo-gems.parquet", "--features", store / "features", "--model", tmp_path / "model"]
-    run = started(job_environment, "jobs/train.py", *flags, "--epochs", 5_000, "--workers", 1)
+    run = started(job_environment, "jobs/train.py", *flags, "--epochs", 5_000, "--stop-patience", 0, "--workers", 1)
     wait_for((tmp_path / "model" / "_run" / "progress.json").exists, run)
     run.send_signal(number)
     _, err = run.communicate(timeout=60)
