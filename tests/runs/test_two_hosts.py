@@ -23,7 +23,8 @@ pytestmark = [
 def test_what_counts_is_what_the_last_holder_found_and_wrote(place: str) -> None:
     found = race(place, SIDE_BY_SIDE, seed=1)
     assert found["counted wrongly"] == 0
-    assert found["late writes refused"] == found["taken over"] > 0
+    # A host that a busy machine kept from its heartbeat writes nothing either, though nobody took over.
+    assert found["late writes refused"] >= found["taken over"] > 0
 
 
 def test_without_the_fence_late_writes_count() -> None:
