@@ -56,7 +56,7 @@ def _examples() -> list[str]:
 
 def _setting(name: str, field: FieldInfo, said: Mapping[str, Any]) -> Iterator[str]:
     flag = _call(name, field)
-    default = "" if field.is_required() else _default(said.get(name, field.default))
+    default = "" if field.is_required() else _default(said.get(name, field.get_default(call_default_factory=True)))
     text = f"{' '.join((field.description or '').split())}{f' [{default}]' if default else ''}"
     width = min(_WIDTH, shutil.get_terminal_size((_WIDTH, 24)).columns) - _COLUMN - 2
     lines = textwrap.wrap(text, max(30, width), break_on_hyphens=False)
