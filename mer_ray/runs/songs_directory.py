@@ -28,7 +28,7 @@ from mer_ray.fingerprints import canonical
 from mer_ray.runs import again
 from mer_ray.runs.directory import FAILURES, MANIFEST, PENDING, SETTINGS, SUMMARY, RunDirectory
 from mer_ray.runs.forgetting import read_forgotten, without
-from mer_ray.runs.lock import publish, timestamp
+from mer_ray.runs.lock import STAGED, publish, timestamp
 from mer_ray.runs.tally import Tally
 from mer_ray.songs import STATUS_COLUMNS, Damage, list_parts, part_name, read_parts
 
@@ -136,6 +136,8 @@ class SongsDirectory(RunDirectory):
     def account(self, job: str, this_run: Mapping[str, Any]) -> dict[str, Any]:
         """As :meth:`finish`, with these facts of a run of this job."""
         self.lock.check()
+        # Of workers that were killed; and one that nobody waits for any more cannot move its part now.
+        storage.remove_folder(self.file(STAGED))
         held = self._mend(STATUS_COLUMNS)
         asked = storage.read_table(self.file(MANIFEST), ["track_id"])["track_id"].combine_chunks()
         lost = pc.sum(pc.invert(pc.is_in(asked, value_set=held.rows["track_id"].combine_chunks()))).as_py() or 0

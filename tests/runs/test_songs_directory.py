@@ -187,6 +187,18 @@ def test_temporaries_of_killed_writers_are_removed(tmp_path: Path) -> None:
     assert [name for name in os.listdir(tmp_path) if name.startswith(".")] == []
 
 
+@pytest.mark.parametrize("left", ["part-1.parquet.0a1b", ".part-1.parquet.0a1b.77-88.tmp"])
+def test_what_a_killed_worker_of_a_run_put_down_is_gone_when_the_run_ends(tmp_path: Path, left: str) -> None:
+    with SongsDirectory(str(tmp_path), "extract") as output:
+        output.begin({}, {}, manifest("a"))
+        commit(str(tmp_path), rows("a"), output.lock.token)
+        (tmp_path / "_run" / "staged").mkdir(exist_ok=True)
+        (tmp_path / "_run" / "staged" / left).write_bytes(b"half")
+        output.finish()
+    assert list((tmp_path / "_run" / "staged").glob("*")) == []
+    assert not list(tmp_path.rglob(".*.tmp"))
+
+
 def test_finishing_writes_the_summary_the_failures_and_success(tmp_path: Path) -> None:
     asked = manifest("a", "b", "c")
     pending(tmp_path, asked)
