@@ -72,8 +72,9 @@ def reproduce(settings: ReproduceSettings) -> Reproduction:
         tables = {name: one for name, one in paper_tables(targets).items() if not wanted or name in wanted}
         swept = sweep(targets) if not wanted or SWEEP in wanted else {}
         choosing = {model for models in swept.values() for model in models.values()}
-        trainings = list(dict.fromkeys([*(one for table in tables.values() for one in table.trainings()), *choosing]))
-        possible = [one for one in trainings if set(one.datasets) <= set(given)]
+        trainings = {*(one for table in tables.values() for one in table.trainings()), *choosing}
+        of_use = [one for table in tables.values() for one in table.trainings(given)]
+        possible = list(dict.fromkeys([*of_use, *(one for one in choosing if set(one.datasets) <= set(given))]))
         seeds = range(settings.seed, settings.seed + settings.seeds)
         _announce(len(possible), len(trainings), len(seeds), given)
         trials = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -67,9 +67,10 @@ class Table:
     rows: dict[str, tuple[Cell, ...]]
     note: str = ""
 
-    def trainings(self) -> list[Training]:
-        """The models it needs, each once."""
-        return list(dict.fromkeys(cell.training for cells in self.rows.values() for cell in cells))
+    def trainings(self, given: Collection[str] = DATASETS) -> list[Training]:
+        """The models that fill a cell of it, each once, where these datasets are there to train on and to test."""
+        cells = (cell for cells in self.rows.values() for cell in cells)
+        return list(dict.fromkeys(one.training for one in cells if {one.test, *one.training.datasets} <= set(given)))
 
 
 @dataclass(frozen=True)

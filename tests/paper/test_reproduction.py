@@ -169,3 +169,12 @@ def test_the_references_three_kinds_of_runs_are_as_its_code_has_them(tmp_path: P
         assert (fit.experiment, fit.activation, fit.keep, fit.lr, fit.seed) == (name, "relu", "loss", 1e-4, 3)
         assert fit.part("loss").negatives == 5
     assert paper_tables("labels")["table4"].rows["CAL+EMO"][0].training.targets == "labels"
+
+
+def test_a_model_that_no_given_dataset_could_test_is_not_trained() -> None:
+    tables = paper_tables("labels")
+    assert len(tables["table5"].trainings()) == 9
+    assert tables["table5"].trainings(("cal500", "emotify")) == [], "all are tested on the dataset they leave out"
+    assert {one.name for one in tables["table2"].trainings(("emotify",))} == {
+        one.name for one in tables["table2"].trainings() if one.datasets == ("emotify",)
+    }
