@@ -1,23 +1,18 @@
 """A Ray that is not there, or cannot start, is a sentence and no wait of minutes."""
 
-import socket
 from typing import NoReturn
 
 import pytest
 
 from mer_ray.cluster import session
 from mer_ray.errors import InputError
+from tests.support.s3 import free_ports
 
 
 @pytest.fixture(autouse=True)
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a process that has joined none; that of the other tests has."""
     monkeypatch.setattr("ray.is_initialized", lambda: False)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 @pytest.mark.parametrize(
@@ -31,7 +26,7 @@ def free_port() -> int:
     ],
 )
 def test_a_cluster_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch, address: str, said: str) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", address.format(port=free_port()))
+    monkeypatch.setenv("RAY_ADDRESS", address.format(port=free_ports(1)[0]))
     with pytest.raises(InputError, match=said):
         session.connect()
 

@@ -53,7 +53,7 @@ def seaweed_server(folder: Path, bucket: str = "music") -> Iterator[S3Server]:
     """Run a server with one bucket, its data and its log in ``folder``; gone on exit, nothing set globally."""
     data = folder / "data"
     data.mkdir(parents=True)
-    ports = dict(zip(_PORT_FLAGS, _free_ports(len(_PORT_FLAGS)), strict=True))
+    ports = dict(zip(_PORT_FLAGS, free_ports(len(_PORT_FLAGS)), strict=True))
     server = S3Server(f"http://127.0.0.1:{ports['s3.port']}", bucket, "tester", "tester-secret")
     command = [str(weed_binary()), "mini", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-bucket={bucket}"]
     command += ["-webdav=false", "-admin.ui=false", "-master.telemetry=false"]
@@ -87,7 +87,8 @@ _PORT_FLAGS = (
 )
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """So many ports of the loopback that nobody listens on, all of them different."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:

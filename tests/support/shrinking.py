@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from typing import Any
 
 from tests.support import ROOT
 from tests.support.chaos import TITLES, family
+from tests.support.s3 import free_ports
 
 LIMIT_SECONDS = 240
 JOIN_AFTER_SECONDS = 10
@@ -30,11 +30,7 @@ JOIN_AFTER_SECONDS = 10
 def agent_ports() -> dict[str, int]:
     """Free ports for a node's agent: a raylet that is not told them gives its agent half a minute to say them."""
     names = ("metrics_agent_port", "metrics_export_port", "runtime_env_agent_port", "dashboard_agent_listen_port")
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in names]
-    ports = {name: one.getsockname()[1] for name, one in zip(names, sockets, strict=True)}
-    for one in sockets:
-        one.close()
-    return ports
+    return dict(zip(names, free_ports(len(names)), strict=True))
 
 
 class Raylets:
