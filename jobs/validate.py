@@ -14,7 +14,7 @@ def main(settings: ValidateSettings) -> int:
     from mer_ray.runs.validation import validate
     from mer_ray.tagging.contract import tags_content
 
-    report = validate(settings.run, [FEATURES, tags_content(settings.run)], deep=settings.deep)
+    report = validate(settings.run, [FEATURES, tags_content(settings.run)], deep=settings.deep, shards=settings.shards)
     print(report, end="")
     return ALL_DONE if report.valid else NOT_VALID
 

@@ -115,14 +115,14 @@ def stored_json(schema: pa.Schema, key: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def part_name(rows: pa.Table) -> str:
+def part_name(ids: pa.Array | pa.ChunkedArray, prefix: str = "part-") -> str:
     """A part is named by the songs in it, so that work done twice lands on the same name."""
-    return f"part-{text_sha256(chr(0).join(sorted(rows['track_id'].to_pylist())))[:20]}.parquet"
+    return f"{prefix}{text_sha256(chr(0).join(sorted(ids.to_pylist())))[:20]}.parquet"
 
 
-def list_parts(uri: str) -> list[storage.Entry]:
+def list_parts(uri: str, prefix: str = "part-") -> list[storage.Entry]:
     """The committed parts of an output directory, in name order, from one listing."""
-    return [one for one in storage.entries(uri) if one.name.startswith("part-") and one.name.endswith(".parquet")]
+    return [one for one in storage.entries(uri, prefix) if one.name.endswith(".parquet")]
 
 
 def part_uris(uri: str) -> list[str]:

@@ -20,14 +20,13 @@ from mer_ray.cluster.passes import receipts
 from mer_ray.cluster.plan import Plan
 from mer_ray.cluster.settings import RunSettings
 from mer_ray.cluster.supervision import Planned, Watched
+from mer_ray.cluster.work import Work
 from mer_ray.commandline import ALL_DONE, TOO_MANY_FAILURES
 from mer_ray.errors import StorageError
 from mer_ray.runs.directory import NODES
-from mer_ray.runs.forgetting import without
 from mer_ray.runs.metrics import FailureLines, RunMetrics
 from mer_ray.runs.progress import Progress
 from mer_ray.runs.receipts import COSTS, Receipt
-from mer_ray.runs.songs_directory import SongsDirectory
 from mer_ray.runs.withheld import Withheld
 
 FULL = 0.5
@@ -38,19 +37,17 @@ Summary = dict[str, Any]
 
 
 def drive(
-    output: SongsDirectory,
-    songs: pa.Table,
+    work: Work,
     total: int,
-    planned: Callable[[pa.Table], Planned],
+    planned: Callable[[int], Planned],
     watched: Watched,
     withheld: Withheld | None = None,
 ) -> Summary:
     """Do the songs, printing progress, and account for every song.
 
     Args:
-        output: where their parts go.
-        songs: that are to do, of ``total`` that are asked for.
-        planned: how to do some of them, on the cluster as it is.
+        work: what is to do, of ``total`` songs that are asked for.
+        planned: how to do what is left, on the cluster as it is, in a pass by its number.
         watched: what the workers tell.
         withheld: of an extract, which writes its failed songs.
 
@@ -60,46 +57,45 @@ def drive(
     """
     from ray.util import metrics as prometheus
 
-    account, plan = Account(time.time()), None
-    metrics, lines = RunMetrics(output.job, len(songs), prometheus.Counter, prometheus.Gauge), FailureLines(output.uri)
+    output, account, plan = work.output, Account(time.time()), None
+    metrics, lines = RunMetrics(output.job, work.songs, prometheus.Counter, prometheus.Gauge), FailureLines(output.uri)
 
     def watch() -> None:
         output.lock.check()
         if withheld is not None:
             output.write_json(NODES, withheld.nodes())
 
-    def lacking(asked: pa.Table) -> pa.Table:
-        left = output.lacking(asked)
-        return left if withheld is None else without(left, withheld.ids())
+    with kept_if_it_fails(output), Progress(output.job, total, total - work.songs, watch) as progress:
 
-    with kept_if_it_fails(output), Progress(output.job, total, total - len(songs), watch) as progress:
-
-        def noted(left: pa.Table) -> Planned:
+        def noted(number: int) -> Planned:
             nonlocal plan
-            progress.done = total - len(left)  # what a pass had committed when it was ended may not have been told
-            found = planned(left)
+            found = planned(number)
             plan = plan or found.plan
             return found
 
-        for receipt in receipts(output.job, songs, noted, lacking, watched):
+        for receipt in receipts(output.job, work, noted, watched):
             if progress.trouble is not None:
                 raise progress.trouble
-            if receipt is None:
-                continue
-            if receipt.trouble is not None:
-                raise StorageError(receipt.trouble)
-            progress.add(receipt.songs, len(receipt.failures), receipt.audio_s)
-            metrics.add(receipt)
-            account.add(receipt)
-            if plan is not None:  # tag only repeats what the store says of a failed song
-                lines.add(receipt.failures)
-            if withheld is not None:
-                withheld.add(receipt)
+            if receipt is not None:
+                if receipt.trouble is not None:
+                    raise StorageError(receipt.trouble)
+                work.add(receipt)
+                progress.add(receipt.songs, len(receipt.failures), receipt.audio_s)
+                metrics.add(receipt)
+                account.add(receipt)
+                if plan is not None:  # tag only repeats what the store says of a failed song
+                    lines.add(receipt.failures)
+                if withheld is not None:
+                    withheld.add(receipt)
+            # What a pass had committed when it was ended may not have been told; a shard may have less to do.
+            progress.done = total - work.songs
+            work.finish_ready(pa.array([], pa.string()) if withheld is None else withheld.ids())
         if withheld is not None:
             withheld.close()
             output.write_json(NODES, withheld.nodes())
+        work.finish_all()
     watched.forget()
-    return output.finish(songs=len(songs), failed=progress.failed, **account.figures(plan, progress))
+    return output.finish(songs=work.found, failed=progress.failed, **account.figures(plan, progress))
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """The extract job, from settings to summary: songs become rows of a feature store.
 
-    manifest -> decode (CPU tasks) -> encode (GPU or CPU actors) -> commit -> receipts
+    shards -> songs to do -> decode (CPU tasks) -> encode (GPU or CPU actors) -> commit -> receipts
 
 A row is a song from end to end, so a commit is always whole songs. The driver sees receipts alone, and needs no torch:
 what it must know of the encoder, a task of the cluster finds out while the manifest is read.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,17 +25,20 @@ from mer_ray.cluster.drive import Summary, drive
 from mer_ray.cluster.encoding import EncodeSongs, Encoding
 from mer_ray.cluster.nodes import answering, gathered, listed, wait_for
 from mer_ray.cluster.plan import Plan, gpus_of, resolve_anew, resolve_plan
-from mer_ray.cluster.session import connect, quiet_data
+from mer_ray.cluster.session import connect
 from mer_ray.cluster.settings import ExtractSettings, TagSettings
 from mer_ray.cluster.stages import Decoding
 from mer_ray.cluster.supervision import Planned, Watched
 from mer_ray.cluster.unpromised import map_as_they_come
+from mer_ray.cluster.work import Opened, Work, from_shards
 from mer_ray.encoders import Encoder, load_encoder
 from mer_ray.errors import InputError
 from mer_ray.features import store_table
 from mer_ray.runs.breaker import Breaker, Failure
 from mer_ray.runs.directory import SETTINGS, run_file
-from mer_ray.runs.songs_directory import SongsDirectory, commit
+from mer_ray.runs.open_shard import Lease
+from mer_ray.runs.shards import count_for
+from mer_ray.runs.songs_directory import SongsDirectory
 from mer_ray.runs.withheld import Withheld
 from mer_ray.settings import Part
 from mer_ray.songs import STATUS_COLUMNS, Identity
@@ -71,71 +74,83 @@ def extract(settings: ExtractSettings | TagSettings, read: Callable[[], pa.Table
             raise InputError(encoder)
         decoding = _decoding(settings, encoder)
         fingerprint = {**encoder.fingerprint(), **decoding.fingerprint()}
-        manifest = output.begin(fingerprint, settings.resolved(), manifest)
-        pending = output.pending(manifest.drop_columns(["labels"]), retry_failed=settings.retry_failed)
-        pending = pending.select(["track_id", "uri"])
+        of = count_for(len(manifest), settings.songs_per_shard)
+        output.begin(fingerprint, settings.resolved(), manifest, of=of)
+        work = Work(output, output.unfinished(retry_failed=settings.retry_failed))
+        songs = work.begin(_opener(output, settings))
         made_by = f"{encoder.name} (D = {encoder.dim})"
-        print(f"extract: {len(pending):,} of {len(manifest):,} songs to do with {made_by}")
+        print(f"extract: {work.said} of {output.asked:,} songs to do with {made_by}")
         identity = encoder.identity(encoding.window_seconds, encoding.keep_tail)
         breaker = Breaker(_read, all_may_fail=settings.max_failure_rate == 1)
         withheld = Withheld(partial(_write_failed, output, identity), breaker)
         watched = Watched(output)
 
-        def planned(songs: pa.Table) -> Planned:
-            first = songs is pending
-            gpus = settings.require_gpus if first else int(encoding.device == "cuda")
-            cluster = gathered(gpus, settings.wait_minutes, again=not first)
-            if first and settings.preflight:
-                preflight.check(settings.features, songs, cluster, encoder.dim)
-            resolve = resolve_plan if first else resolve_anew
-            plan = resolve(settings, cluster, len(songs), decoding.limits.memory_mb)
+        def planned(number: int) -> Planned:
+            gpus = int(encoding.device == "cuda") if number else settings.require_gpus
+            cluster = gathered(gpus, settings.wait_minutes, again=number > 0)
+            if number == 0 and settings.preflight:
+                preflight.check(settings.features, songs, work.songs, cluster, encoder.dim)
+            resolve = resolve_anew if number else resolve_plan
+            plan = resolve(settings, cluster, work.songs, decoding.limits.memory_mb)
             if encoding.device == "cuda" and not plan.gpus:
                 raise InputError(
                     "extract: began on GPUs, and no node with one answers any more; add one and run again."
                 )
-            print(f"extract: {plan.describe(encoder.dtype, len(songs))}", flush=True)
-            if first:
-                output.write_pending(songs)
+            print(f"extract: {plan.describe(encoder.dtype, work.songs)}", flush=True)
             own = replace(encoding, batch_windows=plan.batch_windows, threads=plan.threads)
+            source = partial(from_shards, work.left, _opener(output, settings, withheld.ids()), number)
             # Named here: whoever puts another in its place does so in this process.
             decode = partial(stages.decode_songs, decoding=decoding)
-            asked = (ray.put(songs), len(songs), decode, own, plan, watched.actor, output.uri, output.lock.token)
-            return Planned(partial(extraction, *asked), cluster, plan)
+            graph = partial(extraction, source, work.songs, decode, own, plan, watched.actor, output.lease)
+            return Planned(graph, cluster, plan)
 
-        return drive(output, pending, len(manifest), planned, watched, withheld)
+        return drive(work, output.asked, planned, watched, withheld)
+
+
+@dataclass(frozen=True)
+class SongsToDo:
+    """Opens the shards of an extract; ``withheld`` are songs that are done, though they stand in no part yet."""
+
+    lease: Lease
+    retry_failed: bool
+    withheld: pa.Array | None
+
+    def __call__(self, shard: int, number: int) -> Opened:
+        options = {"retry_failed": self.retry_failed, "withheld": self.withheld}
+        found = self.lease.open(shard).pending_in(number, **options)
+        return Opened(found, len(found))
+
+
+def _opener(
+    output: SongsDirectory, settings: ExtractSettings | TagSettings, withheld: pa.Array | None = None
+) -> SongsToDo:
+    return SongsToDo(output.lease, settings.retry_failed, withheld)
 
 
 def extraction(
-    songs: Any,
-    count: int,
+    source: Callable[[int], Dataset],
+    songs: int,
     decode: Callable[[pa.Table], Iterator[pa.Table]],
     encoding: Encoding,
     plan: Plan,
     watch: Any,
-    output: str,
-    token: str,
+    lease: Lease,
 ) -> Dataset:
-    """The graph from ``count`` songs (``track_id``, ``uri``) in the object store to receipts.
+    """The graph from shards to receipts. ``source`` opens them, so many songs for a task as it is asked for.
 
     A decode task hands its songs on as soon as they fill a block of Ray's (128 MB), so what waits between
     the stages is bounded in bytes, however many songs a task has and however long they are.
     """
     from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
-    size = plan.songs_per_block(count)
-    # A task gets two numbers. (from_arrow would start a task for each block, to ask for its schema.)
-    ranges = [pa.table({"start": [start], "stop": [start + size]}) for start in range(0, count, size)]
-    decoded = (
-        quiet_data()
-        .from_blocks(ranges)
-        .map_batches(
-            stages.decode_ranges,
-            batch_format="pyarrow",
-            fn_kwargs={"songs": songs, "decode": decode, "watch": watch},
-            compute=TaskPoolStrategy(size=None if plan.decoders_grow else plan.decoders),
-            num_cpus=plan.decoder_cpus,
-            memory=plan.decoder_memory,
-        )
+    size = plan.songs_per_block(songs)
+    decoded = source(size).map_batches(
+        stages.decode_work,
+        batch_format="pyarrow",
+        fn_kwargs={"decode": decode, "watch": watch},
+        compute=TaskPoolStrategy(size=None if plan.decoders_grow else plan.decoders),
+        num_cpus=plan.decoder_cpus,
+        memory=plan.decoder_memory,
     )
     pool = {"min_size": 1, "max_size": plan.most_encoders, "initial_size": plan.encoders} if plan.gpus else {}
     encoded = map_as_they_come(
@@ -151,9 +166,9 @@ def extraction(
     # repartition would even that out, but its task wants a whole CPU and holds up the commits on a small machine.
     return encoded.map_batches(
         stages.commit_features,
-        batch_size=plan.songs_per_part(count),
+        batch_size=plan.songs_per_part(songs),
         batch_format="pyarrow",
-        fn_args=(output, token),
+        fn_args=(lease,),
         num_cpus=COMMIT_CPUS,
     )
 
@@ -161,7 +176,7 @@ def extraction(
 def _write_failed(output: SongsDirectory, identity: Identity, failures: Sequence[Failure]) -> None:
     nothing = np.zeros((0, identity["dim"]))
     rows = [{name: failure[name] for name in STATUS_COLUMNS} for failure in failures]
-    commit(output.uri, store_table(rows, [nothing] * len(rows), identity), output.lock.token)
+    output.commit(store_table(rows, [nothing] * len(rows), identity))
 
 
 def _read(uri: str) -> str | None:
@@ -198,7 +213,7 @@ def check(settings: ExtractSettings, read: Callable[[], pa.Table]) -> None:
     if isinstance(encoder, str):
         raise InputError(encoder)
     cluster = answering()
-    preflight.check(settings.features, manifest, cluster, encoder.dim)
+    preflight.check(settings.features, manifest, len(manifest), cluster, encoder.dim)
     plan = resolve_plan(settings, cluster, len(manifest), _decoding(settings, encoder).limits.memory_mb)
     print(f"check: {len(manifest):,} songs with {encoder.name}: {plan.describe(encoder.dtype, len(manifest))}")
     print(f"check: nothing is missing on {', '.join(sorted(node.host for node in cluster.nodes))}")

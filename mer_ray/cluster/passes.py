@@ -10,13 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import count
 from typing import Any
-
-import pyarrow as pa
 
 from mer_ray.cluster.session import prepare_environment, quiet_data
 from mer_ray.cluster.supervision import Planned, Supervisor, Watched
 from mer_ray.cluster.watch import beside_driver
+from mer_ray.cluster.work import Work
 from mer_ray.errors import InputError
 from mer_ray.runs.receipts import Receipt
 
@@ -27,20 +27,13 @@ MEND_SECONDS = 10.0
 """A run waits so long after a fruitless pass, twice after the next: Ray needs as much to see a node lost."""
 
 
-def receipts(
-    job: str,
-    songs: pa.Table,
-    planned: Callable[[pa.Table], Planned],
-    lacking: Callable[[pa.Table], pa.Table],
-    watched: Watched,
-) -> Iterator[Receipt | None]:
+def receipts(job: str, work: Work, planned: Callable[[int], Planned], watched: Watched) -> Iterator[Receipt | None]:
     """Bring songs to their parts in as many passes as that takes; None where a moment passed without a receipt.
 
     Args:
         job: whose songs they are.
-        songs: that are to do.
-        planned: how to do some of them, on the cluster as it is.
-        lacking: those of some songs that are still to do.
+        work: what is to do; who takes a receipt notes it there.
+        planned: how to do what is left, on the cluster as it is, in a pass by its number.
         watched: what the workers tell.
 
     Raises:
@@ -49,12 +42,14 @@ def receipts(
     from ray.exceptions import RayError
 
     fruitless, patience = 0, 1.0
-    while len(songs):
-        found = planned(songs)
+    for number in count():
+        if not work.songs:
+            return
+        found = planned(number)
         supervisor = Supervisor(job, found, watched, patience)
-        work, committed, why = Pass(found.graph), 0, ""
+        rows, committed, why = Pass(found.graph), 0, ""
         try:
-            for row in work:
+            for row in rows:
                 if row is not None:
                     committed += row["songs"]
                     supervisor.moves()
@@ -66,7 +61,7 @@ def receipts(
                 raise
             why = f"what the pass stood on is gone ({' '.join(str(lost).split())[:200].rstrip('.')})"
         finally:
-            work.end()
+            rows.end()
         if not why:
             return
         fruitless = 0 if committed else fruitless + 1
@@ -76,8 +71,8 @@ def receipts(
         if fruitless:
             time.sleep(MEND_SECONDS * fruitless)
         watched.begin_anew()
-        songs = lacking(songs)
-        print(f"{job}: {why}; plans anew for {len(songs):,} songs", flush=True)
+        work.anew()
+        print(f"{job}: {why}; plans anew for {work.said} songs", flush=True)
 
 
 def rays_own(error: BaseException) -> BaseException | None:

@@ -26,12 +26,13 @@ WINDOWS_A_SONG = 22
 Facts = dict[str, Any]
 
 
-def check(output: str, songs: pa.Table, cluster: Cluster, dim: int) -> None:
+def check(output: str, songs: pa.Table, count: int, cluster: Cluster, dim: int) -> None:
     """Look at all that would spoil this run.
 
     Args:
         output: the directory of the parts.
-        songs: that are to do, with their ``uri``.
+        songs: some that are to do, with their ``uri``.
+        count: how many there are.
         cluster: of nodes that answer.
         dim: features of a window.
 
@@ -50,7 +51,7 @@ def check(output: str, songs: pa.Table, cluster: Cluster, dim: int) -> None:
     found = {hosts[node]: facts for node, facts in answers.items()}
     for node in hosts.keys() - answers.keys():
         print(f"preflight: node {hosts[node]} did not say what it sees; not looked at.", file=sys.stderr, flush=True)
-    misses = [*misses_of(found, _driver(answers)), *_room(output, len(songs), dim)]
+    misses = [*misses_of(found, _driver(answers)), *_room(output, count, dim)]
     if misses:
         raise InputError(f"preflight: {' '.join(misses)} --no-preflight would go on regardless.")
 

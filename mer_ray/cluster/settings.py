@@ -9,6 +9,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from mer_ray.doors import Door
 from mer_ray.encoders import DOOR
+from mer_ray.runs.shards import SONGS
 from mer_ray.settings import Fraction, JobSettings, ModelUri, OutputSettings, PresetSettings, Uri
 
 
@@ -50,6 +51,8 @@ class ClusterSettings(JobSettings):
     """Windows in one forward pass; 64 on a GPU and 8 on a CPU if not given."""
     songs_per_part: PositiveInt | None = None
     """Songs committed in one file; fitted to the size of the run if not given."""
+    songs_per_shard: PositiveInt = SONGS
+    """Songs that are opened, finished and repaired together, about; a directory keeps the number of its first run."""
     song_timeout_s: PositiveFloat = 600.0
     """Seconds to fetch and decode one song; one that takes longer is recorded as timeout."""
     decoder_memory_mb: Annotated[int, Field(ge=256)] | None = None

@@ -16,8 +16,11 @@ import pyarrow.compute as pc
 from mer_ray.audio.patience import shared_patience
 from mer_ray.audio.process import Limits, shared_decoder
 from mer_ray.cluster.watch import Told
+from mer_ray.cluster.work import TOLD, told_by, work_of
 from mer_ray.errors import StorageError
-from mer_ray.runs.receipts import COSTS, Receipt, committed_ok
+from mer_ray.runs.open_shard import Lease
+from mer_ray.runs.receipts import COSTS, committed_ok
+from mer_ray.runs.shards import by_shard
 from mer_ray.songs import STATUS_FIELDS, lengths
 
 DECODED_SCHEMA = pa.schema(
@@ -29,15 +32,17 @@ DECODED_SCHEMA = pa.schema(
         pa.field("fetch_retries", pa.int32()),
         pa.field("fetch_retry_s", pa.float32()),
         pa.field("node", pa.string()),
+        pa.field("opened", TOLD),
         pa.field("trouble", pa.string()),
     ]
 )
 """A decoded song on its way to an encoder: int16 windows, each scaled to its own peak, so that quiet
-and over-full windows lose nothing. ``trouble`` is what ends the run: no fault of the song, which is not committed."""
+and over-full windows lose nothing. ``opened`` tells of a shard and ``trouble`` of what ends the run; such a row is no
+song, and is not committed."""
 
-BESIDE = (*COSTS, "ready", "node", "trouble")
+BESIDE = (*COSTS, "ready", "node", "opened", "trouble")
 """All that an encoded song carries to its commit beside its row: its costs, when its worker was ready, the node that
-decoded it, trouble."""
+decoded it, what is told on the way."""
 
 PART_BYTES = 256_000_000
 """Features in one part: 256 songs of usual length have 30 MB, as many of two hours a gigabyte."""
@@ -69,15 +74,18 @@ class Decoding:
         return {name: getattr(self, name) for name in ("window_seconds", "keep_tail", "max_seconds")}
 
 
-def decode_ranges(
-    ranges: pa.Table, songs: Any, decode: Callable[[pa.Table], Iterator[pa.Table]], watch: Any = None
+def decode_work(
+    work: pa.Table, decode: Callable[[pa.Table], Iterator[pa.Table]], watch: Any = None
 ) -> Iterator[pa.Table]:
-    """Decode songs ``start`` to ``stop`` of a table that lies in the object store; ``watch`` is told of each."""
-    import ray
-
-    told, table = Told(watch, "decode"), ray.get(songs)
-    for row in ranges.to_pylist():
-        decoded = decode(table.slice(row["start"], row["stop"] - row["start"]))
+    """Decode the songs of rows of a source (:func:`mer_ray.cluster.work.source_rows`); ``watch`` is told of each."""
+    told = Told(watch, "decode")
+    for at in range(len(work)):
+        row = work.slice(at, 1)
+        if row["work"].null_count:
+            told_of = {name: row[name][0].as_py() for name in ("opened", "trouble")}
+            yield decoded_table({"track_id": "", "status": "failed", **told_of})
+            continue
+        decoded = decode(work_of(row))
         while True:
             with told.busy():  # not while a song waits to be taken
                 song = next(decoded, None)
@@ -124,17 +132,20 @@ def _one_buffer(windows: list[bytearray]) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array([0, count], pa.int32()), values)
 
 
-def commit_features(songs: pa.Table, output: str, token: str) -> Iterator[pa.Table]:
-    """Write encoded songs as one part of the store, or as several where they are very long; yields receipts.
+def commit_features(songs: pa.Table, lease: Lease) -> Iterator[pa.Table]:
+    """Write encoded songs as a part of each of their shards, or as several where they are very long; yields receipts.
 
     Failed songs are not written: the receipt takes them along.
     """
-    for part in _parts(songs.filter(pc.is_null(songs["trouble"]))):
-        costs = {name: pc.sum(part[name]).as_py() or 0 for name in COSTS}
-        rows, ready = part.drop_columns([*BESIDE]), pc.min(part["ready"]).as_py()
-        yield committed_ok(output, rows, part["node"], token, ready=ready, **costs).table()
-    for trouble in pc.unique(songs["trouble"].drop_null()).to_pylist():
-        yield Receipt(trouble=trouble).table()
+    told = pc.or_(pc.is_valid(songs["trouble"]), pc.is_valid(songs["opened"]))
+    rows = songs.filter(told).select(["opened", "trouble"])
+    for at in range(len(rows)):
+        yield told_by(rows.slice(at, 1)).table()
+    for number, own in by_shard(songs.filter(pc.invert(told)), lease.of):
+        for part in _parts(own):
+            costs = {name: pc.sum(part[name]).as_py() or 0 for name in COSTS}
+            rows, ready = part.drop_columns([*BESIDE]), pc.min(part["ready"]).as_py()
+            yield committed_ok(lease.open(number), rows, part["node"], ready=ready, **costs).table()
 
 
 def _parts(songs: pa.Table) -> Iterator[pa.Table]:

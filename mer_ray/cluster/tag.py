@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
-from functools import cache, partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from mer_ray.cluster.session import connect, quiet_data
 from mer_ray.cluster.settings import TagSettings
 from mer_ray.cluster.supervision import Planned, Watched
 from mer_ray.cluster.watch import Told
+from mer_ray.cluster.work import Opened, Work, from_shards, told_by, work_of
 from mer_ray.encoders import as_made
 from mer_ray.errors import InputError
 from mer_ray.features import Store
@@ -34,8 +35,11 @@ from mer_ray.fingerprints import text_sha256
 from mer_ray.learning.model import Model
 from mer_ray.learning.scoring import floor_of, measured_by_catalog
 from mer_ray.runs.again import with_audio
-from mer_ray.runs.directory import SETTINGS
+from mer_ray.runs.asked import Asked, Shards
+from mer_ray.runs.directory import MANIFEST, SETTINGS
+from mer_ray.runs.open_shard import Lease
 from mer_ray.runs.receipts import committed
+from mer_ray.runs.shards import Shard, by_shard, numbers_of, overlapping, stated
 from mer_ray.runs.songs_directory import SongsDirectory
 from mer_ray.songs import Identity, read_columns
 from mer_ray.tagging.calibration import CALIBRATION, Calibration
@@ -60,6 +64,8 @@ Vectors = Callable[[pa.Array], NDArray[np.float32]]
 PARTS_PER_TASK = 16
 """At most so many parts of a store are read by one task: a task costs as much as a part's tags."""
 
+_STORE_ROWS = pa.schema([pa.field(name, pa.string()) for name in ("track_id", "uri", "status", "part")])
+
 WORK = pa.schema([pa.field("part", pa.string()), pa.field("wanted", pa.list_(pa.string()))])
 """Parts of a store to read: their URIs, and the ids that are wanted of each; null for all."""
 
@@ -80,79 +86,108 @@ def tag(settings: TagSettings) -> Summary:
     """
     words = tuple(read_labels(settings.labels))
     model = Model.load(settings.model)
-    manifest = None
     if settings.catalog is not None:
-        read = cache(lambda: load_catalog(str(settings.catalog)))
-        report(extract(as_trained(settings, model), read), settings.features)
-        manifest = read()
+        report(extract(as_trained(settings, model), partial(load_catalog, settings.catalog)), settings.features)
     store = Store.open(settings.features)
     model.check_features(store)
-    rows = wanted = _store_rows(store)
-    if manifest is not None:
-        wanted = rows.filter(pc.is_in(rows["track_id"], value_set=manifest["track_id"].combine_chunks()))
-    asked = with_audio(wanted.select(["track_id", "uri"]), store.uri)
-    mended = wanted.filter(pc.equal(wanted["status"], "ok"))["track_id"].combine_chunks()
+    of = stated(store.uri)
     with SongsDirectory(settings.output, "tag", wait=settings.wait) as output:
         options = _options(settings, words, model, output)
-        readable = mended.to_pylist()
+        sample = Sample(store.uri, of, catalog=settings.catalog is not None)
         if options.calibration is not None and not storage.exists(output.file(YARDSTICK)):
-            by_catalog = measured_by_catalog(settings.yardstick, len(readable))
+            by_catalog = measured_by_catalog(settings.yardstick, len(sample.ids))
             options.calibration.check_yardstick(measured_against(by_catalog, settings.yardstick == "catalog"))
-        asked = output.begin(_fingerprint(settings, options, model), settings.resolved(), asked)
+        output.begin(_fingerprint(settings, options, model), settings.resolved(), None, of=of)
         storage.write_bytes(output.file(WORDS), words_file(words))
-        pending = output.pending(asked, retry_failed=settings.retry_failed, mended=mended)
+        found = Shards.of(store.uri, output.lease.of, catalog=settings.catalog is not None)
+        output.ask_as(Asked(found.songs, found.keys))
+        work = Work(output, output.unfinished(retry_failed=settings.retry_failed, again=False))
+        opener = SongsToTag(output.lease, store.uri, settings.catalog is not None, settings.retry_failed)
+        work.begin(opener)
         cpus = int(connect("ray.data").get("CPU", 1))
         load = partial(projections, store.uri, store.encoder, settings.model, settings.keep_projections)
 
         def vectors(ids: pa.Array) -> NDArray[np.float32]:
-            work = by_part(rows, ids)
-            return song_means(work, load, min(len(work), cpus))
+            parts = by_part(sample.rows, ids)
+            return song_means(parts, load, min(len(parts), cpus))
 
-        source, tagger = _tagger(output, settings, model, readable, vectors)
-        print(f"tag: {len(pending):,} of {len(asked):,} songs to do, {len(words):,} words, measured against {source}")
+        source, tagger = _tagger(output, settings, model, sample, vectors)
+        print(f"tag: {work.said} of {output.asked:,} songs to do, {len(words):,} words, measured against {source}")
         watched = Watched(output)
         scale = None
-        if len(pending):
+        if work.songs:
             import ray
 
             if options.calibration is not None:
-                options = replace(options, calibration=_calibrated(output, options.calibration, readable, vectors))
+                options = replace(options, calibration=_calibrated(output, options.calibration, sample, vectors))
             # In the object store once, for all processes.
             scale = ray.put(tagger.scale(words, options.ranking))
 
-        def planned(songs: pa.Table) -> Planned:
-            work = by_part(rows, songs["track_id"].combine_chunks())
-            cluster = gathered(0, settings.wait_minutes, again=songs is not pending)
-            workers = settings.encoders or max(1, min(len(work), int(cluster.cpus)))
-            stage = (TagSongs, load, options, scale, output.uri, output.lock.token, watched.actor)
-            return Planned(partial(_over_parts, work, workers, *stage), cluster)
+        def planned(number: int) -> Planned:
+            cluster = gathered(0, settings.wait_minutes, again=number > 0)
+            parts = max(1, min(sum(found.parts[shard] for shard in work.left), work.songs))
+            workers = settings.encoders or max(1, min(parts, int(cluster.cpus)))
+            each = max(1, min(PARTS_PER_TASK, parts // (8 * workers)))
+            source = partial(from_shards, work.left, opener, number, each)
+            stage = (TagSongs, load, options, scale, output.lease, watched.actor)
+            return Planned(partial(_over_parts, source, workers, *stage), cluster)
 
-        summary = drive(output, pending, len(asked), planned, watched)
+        summary = drive(work, output.asked, planned, watched)
         if settings.keep_projections:
             collect(store.uri)
         return summary
 
 
-class TagSongs:
-    """A tagging process: parts of a feature store in, receipts of committed tag parts out."""
+@dataclass(frozen=True)
+class SongsToTag:
+    """Opens the shards of a tags directory: what is asked of one are the songs of the store's shard of that number.
 
-    def __init__(self, load: Load, options: TagOptions, scale: Any, output: str, token: str, watch: Any = None) -> None:
+    ``catalog``: of these only the songs that the store's own manifest lists.
+    """
+
+    lease: Lease
+    features: str
+    catalog: bool
+    retry_failed: bool
+
+    def __call__(self, shard: int, number: int) -> Opened:
+        stores, own = overlapping(self.features, shard, self.lease.of), self.lease.open(shard)
+        found = [store_rows(store, self.catalog) for store in stores]
+        rows, wanted = (pa.concat_tables(tables) for tables in zip(*found, strict=True))
+        wanted = wanted.filter(pa.array(numbers_of(wanted["track_id"], self.lease.of) == shard))
+        asked = with_audio(wanted.select(["track_id", "uri"]), stores)
+        own.ask(asked)
+        mended = wanted.filter(pc.equal(wanted["status"], "ok"))["track_id"].combine_chunks()
+        pending = own.pending_in(number, retry_failed=self.retry_failed, mended=mended)
+        return Opened(by_part(rows, pending["track_id"].combine_chunks()), len(pending), len(asked))
+
+
+class TagSongs:
+    """A tagging process: rows of a source of WORK in, receipts of committed tag parts out."""
+
+    def __init__(self, load: Load, options: TagOptions, scale: Any, lease: Lease, watch: Any = None) -> None:
         import ray
 
         self._told = Told(watch, "tag")
         with self._told.busy("load"):
             self._projections = load()
             self._tagger = SongTagger(ray.get(scale), options, self._projections.encoder, self._projections.model)
-        self._windows = options.timeline
-        self._output, self._token = output, token
+        self._windows, self._lease = options.timeline, lease
         self._ready = time.time()
 
     def __call__(self, work: pa.Table) -> Iterator[pa.Table]:
         with self._told.busy():
-            for songs in _projected(self._projections, work, windows=self._windows):
-                self._told.step(len(songs))
-                if len(songs):
-                    yield committed(self._output, self._tagger.tag(songs), self._token, ready=self._ready).table()
+            for at in range(len(work)):
+                row = work.slice(at, 1)
+                if row["work"].null_count:
+                    yield told_by(row).table()
+                    continue
+                for songs in _projected(self._projections, work_of(row), windows=self._windows):
+                    self._told.step(len(songs))
+                    for number, own in by_shard(songs, self._lease.of):
+                        if len(own):
+                            tagged = self._tagger.tag(own)
+                            yield committed(self._lease.open(number), tagged, ready=self._ready).table()
 
 
 class ProjectSongs:
@@ -168,7 +203,9 @@ class ProjectSongs:
 
 def song_means(work: pa.Table, load: Load, workers: int) -> NDArray[np.float32]:
     """The mean unit vectors of the wanted songs of a store: [songs, E] in the order of their ids."""
-    graph = _over_parts(work, workers, ProjectSongs, load)
+    size = max(1, min(PARTS_PER_TASK, len(work) // (8 * workers)))
+    pieces = [work.slice(start, size) for start in range(0, len(work), size)]
+    graph = _over_parts(lambda: quiet_data().from_blocks(pieces), workers, ProjectSongs, load)
     tables = [batch for batch in graph.iter_batches(batch_size=None, batch_format="pyarrow") if len(batch)]
     return song_vectors(pa.concat_tables(tables).sort_by("track_id"))[0]
 
@@ -184,14 +221,11 @@ def by_part(rows: pa.Table, ids: pa.Array) -> pa.Table:
     return pa.table([picked["part"], wanted], schema=WORK)
 
 
-def _over_parts(work: pa.Table, workers: int, stage: type, *arguments: Any) -> Dataset:
-    """A graph of a pool of processes over a store's parts, some of them a task."""
+def _over_parts(source: Callable[[], Dataset], workers: int, stage: type, *arguments: Any) -> Dataset:
+    """A graph of a pool of processes over a source of parts."""
     from ray.data import ActorPoolStrategy
 
-    size = max(1, min(PARTS_PER_TASK, len(work) // (8 * workers)))
-    pieces = [work.slice(start, size) for start in range(0, len(work), size)]
-    blocks = quiet_data().from_blocks(pieces)
-    return blocks.map_batches(
+    return source().map_batches(
         stage,
         batch_size=None,
         batch_format="pyarrow",
@@ -256,19 +290,64 @@ def _fingerprint(settings: TagSettings, options: TagOptions, model: Model) -> di
     }
 
 
-def _store_rows(store: Store) -> pa.Table:
-    """track_id, uri, status and part of every song of a store."""
-    return pa.concat_tables(
-        table.replace_schema_metadata(None).append_column("part", pa.array([part] * len(table)))
-        for part, table in read_columns(store.parts, ["track_id", "uri", "status"])
+def store_rows(store: Shard, catalog: bool) -> tuple[pa.Table, pa.Table]:
+    """track_id, uri, status and part of every song of a store's shard; and of those that its manifest lists."""
+    rows = pa.concat_tables(
+        [
+            _STORE_ROWS.empty_table(),
+            *(
+                table.replace_schema_metadata(None).append_column("part", pa.array([part] * len(table), pa.string()))
+                for part, table in read_columns([part.uri for part in store.parts()], _STORE_ROWS.names[:3])
+            ),
+        ],
+        promote_options="permissive",
     )
+    if not catalog:
+        return rows, rows
+    asked = storage.read_table(store.file(MANIFEST), ["track_id"])["track_id"].combine_chunks()
+    return rows, rows.filter(pc.is_in(rows["track_id"], value_set=asked))
 
 
-def _calibrated(output: SongsDirectory, calibration: Calibration, ids: list[str], vectors: Vectors) -> Calibration:
+class Sample:
+    """Songs of a store that could be read, for the yardstick: as shards are drawn by hash, the first few will do."""
+
+    def __init__(self, uri: str, of: int, *, catalog: bool) -> None:
+        self._shards, self._catalog = [Shard(uri, number, of) for number in range(of)], catalog
+
+    @cached_property
+    def _found(self) -> tuple[pa.Table, pa.Array]:
+        rows, ids, songs = [], [], 0
+        for shard in self._shards:
+            held, wanted = store_rows(shard, self._catalog)
+            readable = wanted.filter(pc.equal(wanted["status"], "ok"))["track_id"]
+            rows.append(held)
+            ids += readable.chunks
+            songs += len(readable)
+            if songs >= YARDSTICK_SONGS:
+                break
+        return pa.concat_tables(rows), pa.chunked_array(ids, pa.string()).combine_chunks()
+
+    @property
+    def rows(self) -> pa.Table:
+        """``track_id`` and ``part`` of the songs of the shards that were read."""
+        return self._found[0]
+
+    @property
+    def ids(self) -> pa.Array:
+        """Those of the songs that could be read, and are asked for."""
+        return self._found[1]
+
+    @property
+    def some(self) -> pa.Array:
+        """At most :data:`YARDSTICK_SONGS` of them, in an order that has nothing to do with a catalogue's own."""
+        return pa.array(sorted(self.ids.to_pylist(), key=text_sha256)[:YARDSTICK_SONGS], pa.string())
+
+
+def _calibrated(output: SongsDirectory, calibration: Calibration, sample: Sample, vectors: Vectors) -> Calibration:
     """A calibration for the songs of a directory, frozen there at its first run."""
     kept = output.read_json(STRANGE)
     if kept is None:
-        kept = {"strange": calibration.of(vectors(_some(ids))).strange if ids else 1.0}
+        kept = {"strange": calibration.of(vectors(sample.some)).strange if len(sample.ids) else 1.0}
         output.write_json(STRANGE, kept)
     strange = float(kept["strange"])
     print(
@@ -278,21 +357,16 @@ def _calibrated(output: SongsDirectory, calibration: Calibration, ids: list[str]
     return replace(calibration, strange=strange)
 
 
-def _some(ids: list[str]) -> pa.Array:
-    """At most :data:`YARDSTICK_SONGS` songs, in an order that has nothing to do with how a catalogue is sorted."""
-    return pa.array(sorted(ids, key=text_sha256)[:YARDSTICK_SONGS])
-
-
 def _tagger(
     output: SongsDirectory,
     settings: TagSettings,
     model: Model,
-    ids: list[str],
+    sample: Sample,
     vectors: Vectors,
 ) -> tuple[str, Tagger]:
     """The songs that measure the words, for a reader, and a tagger measured by them.
 
-    They are frozen in the output directory at its first run. ``ids`` are those of the songs that could be read.
+    They are frozen in the output directory at its first run.
     """
     frozen = output.file(YARDSTICK)
     if storage.exists(frozen):
@@ -300,11 +374,11 @@ def _tagger(
         songs = kept["songs"].astype(np.float32)
         # Before 0.3 they measured alone.
         return f"the {len(songs):,} songs of the first run", Tagger(model, songs, alone="blended" not in kept)
-    if settings.yardstick == "catalog" and not ids:
+    if settings.yardstick == "catalog" and not len(sample.ids):
         raise InputError(f"--yardstick catalog: no song of {settings.features} could be read; use model.")
     songs, source, blended = model.background, f"the model's {len(model.background):,} training songs", True
-    if measured_by_catalog(settings.yardstick, len(ids)):
-        songs, blended = vectors(_some(ids)), settings.yardstick != "catalog"
+    if measured_by_catalog(settings.yardstick, len(sample.ids)):
+        songs, blended = vectors(sample.some), settings.yardstick != "catalog"
         source = f"{len(songs):,} songs of the catalogue"
     songs = songs.astype(np.float16)
     kept = {"songs": songs, **({"blended": np.ones(1, np.int8)} if blended else {})}

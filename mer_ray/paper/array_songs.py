@@ -78,7 +78,7 @@ def import_songs(
     manifest = _manifest(songs, dataset, split, seed)
     with SongsDirectory(features, "import") as output:
         output.begin({name: identity[name] for name in _DECIDES}, asked, manifest)
-        pending = set(output.pending(manifest, retry_failed=False)["track_id"].to_pylist())
+        pending = set(output.pending()["track_id"].to_pylist())
         for rows, tracks in _parts([song for song in songs if song.track_id in pending], identity):
             output.lock.check()
             commit(features, store_table(rows, tracks, identity))

@@ -19,6 +19,7 @@ from mer_ray.runs.lock import RunLock, publish
 SETTINGS, SUMMARY, PROGRESS = "settings.json", "summary.json", "progress.json"
 MANIFEST, PENDING, FAILURES = "manifest.parquet", "pending.parquet", "failures.parquet"
 TRIED, AUDIO, FORGOTTEN = "tries.parquet", "audio.parquet", "forgotten.parquet"
+ASKED, DONE = "asked.json", "done.json"
 NODES, DEATHS, LOGS = "nodes.json", "deaths.json", "logs"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import AliasChoices, Field, PositiveInt, model_validator
 
 from mer_ray.settings import JobSettings, Uri
 
@@ -23,6 +23,8 @@ class ValidateSettings(JobSettings):
     """Output directory of extract or tag: local or s3://."""
     deep: bool = False
     """Read every value as well, and so the whole directory: features are finite numbers, tags best first."""
+    shards: PositiveInt | None = None
+    """Look at so many shards alone, spread over the directory."""
 
 
 class ForgetSettings(JobSettings):

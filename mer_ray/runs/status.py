@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import datetime
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -17,10 +18,12 @@ import pyarrow.compute as pc
 
 from mer_ray import storage
 from mer_ray.errors import InputError
+from mer_ray.runs.asked import Asked, added, finished_as
 from mer_ray.runs.directory import MANIFEST, NODES, PENDING, PROGRESS, SETTINGS, SUMMARY, run_file
 from mer_ray.runs.forgetting import read_forgotten
 from mer_ray.runs.lock import Holder, read_holder, timestamp
 from mer_ray.runs.progress import clock
+from mer_ray.runs.shards import Shard, all_of, number_of
 from mer_ray.runs.tally import Tally
 from mer_ray.songs import Damage, list_parts, read_parts, read_whole
 
@@ -70,10 +73,38 @@ def open_run(uri: str) -> RunFiles:
     return RunFiles(settings, str(job), lock)
 
 
-def read_asked(uri: str) -> pa.ChunkedArray | None:
-    """The ids of the manifest; None where it is not there yet, or torn."""
-    asked = read_whole(run_file(uri, MANIFEST), ["track_id"])
+def read_asked(shard: Shard) -> pa.ChunkedArray | None:
+    """The ids of a shard's manifest; None where it is not there yet, or torn."""
+    asked = read_whole(shard.file(MANIFEST), ["track_id"])
     return None if asked is None else asked["track_id"]
+
+
+@dataclass
+class Seen:
+    """What was seen of a shard, or of several.
+
+    Attributes:
+        asked: songs; None if that is not known.
+        done: songs of the manifest that stand in the parts, or if it is not known all of these.
+        counts: of them, as a summary states them.
+        audio_s: of all rows.
+        commits: when each part was written, and how many songs it has.
+    """
+
+    asked: int | None = 0
+    done: int = 0
+    counts: list[dict[str, Any]] = field(default_factory=list)
+    audio_s: float = 0.0
+    doubled: int = 0
+    unasked: int = 0
+    torn: int = 0
+    commits: list[tuple[float, float]] = field(default_factory=list)
+
+    def add(self, other: Seen) -> None:
+        """Count another shard."""
+        self.asked = None if self.asked is None or other.asked is None else self.asked + other.asked
+        for name in ("done", "counts", "audio_s", "doubled", "unasked", "torn", "commits"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
 def _songs(uri: str, found: RunFiles) -> Status:
@@ -83,37 +114,82 @@ def _songs(uri: str, found: RunFiles) -> Status:
     """
     # The lock was read first: a run that ends meanwhile shows as running, never as interrupted with all songs done.
     success = storage.exists(storage.join(uri, "_SUCCESS"))
-    tally, commits, torn = _count(uri)
-    asked, distinct = read_asked(uri), pc.unique(pa.chunked_array(tally.ids, pa.string()))
-    counts = tally.counts() if asked is None else tally.counts_of(asked.combine_chunks())
-    done = len(distinct) if asked is None else pc.sum(pc.is_in(asked, value_set=distinct)).as_py() or 0
-    left = None if asked is None else len(asked) - done
+    seen, shards_done = Seen(), 0
+    asked, shards = Asked.read(uri), all_of(uri)
+    parts: list[list[storage.Entry]] = [[] for _ in shards]
+    for part in list_parts(uri):
+        parts[number_of(part.name, len(shards))].append(part)
+    for shard, own in zip(shards, parts, strict=True):
+        done = None if asked is None else finished_as(shard, asked.digests[shard.number])
+        shards_done += done is not None
+        seen.add(_look_into(shard, own) if done is None or asked is None else _told(done, own))
+    counts = added(seen.counts)
+    left = None if seen.asked is None else seen.asked - seen.done
     nodes = storage.read_json(run_file(uri, NODES)) or {}
-    rate, rate_of = _rate(uri, commits, finished=success)
+    rate, rate_of = _rate(uri, seen.commits, finished=success)
     return Status(
         uri=uri,
         job=found.job,
         state=_state(found.lock, success),
-        asked=None if asked is None else len(asked),
-        done=done,
+        asked=seen.asked,
+        done=seen.done,
         left=left,
         ok=counts["ok"],
         failed=counts["failed"],
         error_classes={name or "unnamed": songs for name, songs in counts["error_classes"].items()},
         failed_on={name: node for name, node in nodes.items() if node["failed"]},
         forgotten=len(read_forgotten(uri)),
-        doubled=tally.songs - len(distinct),
-        unasked=len(distinct) - done,
-        audio_hours=round(tally.audio_s / 3600, 4),
-        parts=len(commits) + torn,
-        torn_parts=torn,
+        doubled=seen.doubled,
+        unasked=seen.unasked,
+        audio_hours=round(seen.audio_s / 3600, 4),
+        shards=len(shards),
+        shards_done=shards_done,
+        parts=len(seen.commits) + seen.torn,
+        torn_parts=seen.torn,
         started=[str(start) for start in found.settings.get("started", [])],
         rate=rate,
         rate_of=rate_of,
-        last_part_age_s=_age(max(commits)[0] if commits else None),
+        last_part_age_s=_age(max(seen.commits)[0] if seen.commits else None),
         seconds_left=round(left / rate * 3600, 1) if left and rate else None,
         lock=found.lock,
         success=success,
+    )
+
+
+def _told(done: dict[str, Any], parts: list[storage.Entry]) -> Seen:
+    """Of a finished shard by its record."""
+    held, asked = done["held"], done["asked"]
+    return Seen(
+        asked=asked["songs"],
+        done=asked["songs"],
+        counts=[asked],
+        audio_s=held["audio_seconds"],
+        unasked=held["songs"] - asked["songs"],
+        commits=[(part.written, held["songs"] / len(parts)) for part in parts],
+    )
+
+
+def _look_into(shard: Shard, parts: list[storage.Entry]) -> Seen:
+    """Of a shard by its parts."""
+    tally, commits, torn = Tally(), [], 0
+    found = read_parts([part.uri for part in parts], lambda part: storage.read_table(part, _COLUMNS))
+    for part, (_, rows) in zip(parts, found, strict=True):
+        if isinstance(rows, Damage):
+            torn += rows is Damage.TORN
+            continue
+        tally.add(rows)
+        commits.append((part.written, float(len(rows))))
+    asked, distinct = read_asked(shard), pc.unique(pa.chunked_array(tally.ids, pa.string()))
+    done = len(distinct) if asked is None else pc.sum(pc.is_in(asked, value_set=distinct)).as_py() or 0
+    return Seen(
+        asked=None if asked is None else len(asked),
+        done=done,
+        counts=[tally.counts() if asked is None else tally.counts_of(asked.combine_chunks())],
+        audio_s=tally.audio_s,
+        doubled=tally.songs - len(distinct),
+        unasked=len(distinct) - done,
+        torn=torn,
+        commits=commits,
     )
 
 
@@ -121,20 +197,6 @@ def _state(lock: Holder | None, finished: bool) -> str:
     if lock is not None and lock["alive"]:
         return "running"
     return "finished" if finished else "interrupted"
-
-
-def _count(uri: str) -> tuple[Tally, list[tuple[float, int]], int]:
-    """What the parts hold, when each was written and how many songs it has, and how many are torn."""
-    tally, commits, torn = Tally(), [], 0
-    parts = list_parts(uri)
-    found = read_parts([part.uri for part in parts], lambda part: storage.read_table(part, _COLUMNS))
-    for part, (_, rows) in zip(parts, found, strict=True):
-        if isinstance(rows, Damage):
-            torn += rows is Damage.TORN
-            continue
-        tally.add(rows)
-        commits.append((part.written, len(rows)))
-    return tally, commits, torn
 
 
 def _noted(uri: str, name: str) -> float | None:
@@ -146,7 +208,7 @@ def _age(moment: float | None) -> float | None:
     return None if moment is None else round(max(0.0, time.time() - moment), 1)
 
 
-def _rate(uri: str, commits: list[tuple[float, int]], *, finished: bool) -> tuple[float | None, str | None]:
+def _rate(uri: str, commits: list[tuple[float, float]], *, finished: bool) -> tuple[float | None, str | None]:
     """Songs per hour and of which run: by the parts of the run at work, or by the last summary."""
     done = (storage.read_json(run_file(uri, SUMMARY)) or {}).get("this_run", {})
     songs, seconds = done.get("songs") or 0, done.get("work_seconds") or 0
@@ -206,6 +268,8 @@ def _song_lines(status: Status) -> Iterator[tuple[str, str]]:
         yield "doubled", f"{status.doubled:,} rows too many; the next run mends them"
     torn = f"; {status.torn_parts:,} torn, the next run does their songs again" if status.torn_parts else ""
     age = f", the last {clock(status.last_part_age_s)} ago" if status.last_part_age_s is not None else ""
+    if status.shards > 1:
+        yield "shards", f"{status.shards:,}, {status.shards_done:,} of them finished"
     yield "parts", f"{status.parts:,}{age}{torn}"
     yield "started", _starts(status.started)
     yield "rate", f"{status.rate:,.0f} songs per hour ({status.rate_of})" if status.rate else "not known yet"

@@ -13,8 +13,10 @@ import pyarrow.compute as pc
 
 from mer_ray import storage
 from mer_ray.errors import InputError
-from mer_ray.runs.directory import AUDIO, DEATHS, FAILURES, LOGS, MANIFEST, PENDING, SUMMARY, TRIED
+from mer_ray.runs.directory import AUDIO, DEATHS, DONE, FAILURES, LOGS, MANIFEST, PENDING, SUMMARY, TRIED
 from mer_ray.runs.forgetting import read_forgotten, without, write_forgotten
+from mer_ray.runs.open_shard import OpenShard
+from mer_ray.runs.shards import by_shard
 from mer_ray.runs.songs_directory import SongsDirectory
 from mer_ray.runs.status import TRAINING, RunFiles, open_run
 
@@ -36,18 +38,26 @@ def forget(uri: str, ids: pa.Array) -> Takedown:
     """
     found = _found(uri)
     with SongsDirectory(uri, "forget") as output:
+        output.go_on()
         forgotten = pc.unique(pa.chunked_array([read_forgotten(uri), ids.cast(pa.string())]))
         write_forgotten(uri, forgotten)
         success = storage.join(uri, "_SUCCESS")
         finished = storage.exists(success)
         storage.remove(success)
-        rows = output.take_out(forgotten)
-        for name in _TABLES:
-            _clean(output.file(name), forgotten)
+        by_shards = by_shard(pa.table({"track_id": forgotten}), output.lease.of)
+        rows = sum(_forget_in(output.shards[number], own["track_id"].combine_chunks()) for number, own in by_shards)
         _clean_notes(output, set(forgotten.to_pylist()))
         if finished:
             output.account(found.job, (output.read_json(SUMMARY) or {}).get("this_run", {}))
     return Takedown(rows, len(forgotten))
+
+
+def _forget_in(shard: OpenShard, ids: pa.Array) -> int:
+    storage.remove(shard.file(DONE))
+    rows = shard.take_out(ids)
+    for name in _TABLES:
+        _clean(shard.file(name), ids)
+    return rows
 
 
 def unforget(uri: str, ids: pa.Array) -> Takedown:

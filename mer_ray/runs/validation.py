@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,9 +18,11 @@ import pyarrow.parquet as pq
 
 from mer_ray import storage
 from mer_ray.errors import InputError
+from mer_ray.runs.asked import added
 from mer_ray.runs.contract import Findings, row_breaches, schema_difference, schema_problem, shown
 from mer_ray.runs.directory import FAILURES, MANIFEST, SETTINGS, SUMMARY, run_file
 from mer_ray.runs.lock import STAGED
+from mer_ray.runs.shards import Shard, all_of, numbers_of
 from mer_ray.runs.status import TRAINING, RunFiles, open_run, read_asked
 from mer_ray.runs.tally import Tally
 from mer_ray.songs import (
@@ -32,7 +34,6 @@ from mer_ray.songs import (
     Damage,
     damaged,
     part_name,
-    part_uris,
     read_parts,
     stored_metadata,
 )
@@ -95,13 +96,27 @@ class Survey:
     versions: set[str] = field(default_factory=set)
 
 
-def validate(uri: str, contents: Sequence[Content], *, deep: bool = False) -> Report:
+@dataclass
+class Sums:
+    """What the shards that were looked at add up to."""
+
+    content: Content
+    schema: pa.Schema | None = None
+    shards: int = 0
+    parts: int = 0
+    asked: int = 0
+    counts: list[dict[str, Any]] = field(default_factory=list)
+    versions: set[str] = field(default_factory=set)
+
+
+def validate(uri: str, contents: Sequence[Content], *, deep: bool = False, shards: int | None = None) -> Report:
     """Check an output directory of extract or tag.
 
     Args:
         uri: local or ``s3://``.
         contents: what the parts may hold; the first one if there is nothing to tell by.
         deep: read what stands beside the status columns too, and check its values.
+        shards: look at so many of them alone, spread over all.
 
     Raises:
         InputError: it is none, or it cannot be read.
@@ -111,78 +126,118 @@ def validate(uri: str, contents: Sequence[Content], *, deep: bool = False) -> Re
         run = open_run(uri)
         if run.job == TRAINING:
             raise InputError(f"--run {uri}: a model directory; validate checks what extract and tag wrote.")
-        parts = part_uris(uri)
-        survey = _survey(parts, run, contents, findings, deep)
-        asked = read_asked(uri)
-        _check_ids(asked, pa.chunked_array(survey.ids, pa.string()), findings)
-        complete = not (findings.problem("manifest") or findings.problem("ids"))
+        contents = [content for content in contents if run.job in content.jobs] or contents
         success = storage.exists(storage.join(uri, "_SUCCESS"))
+        every = all_of(uri)
+        looked_at = every if shards is None else every[:: max(1, len(every) // shards)][:shards]
+        sums = Sums(contents[0])
+        for shard in looked_at:
+            _check_shard(shard, run, contents, findings, sums, deep=deep, success=success)
+        whole = len(looked_at) == len(every)
+        complete = not (findings.problem("manifest") or findings.problem("ids"))
         at_work = run.lock if run.lock is not None and run.lock["alive"] else None
         if not {"job", "fingerprint"} <= run.settings.keys():
             findings.say("settings", f"no readable _run/{SETTINGS} with job and fingerprint")
-        if success:
-            _check_summary(uri, run, survey.tally, findings)
-            _check_failures(uri, survey.tally.failed, findings)
+        if success and whole:
+            _check_summary(uri, run, added(sums.counts), findings)
         if success and not complete:
             findings.say("_SUCCESS", "there, although not every song is in the parts once")
-        elif complete and not success and not at_work:
+        elif complete and whole and not success and not at_work:
             findings.say("_SUCCESS", "not there, although every song is in the parts; run the same command again")
         if not at_work:
             findings.add("temporaries", "left by killed writers", _temporaries(uri))
-    content, songs, failed = survey.content, survey.tally.songs, len(survey.tally.failed)
-    details = {
-        "settings": run.job,
-        "manifest": f"{0 if asked is None else len(asked):,} songs asked",
-        "parts": f"{len(parts):,}, each with a footer",
-        "schema": "the same in all parts",
-        content.check: content.shown(survey.schema),
-        "names": "each part is named by its songs",
-        "status": f"{songs:,} songs",
-        "ok rows": f"{songs - failed:,} songs",
-        "failed rows": f"{failed:,} songs, each with its reason",
-        "ids": "each in the parts exactly once",
-        "summary": "counts as the parts do" if success else "not finished",
-        "failures": f"lists the {failed:,} failed songs" if success else "not finished",
-        "_SUCCESS": "there" if success else "not there",
-        "temporaries": "of the run at work" if at_work else "none left",
-    }
+    details = _details(run, sums, success=success, whole=whole, at_work=at_work is not None)
     if not deep:
-        notes.append(f"{content.column} were not read; --deep reads and checks every value")
-        if content.schema_breaches is None:
-            del details[content.check]
+        notes.append(f"{sums.content.column} were not read; --deep reads and checks every value")
+        if sums.content.schema_breaches is None:
+            del details[sums.content.check]
+    if not whole:
+        notes.append(f"{len(looked_at):,} of {len(every):,} shards were looked at")
     if at_work:
         notes.append(f"the {at_work['job']} run with process {at_work['process']} on {at_work['host']} is at work here")
     if unasked := findings.problem("unasked"):
         notes.append(unasked)
-    if len(survey.versions) > 1:
-        notes.append(f"parts were written by versions {', '.join(sorted(survey.versions))}")
+    if len(sums.versions) > 1:
+        notes.append(f"parts were written by versions {', '.join(sorted(sums.versions))}")
     return Report(uri, run.job, [Check(name, findings.problem(name), told) for name, told in details.items()], notes)
 
 
-def _survey(parts: list[str], run: RunFiles, contents: Sequence[Content], findings: Findings, deep: bool) -> Survey:
-    """What all parts bring to light together; what breaks a check goes to the findings."""
-    contents = [content for content in contents if run.job in content.jobs] or contents
+def _details(run: RunFiles, sums: Sums, *, success: bool, whole: bool, at_work: bool) -> dict[str, str]:
+    """What was looked at, by check."""
+    counts = added(sums.counts)
+    return {
+        "settings": run.job,
+        "manifest": f"{sums.asked:,} songs asked",
+        "parts": f"{sums.parts:,}, each with a footer",
+        "schema": "the same in all parts",
+        sums.content.check: sums.content.shown(sums.schema),
+        "names": "each part is named by its songs",
+        "status": f"{counts['songs']:,} songs",
+        "ok rows": f"{counts['ok']:,} songs",
+        "failed rows": f"{counts['failed']:,} songs, each with its reason",
+        "ids": "each in the parts exactly once",
+        "summary": ("counts as the parts do" if whole else "not looked at") if success else "not finished",
+        "failures": f"lists the {counts['failed']:,} failed songs" if success else "not finished",
+        "_SUCCESS": "there" if success else "not there",
+        "temporaries": "of the run at work" if at_work else "none left",
+    }
+
+
+def _check_shard(
+    shard: Shard,
+    run: RunFiles,
+    contents: Sequence[Content],
+    findings: Findings,
+    sums: Sums,
+    *,
+    deep: bool,
+    success: bool,
+) -> None:
+    """Check one shard against its manifest; only what it adds to the sums is kept of it."""
+    parts = [part.uri for part in shard.parts()]
+    survey = _survey(parts, shard, run, contents, findings, sums, deep)
+    asked = read_asked(shard)
+    _check_ids(shard, asked, pa.chunked_array(survey.ids, pa.string()), findings)
+    if success:
+        _check_failures(shard, survey.tally.failed, findings)
+    sums.parts += len(parts)
+    sums.asked += 0 if asked is None else len(asked)
+    sums.counts.append(survey.tally.counts())
+
+
+def _survey(
+    parts: list[str],
+    shard: Shard,
+    run: RunFiles,
+    contents: Sequence[Content],
+    findings: Findings,
+    sums: Sums,
+    deep: bool,
+) -> Survey:
+    """What all parts of a shard bring to light together; what breaks a check goes to the findings."""
     whole = Survey(contents[0])
-    read = partial(_survey_part, fingerprint=run.settings.get("fingerprint", {}), contents=contents, deep=deep)
+    read = partial(_survey_part, shard, fingerprint=run.settings.get("fingerprint", {}), contents=contents, deep=deep)
     for part, found in read_parts(parts, read, FEATURES_AHEAD if deep else STATUS_AHEAD):
         name = part.rsplit("/", 1)[-1]
         if isinstance(found, Damage):
             findings.add("parts", found.value, [name])
             continue
-        if whole.schema is None:
-            whole.content, whole.schema = found.content, found.schema
+        if sums.schema is None:
+            sums.content, sums.schema = found.content, found.schema
         for breach in found.breaches:
             findings.add(*breach)
         wrong = any(check == "schema" for check, *_ in found.breaches)
-        if not wrong and (unlike := schema_difference(whole.schema, found.schema)):
+        if not wrong and (unlike := schema_difference(sums.schema, found.schema)):
             findings.add("schema", unlike, [name])
         whole.ids += found.ids
         whole.tally.add_all(found.tally)
-        whole.versions |= found.versions
+        sums.versions |= found.versions
     return whole
 
 
-def _survey_part(uri: str, fingerprint: dict[str, object], contents: Sequence[Content], deep: bool) -> Survey:
+def _survey_part(
+    shard: Shard, uri: str, fingerprint: dict[str, object], contents: Sequence[Content], deep: bool
+) -> Survey:
     """Read one part and check all that it alone can tell."""
     name = uri.rsplit("/", 1)[-1]
     with storage.opened(uri) as opened:
@@ -203,19 +258,23 @@ def _survey_part(uri: str, fingerprint: dict[str, object], contents: Sequence[Co
                 survey.tally.add(rows)
             if "track_id" in rows.column_names:
                 survey.ids += rows["track_id"].cast(pa.string()).chunks
-    if name != part_name(pa.table({"track_id": pa.chunked_array(survey.ids, pa.string()).drop_null()})):
+    ids = pa.chunked_array(survey.ids, pa.string()).drop_null()
+    if name != part_name(ids, shard.prefix):
         survey.breaches.append(("names", "not named by the songs in them", [name]))
     return survey
 
 
-def _check_ids(asked: pa.ChunkedArray | None, ids: pa.ChunkedArray, findings: Findings) -> None:
-    """Each song of the manifest must stand there once, and once in the parts."""
+def _check_ids(shard: Shard, asked: pa.ChunkedArray | None, ids: pa.ChunkedArray, findings: Findings) -> None:
+    """Each song of the manifest must stand there once, and once in the parts, all in their own shard."""
     if asked is None:
-        findings.say("manifest", f"no readable _run/{MANIFEST}")
+        findings.say("manifest", f"no readable _run/{shard.path(MANIFEST)}")
         findings.say("ids", "nothing to compare with")
     else:
         findings.add("manifest", "ids more than once", _repeated(asked))
     findings.add("ids", "doubled", _repeated(ids))
+    known = ids.drop_null()
+    stray = numbers_of(known, shard.of) != shard.number
+    findings.add("names", "songs in parts of another shard", known.filter(pa.array(stray)))
     if asked is not None:
         findings.add("ids", "missing", _missing(asked, ids))
         findings.add("unasked", "songs in the parts that the manifest does not list", pc.unique(_missing(ids, asked)))
@@ -231,30 +290,30 @@ def _missing(ids: pa.ChunkedArray, others: pa.ChunkedArray) -> pa.ChunkedArray:
     return ids.filter(pc.invert(pc.is_in(ids, value_set=others.combine_chunks())))
 
 
-def _check_summary(uri: str, run: RunFiles, tally: Tally, findings: Findings) -> None:
+def _check_summary(uri: str, run: RunFiles, counts: dict[str, Any], findings: Findings) -> None:
     summary = storage.read_json(run_file(uri, SUMMARY))
     if summary is None:
         findings.say("summary", f"no readable _run/{SUMMARY}")
         return
-    found = {**tally.counts(), "job": run.job}
+    found = {**counts, "job": run.job}
     audio_s, told_s = found.pop("audio_seconds"), summary.get("audio_seconds")
     # An error without a class is a null here and the text "null" in JSON.
     found["error_classes"] = {"null" if name is None else name: n for name, n in found["error_classes"].items()}
     for name, value in found.items():
         if summary.get(name) != value:
             findings.say("summary", f"{name} is {summary.get(name)}, the parts say {value}")
-    if abs((told_s or 0.0) - tally.audio_s) > 0.1 + 1e-6 * tally.audio_s:
+    if abs((told_s or 0.0) - audio_s) > 0.1 + 1e-6 * audio_s:
         findings.say("summary", f"audio_seconds is {told_s}, the parts say {audio_s:.1f}")
 
 
-def _check_failures(uri: str, failed: pa.Table, findings: Findings) -> None:
+def _check_failures(shard: Shard, failed: pa.Table, findings: Findings) -> None:
     kind = pa.schema(STATUS_FIELDS)
     try:
-        told = storage.read_table(run_file(uri, FAILURES), kind.names).cast(kind)
+        told = storage.read_table(shard.file(FAILURES), kind.names).cast(kind)
     except (OSError, pa.ArrowException) as error:
         if not (damaged(error) or isinstance(error, FileNotFoundError)):
             raise
-        findings.say("failures", f"no readable _run/{FAILURES}")
+        findings.say("failures", f"no readable _run/{shard.path(FAILURES)}")
         return
     findings.add("failures", "failed songs not listed", _missing(failed["track_id"], told["track_id"]))
     findings.add("failures", "listed songs not failed", _missing(told["track_id"], failed["track_id"]))

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from fsspec import AbstractFileSystem
@@ -57,25 +57,32 @@ def names(uri: str) -> list[str]:
     return []
 
 
-def entries(uri: str) -> list[Entry]:
-    """The files right below a folder, in the order of their names, from one listing; none where there is no folder."""
+def entries(uri: str, prefix: str = "") -> list[Entry]:
+    """The files right below a folder whose names begin so, in the order of their names, from one listing.
+
+    None where there is no folder.
+    """
     fs, path = filesystem(uri)
     with guarded(uri), contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        return sorted(_s3_entries(uri, fs.ls(path, detail=True)) if is_s3(uri) else _local_entries(path))
+        if not is_s3(uri):
+            return sorted(_local_entries(path, prefix))
+        # Keys that begin so, folders are not asked for: of a hundred thousand parts only those of a shard.
+        listed = fs.find(path, prefix=prefix, detail=True).values() if prefix else fs.ls(path, detail=True)
+        return sorted(_s3_entries(uri, listed))
     return []
 
 
-def _s3_entries(uri: str, listed: list[dict[str, Any]]) -> Iterator[Entry]:
+def _s3_entries(uri: str, listed: Iterable[dict[str, Any]]) -> Iterator[Entry]:
     for info in listed:
         name = info["name"].rsplit("/", 1)[-1]
         if name and info["type"] == "file":  # some servers list a folder as an object without a name
             yield Entry(join(uri, name), info["size"], info["LastModified"].timestamp(), info.get("ETag", ""))
 
 
-def _local_entries(path: str) -> Iterator[Entry]:
+def _local_entries(path: str, prefix: str) -> Iterator[Entry]:
     for each in os.scandir(path):
         with contextlib.suppress(FileNotFoundError):  # gone since it was listed
-            if each.is_file():
+            if each.name.startswith(prefix) and each.is_file():
                 stat = os.stat(each.path)
                 yield Entry(each.path, stat.st_size, stat.st_mtime, local_version(stat))
 

@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from mer_ray.runs.again import TRIES, with_audio
+from mer_ray.runs.open_shard import OpenShard
+from mer_ray.runs.shards import Shard
 from mer_ray.runs.songs_directory import SongsDirectory, commit
 from mer_ray.songs import STATUS_FIELDS, WORLDLY, part_uris
 from tests.support.song_directories import FINGERPRINT
@@ -32,8 +34,8 @@ def songs(text: str, **known: list[Any]) -> pa.Table:
 def pending(folder: Path, asked: pa.Table, *, retry_failed: bool = False, **options: Any) -> str:
     """Begin a run; the ids that it has to do, as one word."""
     with SongsDirectory(str(folder), "extract") as output:
-        manifest = output.begin(FINGERPRINT, {}, asked)
-        return "".join(output.pending(manifest, retry_failed=retry_failed, **options)["track_id"].to_pylist())
+        output.begin(FINGERPRINT, {}, asked)
+        return "".join(output.pending(retry_failed=retry_failed, **options)["track_id"].to_pylist())
 
 
 def held(folder: Path) -> str:
@@ -127,7 +129,7 @@ def test_a_change_is_noticed_after_another_catalogue_was_asked_and_after_a_kill(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(SongsDirectory, "_drop", killed)
+        patch.setattr(OpenShard, "_drop", killed)
         with pytest.raises(KeyboardInterrupt):
             pending(tmp_path, songs("ab", size_bytes=[1, 3]))
     assert pending(tmp_path, songs("ab", size_bytes=[1, 3])) == "b"
@@ -142,9 +144,9 @@ def test_a_directory_of_an_older_version_knows_the_audio_by_its_manifest(tmp_pat
 
 def test_what_rows_of_a_store_are_made_of_goes_on_to_its_tags_in_order(tmp_path: Path) -> None:
     asked = songs("cab")
-    assert with_audio(asked, str(tmp_path)) is asked
+    assert with_audio(asked, [Shard(str(tmp_path))]) is asked
     pending(tmp_path, songs("ab", size_bytes=[1, 2], etag=["x", None]))
-    found = with_audio(asked, str(tmp_path))
+    found = with_audio(asked, [Shard(str(tmp_path))])
     assert found["track_id"].to_pylist() == ["c", "a", "b"]
     assert found["size_bytes"].to_pylist() == [None, 1, 2]
     assert found["etag"].to_pylist() == [None, "x", None]

@@ -40,7 +40,7 @@ from tests.support import ROOT
 TITLES = {
     "encoder": "MapWorker(MapBatches(EncodeSongs))",
     "tagger": "MapWorker(MapBatches(TagSongs))",
-    "decode worker": "(decode_ranges)",
+    "decode worker": "(decode_work)",
     "commit worker": "(commit_features)",
     "decoder": "mer_ray.audio.child",
 }

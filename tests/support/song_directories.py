@@ -63,7 +63,7 @@ def run(uri: str, job: str, *tables: pa.Table, asked: tuple[str, ...] = tuple(SO
     """One run on a directory, through the front door."""
     with SongsDirectory(uri, job) as output:
         output.begin(FINGERPRINT, {}, manifest(*asked))
-        output.pending(manifest(*asked), retry_failed=False)
+        output.pending()
         for table in tables:
             commit(uri, table)
         if finish:

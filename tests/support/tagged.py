@@ -53,7 +53,7 @@ def tagged_catalogue(
     tagger = SongTagger(Tagger(model).scale(asked), options, encoder, model)
     projected = Projections(str(folder / "features"), encoder, model).project(store)
     for name, table in (("features", store), ("tags", tagger.tag(projected))):
-        storage.write_table(str(folder / name / part_name(table)), table)
+        storage.write_table(str(folder / name / part_name(table["track_id"])), table)
     settings = {name: str(folder / name) for name in ("features", "model")}
     storage.write_bytes(run_file(str(folder / "tags"), SETTINGS), storage.as_json({"job": "tag", "settings": settings}))
     storage.write_bytes(run_file(str(folder / "tags"), WORDS), words_file(asked))

@@ -1,0 +1,230 @@
+"""What a run has to do, by shard: opened where it is worked on, accounted for as its last song is committed.
+
+The driver knows shards, never songs: how many of each are to do, and how many of these are committed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from mer_ray.errors import InputError, StorageError
+from mer_ray.runs.lock import LockLostError
+from mer_ray.runs.open_shard import LackingError, OpenShard
+from mer_ray.runs.receipts import Receipt
+from mer_ray.runs.shards import numbers_of
+from mer_ray.runs.songs_directory import SongsDirectory
+
+OPENERS, OPEN_CPUS = 2, 0.2
+"""Shards opened at a time, which takes seconds each: their songs are an hour's work."""
+FINISH_CPUS = 0.2
+
+
+class Opened(NamedTuple):
+    """A shard that was opened: rows of work, as its job needs them, how many songs that are, and of how many, if only
+    who opens it can tell."""
+
+    work: pa.Table
+    songs: int
+    asked: int | None = None
+
+
+Opener = Callable[[int, int], Opened]
+"""Opens a shard by its number, in a pass by its number; asked again in that pass, it finds the same."""
+
+TOLD = pa.struct([("shard", pa.int64()), ("songs", pa.int64()), ("asked", pa.int64())])
+"""What is told of a shard that was opened."""
+
+
+def source_rows(shards: pa.Table, opener: Opener, number: int, each: int) -> Iterator[pa.Table]:
+    """The stage that opens shards: of each a row that tells how many songs are to do, then rows of its work.
+
+    What keeps a shard from being opened is told in a row too: it ends the run.
+
+    Args:
+        shards: their numbers.
+        opener: of the job.
+        number: of the pass.
+        each: rows of a shard's work in one row, which becomes one task.
+    """
+    for shard in shards["shard"].to_pylist():
+        try:
+            found = opener(shard, number)
+        except (InputError, StorageError, LockLostError) as error:
+            yield _row(trouble=pa.array([str(error)]))
+            continue
+        yield _row(opened=pa.array([{"shard": shard, "songs": found.songs, "asked": found.asked}], TOLD))
+        for start in range(0, len(found.work), each):
+            rows = found.work.slice(start, each).to_struct_array().combine_chunks()
+            yield _row(work=pa.ListArray.from_arrays(pa.array([0, len(rows)], pa.int32()), rows))
+
+
+def _row(work: pa.Array | None = None, opened: pa.Array | None = None, trouble: pa.Array | None = None) -> pa.Table:
+    columns = [
+        pa.nulls(1) if work is None else work,
+        pa.nulls(1, TOLD) if opened is None else opened,
+        pa.nulls(1, pa.string()) if trouble is None else trouble,
+    ]
+    return pa.table(columns, ["work", "opened", "trouble"])
+
+
+def work_of(row: pa.Table) -> pa.Table:
+    """The work in one row of a source."""
+    return pa.Table.from_struct_array(row["work"].combine_chunks().flatten())
+
+
+def told_by(row: pa.Table) -> Receipt:
+    """What is told in one row of a source that is no work."""
+    opened, trouble = row["opened"][0].as_py(), row["trouble"][0].as_py()
+    if opened is None:
+        return Receipt(trouble=trouble)
+    return Receipt(shard=opened["shard"], opened=opened["songs"], asked=opened["asked"])
+
+
+def from_shards(shards: list[int], opener: Opener, number: int, each: int) -> Any:
+    """The source of a graph: blocks of one row of :func:`source_rows`, made as the graph takes them."""
+    from ray.data import TaskPoolStrategy
+
+    from mer_ray.cluster.session import quiet_data
+
+    opened = (
+        quiet_data()
+        .from_blocks([pa.table({"shard": [shard]}) for shard in shards])
+        .map_batches(
+            source_rows,
+            batch_size=1,
+            batch_format="pyarrow",
+            fn_kwargs={"opener": opener, "number": number, "each": each},
+            compute=TaskPoolStrategy(size=OPENERS),
+            num_cpus=OPEN_CPUS,
+        )
+    )
+    return opened.repartition(target_num_rows_per_block=1)
+
+
+class Work:
+    """How far the shards of a run are; those that are finished are no longer in ``left``."""
+
+    def __init__(self, output: SongsDirectory, estimates: Mapping[int, int]) -> None:
+        """Args:
+        output: the directory.
+        estimates: the shards to do, and how many songs of each, at most.
+        """
+        self.output = output
+        self._estimates = dict(estimates)
+        self._opened: dict[int, int | None] = dict.fromkeys(estimates)
+        self._committed: Counter[int] = Counter()
+        self._finishing: dict[Any, int] = {}
+        self._lacking: dict[int, str] = {}
+        self.found = 0
+        """Songs that this run found to do."""
+
+    def begin(self, opener: Opener) -> pa.Table:
+        """Open shards until one has something to do, and return that: songs that the run will do."""
+        work = pa.table({})
+        for number in self._opened:
+            work, songs, asked = opener(number, 0)
+            self._note(number, songs, asked)
+            if songs:
+                break
+        return work
+
+    @property
+    def left(self) -> list[int]:
+        """The shards that are not finished."""
+        return [*self._opened]
+
+    @property
+    def songs(self) -> int:
+        """Songs that are still to do, at most as long as not all shards were opened."""
+        return sum(map(self._songs, self._opened))
+
+    @property
+    def said(self) -> str:
+        """How many songs are to do."""
+        return f"{'at most ' if None in self._opened.values() else ''}{self.songs:,}"
+
+    def _songs(self, number: int) -> int:
+        opened = self._opened[number]
+        return max(0, (self._estimates[number] if opened is None else opened) - self._committed[number])
+
+    def _note(self, number: int, songs: int, asked: int | None) -> None:
+        """A shard was opened with so many songs to do."""
+        if number in self._opened and self._opened[number] is None:
+            self._opened[number] = songs
+            self.found += songs
+            self.output.sizes[number] = self.output.sizes[number] if asked is None else asked
+
+    def add(self, receipt: Receipt) -> None:
+        """What a receipt says of a shard."""
+        if receipt.opened is not None:
+            self._note(receipt.shard, receipt.opened, receipt.asked)
+        self._committed[receipt.shard] += receipt.songs
+
+    def anew(self) -> None:
+        """A pass was ended: what is left of the shards is found out anew."""
+        for number in self._opened:
+            left = self._songs(number)
+            self.found -= left if self._opened[number] is not None else 0
+            self._estimates[number], self._opened[number] = max(1, left), None
+        self._committed.clear()
+
+    def finish_ready(self, withheld: pa.Array) -> None:
+        """Account for the shards whose last song is committed, in tasks of the cluster; ``withheld`` are not yet."""
+        if len(self.output.shards) == 1:
+            return
+        busy = {*self._finishing.values(), *self._lacking}
+        ready = [n for n, opened in self._opened.items() if opened is not None and n not in busy and not self._songs(n)]
+        if ready:
+            held = np.unique(numbers_of(withheld, len(self.output.shards))).tolist()
+            self._finish([number for number in ready if number not in held])
+        self._collect(timeout=0)
+
+    def finish_all(self) -> None:
+        """Account for all shards; in a directory of one its own end does that.
+
+        Raises:
+            LackingError: a song is missing.
+        """
+        if len(self.output.shards) == 1:
+            return
+        self._collect(timeout=None)
+        self._lacking.clear()  # too early: work that was lost and done again counts twice
+        self._finish(self.left)
+        self._collect(timeout=None)
+        for why in self._lacking.values():
+            raise LackingError(why)
+
+    def _finish(self, numbers: list[int]) -> None:
+        import ray
+
+        account = ray.remote(_account).options(num_cpus=FINISH_CPUS)
+        for number in numbers:
+            self._finishing[account.remote(self.output.shards[number], self.output.keys[number])] = number
+
+    def _collect(self, timeout: float | None) -> None:
+        """Take the answers that are there, or without a ``timeout`` all."""
+        import ray
+
+        while self._finishing:
+            answers = ray.wait([*self._finishing], num_returns=1, timeout=timeout)[0]
+            if not answers:
+                return
+            number = self._finishing.pop(answers[0])
+            if why := ray.get(answers[0]):
+                self._lacking[number] = why
+            else:
+                del self._opened[number]
+
+
+def _account(shard: OpenShard, key: str) -> str:
+    """Account for a shard; returns what is missing, if anything is."""
+    try:
+        shard.account(key)
+    except LackingError as error:
+        return str(error)
+    return ""

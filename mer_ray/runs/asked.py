@@ -1,0 +1,176 @@
+"""What is asked of a directory, by shard: a manifest of any length in one pass, in bounded memory.
+
+    _run/manifest.parquet                    of a directory with one shard
+    _run/shards/<shard>/manifest.parquet     of one with several
+    _run/asked.json                          how many songs each shard's lists, and a digest of it
+
+The songs of a pass are put down by shard in a temporary folder of this machine, some 100 bytes each, and then written
+shard by shard; one whose digest is what it was stays as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mer_ray import storage
+from mer_ray.errors import InputError
+from mer_ray.fingerprints import text_sha256
+from mer_ray.runs.directory import ASKED, DONE, MANIFEST, run_file
+from mer_ray.runs.forgetting import without
+from mer_ray.runs.open_shard import OpenShard
+from mer_ray.runs.shards import Shard, by_shard, number_of, stated
+from mer_ray.songs import list_parts
+
+WRITERS = 8
+"""Manifests written at a time: each is a request or two."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of each shard.
+
+    Attributes:
+        songs: how many songs.
+        digests: of its manifest.
+    """
+
+    songs: list[int]
+    digests: list[str]
+
+    @classmethod
+    def read(cls, uri: str) -> Asked | None:
+        """Of a directory of several shards; None where it does not say."""
+        found = storage.read_json(run_file(uri, ASKED)) or {}
+        songs, digests = found.get("songs"), found.get("digests")
+        if isinstance(songs, list) and isinstance(digests, list) and len(songs) == len(digests):
+            return cls(songs, digests)
+        return None
+
+
+@dataclass(frozen=True)
+class Shards:
+    """What the shards of a store ask of those of its tags.
+
+    Attributes:
+        songs: how many songs, as far as that is known before they are opened.
+        keys: another for each content.
+        parts: how many parts.
+    """
+
+    songs: list[int]
+    keys: list[str]
+    parts: list[int]
+
+    @classmethod
+    def of(cls, uri: str, of: int, *, catalog: bool) -> Shards:
+        """Of a store with ``of`` shards; of its songs only those that its manifests list, if a ``catalog`` is asked.
+
+        One listing and a record a shard: no part is read.
+        """
+        parts, there = list_parts(uri), stated(uri)
+        versions: list[list[str]] = [[] for _ in range(of)]
+        for part in parts:
+            told = f"{part.name} {part.version}"
+            for number in [number_of(part.name, of)] if there == of else range(of):
+                versions[number].append(told)
+        asked = Asked.read(uri)
+        songs, digests = ([0] * of, [""] * of) if asked is None or there != of else (asked.songs, asked.digests)
+        if asked is not None and there != of:
+            digests = [" ".join(asked.digests)] * of
+        told_of = [[*sorted(own), digest if catalog else ""] for own, digest in zip(versions, digests, strict=True)]
+        return cls(songs, [text_sha256("\n".join(own))[:20] for own in told_of], [*map(len, versions)])
+
+
+def finished_as(shard: Shard, key: str) -> dict[str, Any] | None:
+    """The record of a shard that is finished with what has this ``key``; None of any other."""
+    done = storage.read_json(shard.file(DONE)) if shard.of > 1 else None
+    return done if done is not None and done.get("key") == key else None
+
+
+def added(counts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The sum of what shards count."""
+    if len(counts) == 1:
+        return dict(counts[0])
+    total: dict[str, Any] = {}
+    for name, value in counts[0].items():
+        if isinstance(value, dict):
+            classes = sum((Counter(each[name]) for each in counts), Counter())
+            total[name] = dict(classes.most_common())
+        else:
+            total[name] = round(sum(each[name] for each in counts), 1)
+    return total
+
+
+def digest_of(manifest: pa.Table) -> str:
+    """The same for the same songs, whatever order they come in."""
+    digest = hashlib.sha256()
+    for batch in manifest.sort_by("track_id").combine_chunks().replace_schema_metadata(None).to_batches():
+        digest.update(batch.serialize())
+    return digest.hexdigest()[:20]
+
+
+def write_manifests(shards: list[OpenShard], batches: Iterable[pa.Table], forgotten: pa.Array) -> Asked:
+    """Write what is asked of each shard of a directory.
+
+    Args:
+        shards: all of them.
+        batches: the manifest, some songs at a time.
+        forgotten: songs that are left out.
+
+    Raises:
+        InputError: an id stands there twice.
+    """
+    output = shards[0].shard.output
+    before = Asked.read(output)
+    known = before.digests if before is not None and len(before.digests) == len(shards) else [""] * len(shards)
+    with tempfile.TemporaryDirectory(prefix="mer-ray-manifest-") as folder, ThreadPoolExecutor(WRITERS) as pool:
+        schema = _put_down(folder, batches, len(shards), forgotten)
+        written = pool.map(partial(_write, folder, schema), shards, known)
+        counts, digests = zip(*written, strict=True)
+    return Asked([*counts], [*digests])
+
+
+def _put_down(folder: str, batches: Iterable[pa.Table], of: int, forgotten: pa.Array) -> pa.Schema:
+    """Append each batch's songs to a file a shard; returns their schema."""
+    schema: pa.Schema | None = None
+    for batch in batches:
+        songs = without(batch, forgotten)
+        schema = schema or songs.schema
+        for number, own in by_shard(songs.cast(schema), of):
+            with open(os.path.join(folder, str(number)), "ab") as file, pa.ipc.new_stream(file, schema) as stream:
+                stream.write_table(own)
+    if schema is None:
+        raise InputError("no songs to do; check the catalogue.")
+    return schema
+
+
+def _write(folder: str, schema: pa.Schema, shard: OpenShard, before: str) -> tuple[int, str]:
+    """Write one shard's manifest, unless it is what it was; returns its songs and its digest."""
+    manifest = pa.concat_tables([schema.empty_table(), *_taken_up(os.path.join(folder, str(shard.shard.number)))])
+    ids = manifest["track_id"]
+    if pc.count_distinct(ids).as_py() < len(ids):
+        counts = pc.value_counts(ids)
+        twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1))[0].as_py()
+        raise InputError(f"catalogue: track_id {twice!r} stands more than once; give each song its own.")
+    digest = digest_of(manifest)
+    if digest != before or not storage.exists(shard.file(MANIFEST)):
+        shard.keep(MANIFEST, manifest.sort_by("track_id"))
+    return len(manifest), digest
+
+
+def _taken_up(path: str) -> Iterator[pa.Table]:
+    if os.path.exists(path):
+        with open(path, "rb") as file:
+            while file.tell() < os.path.getsize(path):
+                yield pa.ipc.open_stream(file).read_all()
