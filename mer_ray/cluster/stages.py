@@ -138,14 +138,14 @@ def commit_features(songs: pa.Table, lease: Lease) -> Iterator[pa.Table]:
     Failed songs are not written: the receipt takes them along.
     """
     told = pc.or_(pc.is_valid(songs["trouble"]), pc.is_valid(songs["opened"]))
-    rows = songs.filter(told).select(["opened", "trouble"])
-    for at in range(len(rows)):
-        yield told_by(rows.slice(at, 1)).table()
     for number, own in by_shard(songs.filter(pc.invert(told)), lease.of):
         for part in _parts(own):
             costs = {name: pc.sum(part[name]).as_py() or 0 for name in COSTS}
             rows, ready = part.drop_columns([*BESIDE]), pc.min(part["ready"]).as_py()
             yield committed_ok(lease.open(number), rows, part["node"], ready=ready, **costs).table()
+    beside = songs.filter(told).select(["opened", "trouble"])
+    for at in range(len(beside)):
+        yield told_by(beside.slice(at, 1)).table()
 
 
 def _parts(songs: pa.Table) -> Iterator[pa.Table]:

@@ -109,6 +109,7 @@ class OpenShard:
             retry_failed: do all failed songs again.
             mended: ids that can be read by now: do these again if they failed, and no others by themselves.
         """
+        storage.remove(self.file(DONE))
         manifest = self.manifest()
         held = self._mend(["track_id", "status", "error_class"])
         rows, made_of = held.rows, again.read_audio(self.shard)

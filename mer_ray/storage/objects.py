@@ -236,7 +236,9 @@ def move(source: str, target: str) -> None:
             fs.cp_file(path, filesystem(target)[1])
             fs.rm_file(path)
         else:
-            rename(path, filesystem(target)[1])
+            place = filesystem(target)[1]
+            os.makedirs(os.path.dirname(place), exist_ok=True)
+            rename(path, place)
 
 
 def remove(uri: str) -> None:

@@ -61,7 +61,7 @@ def test_a_disk_too_small_for_what_the_songs_come_to_is_refused(
     monkeypatch.setattr(preflight, "_driver", lambda answers: answers["id"])
     songs = pa.table({"uri": [str(tmp_path / f"{at}.mp3") for at in range(5)]})
     cluster = Cluster((Node("id", "host"),))
-    preflight.check(str(tmp_path), songs, cluster, dim=768)
+    preflight.check(str(tmp_path), songs, len(songs), cluster, dim=768)
     with pytest.raises(InputError, match=r"5 songs will take some [\d,.]+; make room. --no-preflight would"):
-        preflight.check(str(tmp_path), songs, cluster, dim=10**12)
+        preflight.check(str(tmp_path), songs, len(songs), cluster, dim=10**12)
     assert not (tmp_path / "_run" / "preflight").exists()

@@ -19,6 +19,7 @@ from mer_ray.encoders.tiny import Settings
 from mer_ray.errors import StorageError
 from mer_ray.features import window_arrays
 from mer_ray.runs.lock import RunLock
+from mer_ray.runs.open_shard import Lease
 from mer_ray.songs import STATUS_COLUMNS
 
 ENCODING = Encoding("tiny", Settings(), "cpu", 10.0, False, batch_windows=4, threads=1)
@@ -50,8 +51,9 @@ def committed(encoded: pa.Table, folder: Path) -> list[dict[str, Any]]:
     """The receipts of a commit, of songs that some node has decoded."""
     lock = RunLock(str(folder / "_run"), "extract")
     lock.acquire()
+    lease = Lease(str(folder), 1, "extract", lock.token)
     try:
-        return [row for receipt in commit_features(encoded, str(folder), lock.token) for row in receipt.to_pylist()]
+        return [row for receipt in commit_features(encoded, lease) for row in receipt.to_pylist()]
     finally:
         lock.release()
 

@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mer_ray import storage
 from mer_ray.errors import InputError
 from mer_ray.runs.songs_directory import SongsDirectory, commit
 from mer_ray.songs import STATUS_FIELDS, part_name, part_uris
@@ -280,7 +279,8 @@ def test_a_kill_amid_mending_neither_loses_a_song_nor_its_work(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("mer_ray.runs.open_shard.OpenShard.commit" if step == "commit" else "mer_ray.storage.discard", killed)
+        deed = {"commit": "mer_ray.runs.open_shard.OpenShard.commit", "remove": "mer_ray.storage.discard"}[step]
+        patch.setattr(deed, killed)
         patch.setattr("mer_ray.runs.lock.RunLock.release", lambda _: None)
         patch.setattr(SongsDirectory, "begin", lambda output, *_: output.go_on())
         with pytest.raises(KeyboardInterrupt):

@@ -1,0 +1,170 @@
+"""A directory of several shards ends as one of one does, and what changes in it touches the shards it is in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mer_ray import storage
+from mer_ray.errors import InputError
+from mer_ray.runs.open_shard import LackingError
+from mer_ray.runs.shards import Shard, by_shard, count_for, numbers_of
+from mer_ray.runs.songs_directory import SongsDirectory
+from mer_ray.runs.status import in_words, look
+from mer_ray.runs.takedown import forget, unforget
+from tests.support.song_directories import FINGERPRINT, broken, features, manifest, validated
+
+SONGS = [f"song{number}" for number in range(40)]
+OF = 5
+
+
+def run(
+    folder: Path,
+    asked: pa.Table,
+    *failed: str,
+    finish: bool = True,
+    retry_failed: bool = False,
+    error: str = "not_audio",
+) -> dict[int, list[str]]:
+    """A run in this process; returns what it had to do, by shard."""
+    done = {}
+    with SongsDirectory(str(folder), "extract") as output:
+        output.begin(FINGERPRINT, {}, asked, of=OF)
+        for number in output.unfinished(retry_failed=retry_failed):
+            ids = output.shards[number].pending_in(0, retry_failed=retry_failed)["track_id"].to_pylist()
+            done[number] = sorted(ids)
+            for rows in (
+                features(*(i for i in ids if i not in failed)),
+                features(*(set(ids) & {*failed}), failed=error),
+            ):
+                if len(rows):
+                    output.commit(rows)
+        if finish:
+            output.finish(songs=sum(map(len, done.values())), work_seconds=1.0)
+    return done
+
+
+def shard_of(song: str) -> int:
+    return int(numbers_of(pa.array([song]), OF)[0])
+
+
+def written(folder: Path) -> dict[str, int]:
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def touched(folder: Path, before: dict[str, int]) -> set[int]:
+    """The shards of which some file is another than before."""
+    after = written(folder)
+    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    parts = {int(name.split("-")[1]) for name in changed if name.startswith("part-")}
+    return parts | {int(name.split("/")[2]) for name in changed if name.startswith("_run/shards/")}
+
+
+def test_a_small_catalogue_has_one_shard_and_a_large_one_about_as_many_songs_in_each_as_asked() -> None:
+    assert [count_for(songs, 20_000) for songs in (0, 80, 29_000, 31_000, 10_000_000)] == [1, 1, 1, 2, 500]
+    sizes = [len(songs) for _, songs in by_shard(manifest(*map(str, range(20_000))), 20)]
+    assert sum(sizes) == 20_000
+    assert 850 < min(sizes) <= max(sizes) < 1_150
+
+
+def test_each_song_stands_in_its_shard_once_and_the_sums_are_those_of_one_shard(tmp_path: Path) -> None:
+    assert sorted(song for ids in run(tmp_path, manifest(*SONGS), "song3").values() for song in ids) == sorted(SONGS)
+    for number in range(OF):
+        shard = Shard(str(tmp_path), number, OF)
+        held = {i for part in shard.parts() for i in pq.read_table(part.uri)["track_id"].to_pylist()}
+        assert held == {song for song in SONGS if shard_of(song) == number}
+        assert storage.read_table(shard.file("manifest.parquet"))["track_id"].to_pylist() == sorted(held)
+    summary = storage.read_json(str(tmp_path / "_run" / "summary.json"))
+    assert summary is not None
+    assert (summary["songs"], summary["ok"], summary["asked"]["failed"]) == (40, 39, 1)
+    assert summary["error_classes"] == {"not_audio": 1}
+    assert summary["audio_seconds"] == 39 * 60
+    assert not broken(validated(str(tmp_path)))
+    status = look(str(tmp_path))
+    assert (status.asked, status.done, status.ok, status.failed, status.shards_done) == (40, 40, 39, 1, OF)
+    assert "5, 5 of them finished" in in_words(status)
+
+
+def test_a_run_with_nothing_to_do_opens_no_shard(tmp_path: Path) -> None:
+    run(tmp_path, manifest(*SONGS), "song3")
+    before = written(tmp_path)
+    assert run(tmp_path, manifest(*reversed(SONGS))) == {}, "whatever order they come in"
+    assert touched(tmp_path, before) == set()
+
+
+def test_growth_a_change_and_a_retry_touch_their_shards_alone(tmp_path: Path) -> None:
+    run(tmp_path, manifest(*SONGS), "song3")
+    before = written(tmp_path)
+    assert run(tmp_path, manifest(*SONGS, "new")) == {shard_of("new"): ["new"]}
+    assert touched(tmp_path, before) == {shard_of("new")}
+    before = written(tmp_path)
+    assert run(tmp_path, manifest(*SONGS, "new"), retry_failed=True) == {shard_of("song3"): ["song3"]}
+    assert touched(tmp_path, before) == {shard_of("song3")}
+    assert not broken(validated(str(tmp_path)))
+
+
+def test_what_may_have_failed_for_the_worlds_sake_opens_its_shard_again_some_times(tmp_path: Path) -> None:
+    again = {shard_of("song3"): ["song3"]}
+    run(tmp_path, manifest(*SONGS), "song3", error="timeout")
+    assert [run(tmp_path, manifest(*SONGS), "song3", error="timeout") for _ in range(4)] == [again, again, again, {}]
+
+
+def test_a_run_that_was_cut_off_goes_on_with_the_shards_that_are_not_finished(tmp_path: Path) -> None:
+    with SongsDirectory(str(tmp_path), "extract") as output:
+        output.begin(FINGERPRINT, {}, manifest(*SONGS), of=OF)
+        own = output.shards[2].pending_in(0)["track_id"].to_pylist()
+        output.commit(features(*own))
+        output.shards[2].account(output.keys[2])
+        with pytest.raises(LackingError, match="songs missing"):
+            output.finish()
+    status = look(str(tmp_path))
+    assert (status.done, status.left, status.shards_done, status.success) == (len(own), 40 - len(own), 1, False)
+    assert run(tmp_path, manifest(*SONGS)).keys() == {0, 1, 3, 4}
+    assert not broken(validated(str(tmp_path)))
+
+
+def test_a_song_is_taken_out_of_its_shard_and_comes_back(tmp_path: Path) -> None:
+    run(tmp_path, manifest(*SONGS))
+    before = written(tmp_path)
+    assert forget(str(tmp_path), pa.array(["song7", "nowhere"])).rows == 1
+    assert touched(tmp_path, before) <= {shard_of("song7"), shard_of("nowhere")}
+    assert not broken(validated(str(tmp_path)))
+    assert look(str(tmp_path)).asked == 39
+    assert "song7" not in [song for ids in run(tmp_path, manifest(*SONGS)).values() for song in ids]
+    unforget(str(tmp_path), pa.array(["song7"]))
+    assert run(tmp_path, manifest(*SONGS)) == {shard_of("song7"): ["song7"]}
+
+
+def test_an_id_that_stands_twice_is_refused_whatever_piece_of_the_catalogue_it_comes_in(tmp_path: Path) -> None:
+    with (
+        SongsDirectory(str(tmp_path), "extract") as output,
+        pytest.raises(InputError, match="'song1' stands more than"),
+    ):
+        output.begin(FINGERPRINT, {}, iter([manifest(*SONGS), manifest("song1")]), of=OF)
+
+
+def test_the_number_of_shards_stays_that_of_the_first_run(tmp_path: Path) -> None:
+    run(tmp_path, manifest(*SONGS))
+    with SongsDirectory(str(tmp_path), "extract") as output:
+        output.begin(FINGERPRINT, {}, manifest(*SONGS), of=9)
+        assert len(output.shards) == OF
+    assert json.loads((tmp_path / "_run" / "settings.json").read_text())["shards"] == OF
+
+
+CORRUPTIONS: list[tuple[Any, str, str]] = [
+    (lambda at, name: (at / name).rename(at / f"part-{(int(name[5:10]) + 1) % OF:05d}{name[10:]}"), "names", "another"),
+    (lambda at, name: (at / name).unlink(), "ids", "missing"),
+    (lambda at, name: (at / f"_run/shards/{name[5:10]}/failures.parquet").unlink(), "failures", "shards/"),
+]
+
+
+@pytest.mark.parametrize(("corrupt", "check", "problem"), CORRUPTIONS)
+def test_validation_finds_what_is_wrong_with_one_shard(tmp_path: Path, corrupt: Any, check: str, problem: str) -> None:
+    run(tmp_path, manifest(*SONGS))
+    corrupt(tmp_path, next(tmp_path.glob("part-*")).name)
+    assert problem in broken(validated(str(tmp_path)))[check]
