@@ -30,7 +30,7 @@ from mer_ray.cluster.settings import ExtractSettings, TagSettings
 from mer_ray.cluster.stages import Decoding
 from mer_ray.cluster.supervision import Planned, Watched
 from mer_ray.cluster.unpromised import map_as_they_come
-from mer_ray.cluster.work import Opened, Work, from_shards
+from mer_ray.cluster.work import FEATURE_BYTES, Opened, Work, from_shards
 from mer_ray.encoders import Encoder, load_encoder
 from mer_ray.errors import InputError
 from mer_ray.features import store_table
@@ -76,7 +76,8 @@ def extract(settings: ExtractSettings | TagSettings, read: Callable[[], pa.Table
         fingerprint = {**encoder.fingerprint(), **decoding.fingerprint()}
         of = count_for(len(manifest), settings.songs_per_shard)
         output.begin(fingerprint, settings.resolved(), manifest, of=of)
-        work = Work(output, output.unfinished(retry_failed=settings.retry_failed))
+        part_bytes = 0 if settings.songs_per_part else FEATURE_BYTES
+        work = Work(output, output.unfinished(retry_failed=settings.retry_failed), part_bytes)
         songs = work.begin(_opener(output, settings))
         made_by = f"{encoder.name} (D = {encoder.dim})"
         print(f"extract: {work.said} of {output.asked:,} songs to do with {made_by}")

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
@@ -25,23 +24,23 @@ from mer_ray.cluster.extract import extract
 from mer_ray.cluster.nodes import gathered
 from mer_ray.cluster.session import connect, quiet_data
 from mer_ray.cluster.settings import TagSettings
+from mer_ray.cluster.store_songs import Sample, SongsToTag, by_part
 from mer_ray.cluster.supervision import Planned, Watched
 from mer_ray.cluster.watch import Told
-from mer_ray.cluster.work import Opened, Work, from_shards, told_by, work_of
+from mer_ray.cluster.work import TAG_BYTES, Work, from_shards, told_by, work_of
 from mer_ray.encoders import as_made
 from mer_ray.errors import InputError
 from mer_ray.features import Store
 from mer_ray.fingerprints import text_sha256
 from mer_ray.learning.model import Model
 from mer_ray.learning.scoring import floor_of, measured_by_catalog
-from mer_ray.runs.again import with_audio
 from mer_ray.runs.asked import Asked, Shards
-from mer_ray.runs.directory import MANIFEST, SETTINGS
+from mer_ray.runs.directory import SETTINGS
 from mer_ray.runs.open_shard import Lease
 from mer_ray.runs.receipts import committed
-from mer_ray.runs.shards import Shard, by_shard, numbers_of, overlapping, stated
+from mer_ray.runs.shards import by_shard, stated
 from mer_ray.runs.songs_directory import SongsDirectory
-from mer_ray.songs import Identity, read_columns
+from mer_ray.songs import Identity
 from mer_ray.tagging.calibration import CALIBRATION, Calibration
 from mer_ray.tagging.contract import WORDS, words_digest, words_file
 from mer_ray.tagging.projections import Projections, collect, song_vectors
@@ -50,9 +49,6 @@ from mer_ray.words.lists import Word, read_labels
 
 if TYPE_CHECKING:
     from ray.data import Dataset
-
-YARDSTICK_SONGS = 10_000
-"""At most this many songs measure the words; their mean and deviation are known to one percent."""
 
 YARDSTICK, STRANGE = "yardstick.safetensors", "calibration.json"
 """What a directory was measured by at its first run, and how far its songs were from the calibrated ones."""
@@ -63,11 +59,6 @@ Vectors = Callable[[pa.Array], NDArray[np.float32]]
 
 PARTS_PER_TASK = 16
 """At most so many parts of a store are read by one task: a task costs as much as a part's tags."""
-
-_STORE_ROWS = pa.schema([pa.field(name, pa.string()) for name in ("track_id", "uri", "status", "part")])
-
-WORK = pa.schema([pa.field("part", pa.string()), pa.field("wanted", pa.list_(pa.string()))])
-"""Parts of a store to read: their URIs, and the ids that are wanted of each; null for all."""
 
 
 def projections(features: str, encoder: Identity, model: str, keep: bool) -> Projections:
@@ -101,7 +92,7 @@ def tag(settings: TagSettings) -> Summary:
         storage.write_bytes(output.file(WORDS), words_file(words))
         found = Shards.of(store.uri, output.lease.of, catalog=settings.catalog is not None)
         output.ask_as(Asked(found.songs, found.keys))
-        work = Work(output, output.unfinished(retry_failed=settings.retry_failed, again=False))
+        work = Work(output, output.unfinished(retry_failed=settings.retry_failed, again=False), TAG_BYTES)
         opener = SongsToTag(output.lease, store.uri, settings.catalog is not None, settings.retry_failed)
         work.begin(opener)
         cpus = int(connect("ray.data").get("CPU", 1))
@@ -136,30 +127,6 @@ def tag(settings: TagSettings) -> Summary:
         if settings.keep_projections:
             collect(store.uri)
         return summary
-
-
-@dataclass(frozen=True)
-class SongsToTag:
-    """Opens the shards of a tags directory: what is asked of one are the songs of the store's shard of that number.
-
-    ``catalog``: of these only the songs that the store's own manifest lists.
-    """
-
-    lease: Lease
-    features: str
-    catalog: bool
-    retry_failed: bool
-
-    def __call__(self, shard: int, number: int) -> Opened:
-        stores, own = overlapping(self.features, shard, self.lease.of), self.lease.open(shard)
-        found = [store_rows(store, self.catalog) for store in stores]
-        rows, wanted = (pa.concat_tables(tables) for tables in zip(*found, strict=True))
-        wanted = wanted.filter(pa.array(numbers_of(wanted["track_id"], self.lease.of) == shard))
-        asked = with_audio(wanted.select(["track_id", "uri"]), stores)
-        own.ask(asked)
-        mended = wanted.filter(pc.equal(wanted["status"], "ok"))["track_id"].combine_chunks()
-        pending = own.pending_in(number, retry_failed=self.retry_failed, mended=mended)
-        return Opened(by_part(rows, pending["track_id"].combine_chunks()), len(pending), len(asked))
 
 
 class TagSongs:
@@ -208,17 +175,6 @@ def song_means(work: pa.Table, load: Load, workers: int) -> NDArray[np.float32]:
     graph = _over_parts(lambda: quiet_data().from_blocks(pieces), workers, ProjectSongs, load)
     tables = [batch for batch in graph.iter_batches(batch_size=None, batch_format="pyarrow") if len(batch)]
     return song_vectors(pa.concat_tables(tables).sort_by("track_id"))[0]
-
-
-def by_part(rows: pa.Table, ids: pa.Array) -> pa.Table:
-    """Where these songs stand among the rows of a store (``track_id``, ``part``), as WORK."""
-    picked = rows.filter(pc.is_in(rows["track_id"], value_set=ids)).group_by("part").aggregate([("track_id", "list")])
-    whole = rows.group_by("part").aggregate([("track_id", "count")])
-    held = dict(zip(whole["part"].to_pylist(), whole["track_id_count"].to_pylist(), strict=True))
-    counts = pc.list_value_length(picked["track_id_list"]).to_pylist()
-    partial = pa.array([count < held[part] for part, count in zip(picked["part"].to_pylist(), counts, strict=True)])
-    wanted = pc.if_else(partial, picked["track_id_list"], pa.scalar(None, pa.list_(pa.string())))
-    return pa.table([picked["part"], wanted], schema=WORK)
 
 
 def _over_parts(source: Callable[[], Dataset], workers: int, stage: type, *arguments: Any) -> Dataset:
@@ -288,59 +244,6 @@ def _fingerprint(settings: TagSettings, options: TagOptions, model: Model) -> di
         "labels": f"{len(options.words)} words ({words_digest(options.words)})",
         **chosen,
     }
-
-
-def store_rows(store: Shard, catalog: bool) -> tuple[pa.Table, pa.Table]:
-    """track_id, uri, status and part of every song of a store's shard; and of those that its manifest lists."""
-    rows = pa.concat_tables(
-        [
-            _STORE_ROWS.empty_table(),
-            *(
-                table.replace_schema_metadata(None).append_column("part", pa.array([part] * len(table), pa.string()))
-                for part, table in read_columns([part.uri for part in store.parts()], _STORE_ROWS.names[:3])
-            ),
-        ],
-        promote_options="permissive",
-    )
-    if not catalog:
-        return rows, rows
-    asked = storage.read_table(store.file(MANIFEST), ["track_id"])["track_id"].combine_chunks()
-    return rows, rows.filter(pc.is_in(rows["track_id"], value_set=asked))
-
-
-class Sample:
-    """Songs of a store that could be read, for the yardstick: as shards are drawn by hash, the first few will do."""
-
-    def __init__(self, uri: str, of: int, *, catalog: bool) -> None:
-        self._shards, self._catalog = [Shard(uri, number, of) for number in range(of)], catalog
-
-    @cached_property
-    def _found(self) -> tuple[pa.Table, pa.Array]:
-        rows, ids, songs = [], [], 0
-        for shard in self._shards:
-            held, wanted = store_rows(shard, self._catalog)
-            readable = wanted.filter(pc.equal(wanted["status"], "ok"))["track_id"]
-            rows.append(held)
-            ids += readable.chunks
-            songs += len(readable)
-            if songs >= YARDSTICK_SONGS:
-                break
-        return pa.concat_tables(rows), pa.chunked_array(ids, pa.string()).combine_chunks()
-
-    @property
-    def rows(self) -> pa.Table:
-        """``track_id`` and ``part`` of the songs of the shards that were read."""
-        return self._found[0]
-
-    @property
-    def ids(self) -> pa.Array:
-        """Those of the songs that could be read, and are asked for."""
-        return self._found[1]
-
-    @property
-    def some(self) -> pa.Array:
-        """At most :data:`YARDSTICK_SONGS` of them, in an order that has nothing to do with a catalogue's own."""
-        return pa.array(sorted(self.ids.to_pylist(), key=text_sha256)[:YARDSTICK_SONGS], pa.string())
 
 
 def _calibrated(output: SongsDirectory, calibration: Calibration, sample: Sample, vectors: Vectors) -> Calibration:

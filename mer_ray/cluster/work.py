@@ -22,6 +22,8 @@ from mer_ray.runs.songs_directory import SongsDirectory
 OPENERS, OPEN_CPUS = 2, 0.2
 """Shards opened at a time, which takes seconds each: their songs are an hour's work."""
 FINISH_CPUS = 0.2
+FEATURE_BYTES, TAG_BYTES = 256_000_000, 64_000_000
+"""Of a part that small ones are put together to."""
 
 
 class Opened(NamedTuple):
@@ -109,12 +111,13 @@ def from_shards(shards: list[int], opener: Opener, number: int, each: int) -> An
 class Work:
     """How far the shards of a run are; those that are finished are no longer in ``left``."""
 
-    def __init__(self, output: SongsDirectory, estimates: Mapping[int, int]) -> None:
+    def __init__(self, output: SongsDirectory, estimates: Mapping[int, int], part_bytes: int = 0) -> None:
         """Args:
         output: the directory.
         estimates: the shards to do, and how many songs of each, at most.
+        part_bytes: of a part that small ones are put together to; 0 leaves them as they are.
         """
-        self.output = output
+        self.output, self._part_bytes = output, part_bytes
         self._estimates = dict(estimates)
         self._opened: dict[int, int | None] = dict.fromkeys(estimates)
         self._committed: Counter[int] = Counter()
@@ -185,12 +188,12 @@ class Work:
         self._collect(timeout=0)
 
     def finish_all(self) -> None:
-        """Account for all shards; in a directory of one its own end does that.
+        """Account for all shards; a directory of one with nothing to put together does that at its own end.
 
         Raises:
             LackingError: a song is missing.
         """
-        if len(self.output.shards) == 1:
+        if len(self.output.shards) == 1 and not (self.found and self._part_bytes):
             return
         self._collect(timeout=None)
         self._lacking.clear()  # too early: work that was lost and done again counts twice
@@ -204,7 +207,8 @@ class Work:
 
         account = ray.remote(_account).options(num_cpus=FINISH_CPUS)
         for number in numbers:
-            self._finishing[account.remote(self.output.shards[number], self.output.keys[number])] = number
+            answer = account.remote(self.output.shards[number], self.output.keys[number], self._part_bytes)
+            self._finishing[answer] = number
 
     def _collect(self, timeout: float | None) -> None:
         """Take the answers that are there, or without a ``timeout`` all."""
@@ -221,9 +225,11 @@ class Work:
                 del self._opened[number]
 
 
-def _account(shard: OpenShard, key: str) -> str:
-    """Account for a shard; returns what is missing, if anything is."""
+def _account(shard: OpenShard, key: str, part_bytes: int) -> str:
+    """Put the small parts of a shard together and account for it; returns what is missing, if anything is."""
     try:
+        if part_bytes:
+            shard.pack(part_bytes)
         shard.account(key)
     except LackingError as error:
         return str(error)

@@ -14,6 +14,7 @@ a part is written only while the lock is held with the token of the run that beg
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -28,7 +29,10 @@ from mer_ray.runs.forgetting import read_forgotten, without
 from mer_ray.runs.lock import check_held, publish
 from mer_ray.runs.shards import Shard
 from mer_ray.runs.tally import Tally
-from mer_ray.songs import STATUS_COLUMNS, Damage, read_parts, read_whole, stored_metadata
+from mer_ray.songs import STATUS_COLUMNS, Damage, part_name, read_parts, read_whole, stored_metadata
+
+SMALL_PARTS = 8
+"""So many small parts of one kind are put together; fewer stay, or a song a night would rewrite a part a night."""
 
 _HELD = pa.schema([pa.field("track_id", pa.string()), pa.field("failed", pa.bool_()), pa.field("part", pa.int32())])
 _PASS = "mer_ray.pass"
@@ -151,6 +155,36 @@ class OpenShard:
         self._drop(held, unwanted)
         return pc.sum(unwanted).as_py() or 0
 
+    def pack(self, most: int) -> None:
+        """Put small parts together, up to so many bytes, once there are some: of songs that were read, and of others.
+
+        Killed amid it, songs stand in two parts, which the next look mends.
+        """
+        held = self._held(["track_id", "status"])
+        read = set(pc.unique(held.rows["part"].filter(pc.invert(held.rows["failed"]))).to_pylist())
+        for alike in (True, False):
+            small = [part for at, part in enumerate(held.parts) if part.size < most / 2 and (at in read) == alike]
+            for bin_ in _bins(small, most) if len(small) >= SMALL_PARTS else ():
+                name = self._put_together(bin_)
+                for part in bin_:
+                    if part.name != name:
+                        self._discard(part)
+
+    def _put_together(self, parts: Sequence[storage.Entry]) -> str:
+        """Write the rows of several parts as one, a row group of each; returns its name."""
+        ids: list[pa.Array] = []
+
+        def tables() -> Iterator[pa.Table]:
+            for part in parts:
+                table = storage.read_table(part.uri)
+                ids.extend(table["track_id"].chunks)
+                yield table
+
+        data = storage.parquet_bytes_of(tables())
+        name = part_name(pa.chunked_array(ids, pa.string()), self.shard.prefix)
+        self._publish(name, data)
+        return name
+
     def account(self, key: str = "") -> Counts:
         """Account for every song from the parts themselves, and write down what failed.
 
@@ -253,3 +287,16 @@ class OpenShard:
         """Delete a part as it was listed; what another run may have written there since is its own."""
         self.check()
         storage.discard(part.uri, part.version)
+
+
+def _bins(parts: Sequence[storage.Entry], most: int) -> Iterator[list[storage.Entry]]:
+    """Parts in their order, so many together as have no more than ``most`` bytes; one alone is left out."""
+    together: list[storage.Entry] = []
+    for part in parts:
+        if together and sum(each.size for each in together) + part.size > most:
+            if len(together) > 1:
+                yield together
+            together = []
+        together.append(part)
+    if len(together) > 1:
+        yield together

@@ -54,6 +54,18 @@ def parquet_bytes(table: pa.Table) -> bytes:
     return data
 
 
+def parquet_bytes_of(tables: Iterator[pa.Table]) -> bytes:
+    """Tables of one schema as the bytes of a Parquet file, a row group of each; one of them is in memory at a time."""
+    first = next(tables)
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, first.schema, compression="zstd") as writer:
+        writer.write_table(first)
+        for table in tables:
+            writer.write_table(table.replace_schema_metadata(first.schema.metadata))
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
 def write_table(uri: str, table: pa.Table) -> None:
     """Write one Parquet file, atomically (see :func:`mer_ray.storage.write_bytes`)."""
     write_bytes(uri, parquet_bytes(table))

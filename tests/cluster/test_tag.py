@@ -3,7 +3,8 @@
 import pyarrow as pa
 
 from mer_ray.cluster.settings import TagSettings
-from mer_ray.cluster.tag import WORK, as_trained, by_part
+from mer_ray.cluster.store_songs import WORK, by_part
+from mer_ray.cluster.tag import as_trained
 from mer_ray.commandline import parse
 from tests.learning.test_model import ENCODER, small_model
 
