@@ -37,6 +37,7 @@ from mer_ray.features import store_table
 from mer_ray.runs.breaker import Breaker, Failure
 from mer_ray.runs.directory import SETTINGS, run_file
 from mer_ray.runs.open_shard import Lease
+from mer_ray.runs.ranges import Range
 from mer_ray.runs.shards import count_for
 from mer_ray.runs.songs_directory import SongsDirectory
 from mer_ray.runs.withheld import Withheld
@@ -68,7 +69,7 @@ def extract(settings: ExtractSettings | TagSettings, read: Callable[[], pa.Table
     # Asked while the manifest is read. (The process that answers serves tasks alone: Ray starts each encoder its own.)
     told = ray.remote(know).options(num_cpus=0.5).remote(encoding)
     manifest = read()
-    with SongsDirectory(settings.features, "extract", wait=settings.wait) as output:
+    with SongsDirectory(settings.features, "extract", wait=settings.wait, range=Range.given(settings.shards)) as output:
         encoder: Encoder | str = ray.get(told)
         if isinstance(encoder, str):
             raise InputError(encoder)

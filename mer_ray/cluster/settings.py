@@ -53,6 +53,8 @@ class ClusterSettings(JobSettings):
     """Songs committed in one file; fitted to the size of the run if not given."""
     songs_per_shard: PositiveInt = SONGS
     """Songs that are opened, finished and repaired together, about; a directory keeps the number of its first run."""
+    shards: Annotated[str, Field(pattern=r"^\d+:\d+$")] | None = None
+    """Do these shards alone, such as 0:1024, so that several runs can be at work in one directory side by side."""
     song_timeout_s: PositiveFloat = 600.0
     """Seconds to fetch and decode one song; one that takes longer is recorded as timeout."""
     decoder_memory_mb: Annotated[int, Field(ge=256)] | None = None

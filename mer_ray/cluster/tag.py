@@ -37,6 +37,7 @@ from mer_ray.learning.scoring import floor_of, measured_by_catalog
 from mer_ray.runs.asked import Asked, Shards
 from mer_ray.runs.directory import SETTINGS
 from mer_ray.runs.open_shard import Lease
+from mer_ray.runs.ranges import Range
 from mer_ray.runs.receipts import committed
 from mer_ray.runs.shards import by_shard, stated
 from mer_ray.runs.songs_directory import SongsDirectory
@@ -82,7 +83,7 @@ def tag(settings: TagSettings) -> Summary:
     store = Store.open(settings.features)
     model.check_features(store)
     of = stated(store.uri)
-    with SongsDirectory(settings.output, "tag", wait=settings.wait) as output:
+    with SongsDirectory(settings.output, "tag", wait=settings.wait, range=Range.given(settings.shards)) as output:
         options = _options(settings, words, model, output)
         sample = Sample(store.uri, of, catalog=settings.catalog is not None)
         if options.calibration is not None and not storage.exists(output.file(YARDSTICK)):

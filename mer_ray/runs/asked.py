@@ -14,7 +14,7 @@ import hashlib
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -120,11 +120,14 @@ def digest_of(manifest: pa.Table) -> str:
     return digest.hexdigest()[:20]
 
 
-def write_manifests(shards: list[OpenShard], batches: Iterable[pa.Table], forgotten: pa.Array) -> Asked:
+def write_manifests(
+    shards: list[OpenShard], own: Callable[[int], bool], batches: Iterable[pa.Table], forgotten: pa.Array
+) -> Asked:
     """Write what is asked of each shard of a directory.
 
     Args:
         shards: all of them.
+        own: which are to be written.
         batches: the manifest, some songs at a time.
         forgotten: songs that are left out.
 
@@ -136,7 +139,7 @@ def write_manifests(shards: list[OpenShard], batches: Iterable[pa.Table], forgot
     known = before.digests if before is not None and len(before.digests) == len(shards) else [""] * len(shards)
     with tempfile.TemporaryDirectory(prefix="mer-ray-manifest-") as folder, ThreadPoolExecutor(WRITERS) as pool:
         schema = _put_down(folder, batches, len(shards), forgotten)
-        written = pool.map(partial(_write, folder, schema), shards, known)
+        written = pool.map(partial(_write, folder, schema), shards, known, map(own, range(len(shards))))
         counts, digests = zip(*written, strict=True)
     return Asked([*counts], [*digests])
 
@@ -155,8 +158,8 @@ def _put_down(folder: str, batches: Iterable[pa.Table], of: int, forgotten: pa.A
     return schema
 
 
-def _write(folder: str, schema: pa.Schema, shard: OpenShard, before: str) -> tuple[int, str]:
-    """Write one shard's manifest, unless it is what it was; returns its songs and its digest."""
+def _write(folder: str, schema: pa.Schema, shard: OpenShard, before: str, own: bool) -> tuple[int, str]:
+    """Write one shard's manifest, if it is this run's ``own`` and not what it was; returns its songs and its digest."""
     manifest = pa.concat_tables([schema.empty_table(), *_taken_up(os.path.join(folder, str(shard.shard.number)))])
     ids = manifest["track_id"]
     if pc.count_distinct(ids).as_py() < len(ids):
@@ -164,7 +167,7 @@ def _write(folder: str, schema: pa.Schema, shard: OpenShard, before: str) -> tup
         twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1))[0].as_py()
         raise InputError(f"catalogue: track_id {twice!r} stands more than once; give each song its own.")
     digest = digest_of(manifest)
-    if digest != before or not storage.exists(shard.file(MANIFEST)):
+    if own and (digest != before or not storage.exists(shard.file(MANIFEST))):
         shard.keep(MANIFEST, manifest.sort_by("track_id"))
     return len(manifest), digest
 

@@ -32,16 +32,17 @@ def run_file(uri: str, name: str) -> str:
 class RunDirectory:
     """The directory of one job, which a refusal calls by its ``kind``. Inside its context the lock is held.
 
-    With ``wait`` it is entered once the run that is at work there has ended.
+    With ``wait`` it is entered once the run that is at work there has ended. The lock lies in ``folder``.
     """
 
     uri: str
     job: str
     kind: str = "output"
     wait: bool = False
+    folder: str = "_run"
 
     def __enter__(self) -> Self:
-        self.lock = RunLock(storage.join(self.uri, "_run"), self.job)
+        self.lock = RunLock(storage.join(self.uri, self.folder), self.job)
         self.lock.acquire(wait=self.wait)
         self._started = time.monotonic()
         return self
@@ -83,4 +84,4 @@ class RunDirectory:
 
     def publish(self, name: str, data: bytes) -> None:
         """Write a file of the directory while the lock is held (:func:`mer_ray.runs.lock.publish`)."""
-        publish(self.uri, name, data, self.lock.token)
+        publish(self.uri, name, data, self.lock.token, self.folder)

@@ -66,7 +66,7 @@ class RunLock:
         said = None
         while (other := self._take()) is not None:
             if not wait:
-                output = self._uri.removesuffix("/_run/lock")
+                output = self._uri.rpartition("/_run/")[0]
                 raise InputError(f"output {output}: in use by {_named(other)}; wait for it (--wait) or stop it.")
             if said != (said := _named(other)):
                 print(f"{self._holder['job']}: waiting for {said}", flush=True)
@@ -140,13 +140,13 @@ class RunLock:
         return json.dumps({**self._holder, "heartbeat": time.time()}).encode()
 
 
-def publish(output: str, name: str, data: bytes, token: str) -> None:
-    """Write a file of an output directory while its lock is held with this token, or nothing.
+def publish(output: str, name: str, data: bytes, token: str, folder: str = "_run") -> None:
+    """Write a file of an output directory while the lock in its ``folder`` is held with this token, or nothing.
 
     Raises:
         LockLostError: it is not.
     """
-    run = storage.join(output, "_run")
+    run = storage.join(output, folder)
     staged = storage.join(run, STAGED, f"{name.replace('/', '.')}.{uuid.uuid4().hex}")
     try:
         storage.write_bytes(staged, data)

@@ -56,25 +56,28 @@ class Held(NamedTuple):
 
 @dataclass(frozen=True)
 class Lease:
-    """The right of a run to write to a directory of ``of`` shards, while it holds the lock with this token."""
+    """The right of a run to write to a directory of ``of`` shards, while it holds the lock in ``folder`` with this
+    token."""
 
     output: str
     of: int
     job: str
     token: str
+    folder: str = "_run"
 
     def open(self, number: int) -> OpenShard:
         """A shard to work on."""
-        return OpenShard(Shard(self.output, number, self.of), self.job, self.token)
+        return OpenShard(Shard(self.output, number, self.of), self.job, self.token, self.folder)
 
 
 @dataclass(frozen=True)
 class OpenShard:
-    """A shard while the lock of its directory is held with this token, by a run of this job."""
+    """A shard while a lock of its directory is held with this token, by a run of this job."""
 
     shard: Shard
     job: str
     token: str
+    folder: str = "_run"
 
     def file(self, name: str) -> str:
         """The URI of a file of its own."""
@@ -96,7 +99,7 @@ class OpenShard:
         return name
 
     def _publish(self, name: str, data: bytes) -> None:
-        publish(self.shard.output, name, data, self.token)
+        publish(self.shard.output, name, data, self.token, self.folder)
 
     def pending(
         self,
@@ -211,7 +214,7 @@ class OpenShard:
 
     def check(self) -> None:
         """Raise LockLostError if another run has the lock."""
-        check_held(storage.join(self.shard.output, "_run"), self.token)
+        check_held(storage.join(self.shard.output, self.folder), self.token)
 
     def manifest(self) -> pa.Table:
         """What is asked of it: ``track_id``, ``uri``, and what is known of the audio."""

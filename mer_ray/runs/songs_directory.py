@@ -11,20 +11,24 @@ shards are finished the records say that they leave, so that neither a start nor
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 import pyarrow as pa
 
 from mer_ray import __version__, storage
+from mer_ray.errors import InputError
 from mer_ray.fingerprints import canonical
 from mer_ray.runs.asked import Asked, added, finished_as, write_manifests
 from mer_ray.runs.directory import ASKED, SETTINGS, SUMMARY, RunDirectory
 from mer_ray.runs.forgetting import read_forgotten, without
-from mer_ray.runs.lock import STAGED, timestamp
+from mer_ray.runs.lock import POLL_SECONDS, STAGED, timestamp
 from mer_ray.runs.open_shard import Lease, OpenShard
+from mer_ray.runs.ranges import Range, others_at_work
 from mer_ray.runs.shards import Shard, by_shard, stated
 from mer_ray.songs import list_parts
 
@@ -32,16 +36,31 @@ READERS = 32
 """Records of shards read at a time: each is a request."""
 
 
+@dataclass
 class SongsDirectory(RunDirectory):
-    """The output of one job that writes a row a song."""
+    """The output of one job that writes a row a song; with a ``range`` a run has these of its shards alone."""
 
-    lease: Lease
+    range: Range | None = None
+    lease: Lease = field(init=False)
     """Known once it has begun, as the others are."""
-    shards: list[OpenShard]
-    keys: list[str]
+    shards: list[OpenShard] = field(init=False)
+    keys: list[str] = field(init=False)
     """What is asked of each shard, where there are several."""
-    sizes: list[int]
+    sizes: list[int] = field(init=False)
     """How many songs are asked of each shard."""
+
+    def __post_init__(self) -> None:
+        self.folder = self.folder if self.range is None else self.range.folder
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        while others := others_at_work(self.uri, self.range):
+            self.lock.release()  # or two that wait would wait for each other
+            if not self.wait:
+                raise InputError(f"output {self.uri}: in use, {others[0]}; wait for it (--wait) or stop it.")
+            time.sleep(POLL_SECONDS * (1 + random.random()))
+            super().__enter__()
+        return self
 
     def begin(
         self,
@@ -80,7 +99,9 @@ class SongsDirectory(RunDirectory):
     def go_on(self) -> None:
         """Take up the shards as an earlier run left them, with what that asked of them."""
         of = stated(self.uri)
-        self.lease = Lease(self.uri, of, self.job, self.lock.token)
+        if self.range is not None and self.range.end > of:
+            raise InputError(f"--shards {self.range.first}:{self.range.end}: {self.uri} has {of} shards; stay within.")
+        self.lease = Lease(self.uri, of, self.job, self.lock.token, self.folder)
         self.shards = [self.lease.open(number) for number in range(of)]
         asked = Asked.read(self.uri)
         known = asked is not None and len(asked.songs) == of
@@ -89,7 +110,7 @@ class SongsDirectory(RunDirectory):
     def _ask(self, batches: Iterable[pa.Table]) -> None:
         forgotten = read_forgotten(self.uri)
         if len(self.shards) > 1:
-            self.ask_as(write_manifests(self.shards, batches, forgotten))
+            self.ask_as(write_manifests(self.shards, self._has, batches, forgotten))
         else:
             asked = without(pa.concat_tables(batches), forgotten)
             self.sizes = [len(asked)]
@@ -116,16 +137,22 @@ class SongsDirectory(RunDirectory):
             return {0: self.sizes[0]}
         found = {}
         for number, done in enumerate(self.records()):
+            if not self._has(number):
+                continue
             if done is None:
                 found[number] = self.sizes[number]
             elif songs := int(done["asked"]["failed"] if retry_failed else done["again"] if again else 0):
                 found[number] = songs
         return found
 
+    def _has(self, number: int) -> bool:
+        """Whether a shard is this run's."""
+        return self.range is None or self.range.first <= number < self.range.end
+
     @property
     def asked(self) -> int:
-        """Songs that are asked for."""
-        return sum(self.sizes)
+        """Songs that are asked of the shards that are this run's."""
+        return sum(songs for number, songs in enumerate(self.sizes) if self._has(number))
 
     def records(self) -> list[dict[str, Any] | None]:
         """What each shard says of itself that is finished, with all that is asked of it now; None of others."""
@@ -147,18 +174,24 @@ class SongsDirectory(RunDirectory):
         """As :meth:`finish`, with these facts of a run of this job."""
         self.lock.check()
         # Of workers that were killed; and one that nobody waits for any more cannot move its part now.
-        storage.remove_folder(self.file(STAGED))
+        storage.remove_folder(storage.join(self.uri, self.folder, STAGED))
         storage.remove_temporaries(self.uri)
         done = self.records() if len(self.shards) > 1 else [None]
-        counts = [
-            shard.account(key) if found is None else found
-            for shard, key, found in zip(self.shards, self.keys, done, strict=True)
-        ]
+        counts = {number: found for number, found in enumerate(done) if found is not None}
+        for number, shard in enumerate(self.shards):
+            if number not in counts and self._has(number):
+                counts[number] = shard.account(self.keys[number])
+        whole = len(counts) == len(self.shards)
+        own = [found for number, found in counts.items() if whole or self._has(number)]
         finished = {"finished": timestamp(time.time()), "this_run": this_run}
-        asked = added([each["asked"] for each in counts])
-        summary = {"job": job, **added([each["held"] for each in counts]), "asked": asked, **finished}
-        self.write_json(SUMMARY, summary)
-        self.publish("_SUCCESS", b"")
+        asked = added([each["asked"] for each in own])
+        summary = {"job": job, **added([each["held"] for each in own]), "asked": asked, **finished}
+        if whole:
+            self.write_json(SUMMARY, summary)
+            self.publish("_SUCCESS", b"")
+        else:
+            left = len(self.shards) - len(counts)
+            print(f"{job}: {left:,} other shards are not finished; whoever ends the last of them writes _SUCCESS")
         return summary
 
     def commit(self, rows: pa.Table) -> None:

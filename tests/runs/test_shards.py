@@ -12,7 +12,9 @@ import pytest
 
 from mer_ray import storage
 from mer_ray.errors import InputError
+from mer_ray.runs.lock import LockLostError
 from mer_ray.runs.open_shard import LackingError
+from mer_ray.runs.ranges import Range
 from mer_ray.runs.shards import Shard, by_shard, count_for, numbers_of
 from mer_ray.runs.songs_directory import SongsDirectory
 from mer_ray.runs.status import in_words, look
@@ -168,3 +170,106 @@ def test_validation_finds_what_is_wrong_with_one_shard(tmp_path: Path, corrupt: 
     run(tmp_path, manifest(*SONGS))
     corrupt(tmp_path, next(tmp_path.glob("part-*")).name)
     assert problem in broken(validated(str(tmp_path)))[check]
+
+
+def ranged(folder: Path, first: int, end: int) -> SongsDirectory:
+    return SongsDirectory(str(folder), "extract", range=Range(first, end))
+
+
+def do(output: SongsDirectory, finish: bool = True) -> list[int]:
+    """All that is to do of a run's shards; returns which these were."""
+    output.begin(FINGERPRINT, {}, manifest(*SONGS), of=OF)
+    numbers = [*output.unfinished()]
+    for number in numbers:
+        output.commit(features(*output.shards[number].pending_in(0)["track_id"].to_pylist()))
+    if finish:
+        output.finish()
+    return numbers
+
+
+def test_runs_side_by_side_do_their_own_shards_and_the_last_one_ends_the_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ranged(tmp_path, 0, 2) as first, ranged(tmp_path, 2, 5) as second:
+        assert do(second) == [2, 3, 4]
+        assert "2 other shards are not finished" in capsys.readouterr().out
+        assert not (tmp_path / "_SUCCESS").exists()
+        assert do(first) == [0, 1]
+    assert (tmp_path / "_SUCCESS").exists()
+    assert not broken(validated(str(tmp_path)))
+    assert run(tmp_path, manifest(*SONGS)) == {}
+
+
+@pytest.mark.parametrize("held", [(0, 2), (1, 3), (0, 5), None])
+def test_a_run_whose_shards_another_has_is_refused_and_leaves_no_lock(
+    tmp_path: Path, held: tuple[int, int] | None
+) -> None:
+    other = SongsDirectory(str(tmp_path), "extract") if held is None else ranged(tmp_path, *held)
+    with other as output:
+        do(output, finish=False)
+        with pytest.raises(InputError, match="in use"), ranged(tmp_path, 1, 2):
+            pass
+        if held is not None:
+            with pytest.raises(InputError, match=r"in use, shards \d:\d by the extract run"):
+                SongsDirectory(str(tmp_path), "extract").__enter__()
+    with ranged(tmp_path, 1, 2):
+        pass
+
+
+def test_a_worker_of_a_range_that_lost_its_lock_writes_nothing(tmp_path: Path) -> None:
+    with ranged(tmp_path, 0, 2) as first:
+        do(first, finish=False)
+        (tmp_path / "_run/ranges/00000-00002/lock").unlink()
+        with pytest.raises(LockLostError):
+            first.shards[0].commit(features("x"))
+        first.lock._lost = True
+
+
+@pytest.mark.parametrize("text", ["3:3", "4:2", "1", "a:b"])
+def test_what_is_no_range_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="not a range of shards"):
+        Range.given(text)
+
+
+def test_a_range_beyond_the_directorys_shards_is_refused(tmp_path: Path) -> None:
+    with ranged(tmp_path, 3, 9) as output, pytest.raises(InputError, match="has 5 shards; stay within"):
+        do(output)
+
+
+def test_small_parts_are_put_together_by_kind_and_nothing_is_lost(tmp_path: Path) -> None:
+    with SongsDirectory(str(tmp_path), "extract") as output:
+        output.begin(FINGERPRINT, {}, manifest(*SONGS))
+        for song in SONGS[:30]:
+            output.commit(features(song))
+        for song in SONGS[30:]:
+            output.commit(features(song, failed="not_audio"))
+        sizes = [part.size for part in output.shards[0].shard.parts()]
+        output.shards[0].pack(10 * max(sizes))
+        output.finish()
+    parts = [pq.read_table(path) for path in sorted(tmp_path.glob("part-*"))]
+    assert len(parts) < 8
+    assert all(len(set(part["status"].to_pylist())) == 1 for part in parts), "a retry touches failed songs alone"
+    assert sorted(song for part in parts for song in part["track_id"].to_pylist()) == sorted(SONGS)
+    assert not broken(validated(str(tmp_path)))
+    with SongsDirectory(str(tmp_path), "extract") as output:
+        output.begin(FINGERPRINT, {}, manifest(*SONGS, "new"))
+        output.commit(features("new"))
+        before = written(tmp_path)
+        output.shards[0].pack(10**6)
+        assert written(tmp_path) == before, "a song a night rewrites no part a night"
+
+
+def test_killed_while_parts_are_put_together_no_song_is_lost_or_doubled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with SongsDirectory(str(tmp_path), "extract") as output:
+        output.begin(FINGERPRINT, {}, manifest(*SONGS))
+        for song in SONGS:
+            output.commit(features(song))
+        with monkeypatch.context() as patch:
+            patch.setattr("mer_ray.storage.discard", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                output.shards[0].pack(10**6)
+        assert not len(output.pending())
+        output.finish()
+    assert not broken(validated(str(tmp_path)))
