@@ -108,9 +108,9 @@ def _plain(field: str) -> str:
 
 
 def _is_current(row: dict[str, Any]) -> bool:
-    """Whether a row is the latest version of an object that is there; CSV spells yes and no as words."""
-    latest, deleted = row.get("islatest"), row.get("isdeletemarker")
-    return str(latest).lower() != "false" and str(deleted).lower() != "true"
+    """Whether a row is the latest version of a file that is there; CSV spells yes and no as words."""
+    latest, deleted = str(row.get("islatest")).lower(), str(row.get("isdeletemarker")).lower()
+    return latest != "false" and deleted != "true" and not row["key"].endswith("/")
 
 
 def _found(row: dict[str, Any]) -> Found:

@@ -31,7 +31,7 @@ class Listing:
     Attributes:
         songs: found so far.
         others: files that are not songs by their names, by extension; hidden ones are not counted.
-        place: where it is.
+        place: where it is; empty before it begins.
         most: songs that there may be.
         walks: whether a folder or prefix is listed, whose files come in the order of their storage.
     """
@@ -51,7 +51,8 @@ class Listing:
         self._ticker.stop()
 
     def _say(self) -> None:
-        print(f"catalog: {self.songs:,} songs listed, in {self.place}", file=sys.stderr, flush=True)
+        if self.place:
+            print(f"catalog: {self.songs:,} songs listed, in {self.place}", file=sys.stderr, flush=True)
 
     def add(self, songs: int, source: str) -> None:
         """Count songs.

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from mer_ray import storage
 from mer_ray.catalog.datasets import DOOR, Song, SplitRule, draw_splits
-from mer_ray.catalog.folder import songs_of_files
+from mer_ray.catalog.folder import MARK, songs_of_files
 from mer_ray.catalog.inventory import Inventory
 from mer_ray.catalog.listing import Listing, known_of, list_audio, listed_batches
 from mer_ray.catalog.manifest import ROWS, folder_batches, make_manifest, no_songs, whole
@@ -40,6 +40,11 @@ def manifest_batches(
     for batch in _batches(source, audio, rows, listing):
         listing.add(len(batch), source)
         yield batch
+    if listing.others[".parquet"] and not listing.songs:
+        raise InputError(
+            f"{source}: no songs found, but Parquet files without {MARK}; "
+            "if they are a manifest, have jobs/catalog.py write it to its end."
+        )
     if not listing.songs:
         raise no_songs(source)
 
