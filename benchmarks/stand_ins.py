@@ -84,7 +84,7 @@ def main() -> None:
     prepare_environment()
     import ray
 
-    from mer_ray.catalog.sources import load_catalog
+    from mer_ray.catalog.sources import catalog_songs
     from mer_ray.cluster.extract import extract
     from mer_ray.cluster.settings import ExtractSettings
     from mer_ray.commandline import parse
@@ -95,7 +95,7 @@ def main() -> None:
     from benchmarks import stand_ins
 
     with patch.object(stages, "decode_songs", stand_ins.decode):
-        extract(settings, lambda: load_catalog(settings.catalog))
+        extract(settings, lambda: catalog_songs(settings.catalog))
 
 
 if __name__ == "__main__":

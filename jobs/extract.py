@@ -10,11 +10,11 @@ from mer_ray.commandline import run
 
 def main(settings: ExtractSettings) -> int:
     """Extract, print what came of it, and judge the share of failures."""
-    from mer_ray.catalog.sources import load_catalog
+    from mer_ray.catalog.sources import catalog_songs
     from mer_ray.cluster.drive import exit_code, report
     from mer_ray.cluster.extract import extract
 
-    summary = extract(settings, lambda: load_catalog(settings.catalog))
+    summary = extract(settings, lambda: catalog_songs(settings.catalog))
     report(summary, settings.features)
     return exit_code(summary, settings)
 

@@ -118,6 +118,13 @@ def load_catalog(uri: str) -> pa.Table:
         return build_manifest(uri, listing=listing)
 
 
+def catalog_songs(uri: str) -> Iterator[pa.Table]:
+    """The songs of what ``--catalog`` names in a stream; a listing that takes long says how far."""
+    with Listing() as listing:
+        for batch in manifest_batches(uri, listing=listing):
+            yield _by_path(batch) if listing.walks else batch
+
+
 def scan_folder(source: str) -> pa.Table:
     """Every audio file below a folder or ``s3://`` prefix, by extension; ids are the paths below it, sorted.
 

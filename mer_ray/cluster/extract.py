@@ -9,7 +9,7 @@ what it must know of the encoder, a task of the cluster finds out while the mani
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,7 @@ from mer_ray.cluster.work import FEATURE_BYTES, Opened, Work, from_shards
 from mer_ray.encoders import Encoder, load_encoder
 from mer_ray.errors import InputError
 from mer_ray.features import store_table
+from mer_ray.runs.asked import Spool
 from mer_ray.runs.breaker import Breaker, Failure
 from mer_ray.runs.directory import SETTINGS, run_file
 from mer_ray.runs.open_shard import Lease
@@ -57,8 +58,10 @@ NO_GPU = (
 )
 
 
-def extract(settings: ExtractSettings | TagSettings, read: Callable[[], pa.Table]) -> Summary:
+def extract(settings: ExtractSettings | TagSettings, read: Callable[[], Iterable[pa.Table]]) -> Summary:
     """Bring a feature store up to date with the manifest that ``read`` gives: every song of it gets its one row.
+
+    The manifest comes some songs at a time; how many there are does not matter to this process's memory.
 
     Raises:
         InputError: settings that do not fit the cluster, the encoder or what the store holds.
@@ -68,14 +71,14 @@ def extract(settings: ExtractSettings | TagSettings, read: Callable[[], pa.Table
 
     # Asked while the manifest is read. (The process that answers serves tasks alone: Ray starts each encoder its own.)
     told = ray.remote(know).options(num_cpus=0.5).remote(encoding)
-    manifest = read()
+    manifest = Spool(read())
     with SongsDirectory(settings.features, "extract", wait=settings.wait, range=Range.given(settings.shards)) as output:
         encoder: Encoder | str = ray.get(told)
         if isinstance(encoder, str):
             raise InputError(encoder)
         decoding = _decoding(settings, encoder)
         fingerprint = {**encoder.fingerprint(), **decoding.fingerprint()}
-        of = count_for(len(manifest), settings.songs_per_shard)
+        of = count_for(manifest.songs, settings.songs_per_shard)
         output.begin(fingerprint, settings.resolved(), manifest, of=of)
         part_bytes = 0 if settings.songs_per_part else FEATURE_BYTES
         work = Work(output, output.unfinished(retry_failed=settings.retry_failed), part_bytes)

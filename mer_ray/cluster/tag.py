@@ -18,7 +18,7 @@ from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
 from mer_ray import storage
-from mer_ray.catalog.sources import load_catalog
+from mer_ray.catalog.sources import catalog_songs
 from mer_ray.cluster.drive import Summary, drive, report
 from mer_ray.cluster.extract import extract
 from mer_ray.cluster.nodes import gathered
@@ -79,7 +79,7 @@ def tag(settings: TagSettings) -> Summary:
     words = tuple(read_labels(settings.labels))
     model = Model.load(settings.model)
     if settings.catalog is not None:
-        report(extract(as_trained(settings, model), partial(load_catalog, settings.catalog)), settings.features)
+        report(extract(as_trained(settings, model), partial(catalog_songs, settings.catalog)), settings.features)
     store = Store.open(settings.features)
     model.check_features(store)
     of = stated(store.uri)

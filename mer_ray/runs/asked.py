@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -120,6 +121,34 @@ def digest_of(manifest: pa.Table) -> str:
     return digest.hexdigest()[:20]
 
 
+class Spool:
+    """Songs that come in a stream, put down on this machine: so many that it is known before they are cut."""
+
+    def __init__(self, batches: Iterable[pa.Table]) -> None:
+        self.songs = 0
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as this
+        batches = iter(batches)
+        first = next(batches)
+        with pa.ipc.new_stream(self._file, first.schema) as stream:
+            for batch in chain([first], batches):
+                stream.write_table(batch.cast(first.schema))
+                self.songs += len(batch)
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        self._file.seek(0)
+        with pa.ipc.open_stream(self._file) as stream:
+            for batch in stream:
+                yield pa.Table.from_batches([batch])
+
+
+def refuse_twice(ids: pa.ChunkedArray) -> None:
+    """Raise InputError for an id that stands more than once."""
+    if pc.count_distinct(ids).as_py() < len(ids):
+        counts = pc.value_counts(ids)
+        twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1))[0].as_py()
+        raise InputError(f"catalogue: track_id {twice!r} stands more than once; give each song its own.")
+
+
 def write_manifests(
     shards: list[OpenShard], own: Callable[[int], bool], batches: Iterable[pa.Table], forgotten: pa.Array
 ) -> Asked:
@@ -161,11 +190,7 @@ def _put_down(folder: str, batches: Iterable[pa.Table], of: int, forgotten: pa.A
 def _write(folder: str, schema: pa.Schema, shard: OpenShard, before: str, own: bool) -> tuple[int, str]:
     """Write one shard's manifest, if it is this run's ``own`` and not what it was; returns its songs and its digest."""
     manifest = pa.concat_tables([schema.empty_table(), *_taken_up(os.path.join(folder, str(shard.shard.number)))])
-    ids = manifest["track_id"]
-    if pc.count_distinct(ids).as_py() < len(ids):
-        counts = pc.value_counts(ids)
-        twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1))[0].as_py()
-        raise InputError(f"catalogue: track_id {twice!r} stands more than once; give each song its own.")
+    refuse_twice(manifest["track_id"])
     digest = digest_of(manifest)
     if own and (digest != before or not storage.exists(shard.file(MANIFEST))):
         shard.keep(MANIFEST, manifest.sort_by("track_id"))

@@ -23,7 +23,7 @@ import pyarrow as pa
 from mer_ray import __version__, storage
 from mer_ray.errors import InputError
 from mer_ray.fingerprints import canonical
-from mer_ray.runs.asked import Asked, added, finished_as, write_manifests
+from mer_ray.runs.asked import Asked, added, finished_as, refuse_twice, write_manifests
 from mer_ray.runs.directory import ASKED, SETTINGS, SUMMARY, RunDirectory
 from mer_ray.runs.forgetting import read_forgotten, without
 from mer_ray.runs.lock import POLL_SECONDS, STAGED, timestamp
@@ -113,6 +113,7 @@ class SongsDirectory(RunDirectory):
             self.ask_as(write_manifests(self.shards, self._has, batches, forgotten))
         else:
             asked = without(pa.concat_tables(batches), forgotten)
+            refuse_twice(asked["track_id"])
             self.sizes = [len(asked)]
             self.shards[0].ask(asked)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mer_ray.catalog.sources import load_catalog
+from mer_ray.catalog.sources import catalog_songs
 from mer_ray.cluster.extract import extract
 from mer_ray.cluster.settings import ExtractSettings
 
@@ -43,7 +43,7 @@ def test_prometheus_finds_the_songs_the_seconds_and_what_is_left(
     (music / "nothing.flac").touch()
     (music / "page.mp3").write_text("<html>502 Bad Gateway</html>")
     settings = ExtractSettings(catalog=str(music), features=str(tmp_path / "features"), encoder="descriptors")
-    summary = extract(settings, lambda: load_catalog(str(music)))
+    summary = extract(settings, lambda: catalog_songs(str(music)))
     assert (summary["ok"], summary["failed"]) == (3, 2)
     lines = capsys.readouterr().err.splitlines()
     assert any(line.startswith("nothing.flac: empty: ") for line in lines)
