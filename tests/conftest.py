@@ -43,6 +43,7 @@ def offline() -> None:
 def one_thread() -> None:
     """The tests' models are small; more threads would fight with what else the machine does."""
     torch.set_num_threads(1)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # of the session's Ray, as of one that a job starts
 
 
 @pytest.fixture(scope="session", autouse=True)
