@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mer_ray import storage
+from mer_ray.catalog.folder import songs_of_files
 from mer_ray.catalog.manifest import NAMES
-from mer_ray.catalog.sources import TABLE_EXTENSIONS, load_catalog
+from mer_ray.catalog.sources import is_table, load_catalog
 
 _KEYS = {
     "title": ("title", "TIT2", "Title"),
@@ -42,10 +43,10 @@ def with_names(table: pa.Table) -> pa.Table:
 def names_of(ids: pa.ChunkedArray, catalog: str | None) -> pa.Table:
     """The columns NAMES of these songs, in their order, as a manifest or table has them; null where none says.
 
-    A folder or prefix says nothing, and is not listed again.
+    A folder of songs or a prefix says nothing, and is not listed again.
     """
     nothing = pa.table({name: pa.nulls(len(ids), pa.string()) for name in NAMES})
-    if catalog is None or not catalog.lower().endswith(TABLE_EXTENSIONS) or not storage.exists(catalog):
+    if catalog is None or not (songs_of_files(catalog) or (is_table(catalog) and storage.exists(catalog))):
         return nothing
     manifest = load_catalog(catalog)
     at = pc.index_in(ids.combine_chunks(), value_set=manifest["track_id"].combine_chunks())

@@ -7,7 +7,7 @@ from mer_ray.settings import Presets, PresetSettings, Uri
 
 
 class CatalogSettings(PresetSettings):
-    """List the songs of a folder, an s3:// prefix, a table or a dataset in a manifest."""
+    """List the songs of a folder, an s3:// prefix, a table, an inventory or a dataset in a manifest."""
 
     opening = "catalog: songs of {source}"
 
@@ -15,9 +15,9 @@ class CatalogSettings(PresetSettings):
     doors: ClassVar = {"dataset": DOOR}
 
     source: Uri
-    """Folder, s3:// prefix or CSV/TSV/Parquet table of songs; for a dataset, its label files."""
+    """Folder, s3:// prefix, CSV/TSV/Parquet table or S3 Inventory (manifest.json); for a dataset, its label files."""
     output: Uri
-    """The manifest to write (Parquet)."""
+    """The manifest to write: a file that ends in .parquet, or a folder of them for any number of songs."""
     dataset: str = "none"
     """The dataset whose label files the source is, such as emotify, or a module of your own (my_pkg.deam)."""
     audio: Uri | None = None

@@ -78,7 +78,7 @@ class ExtractSettings(AudioSettings, ClusterSettings, RunSettings, FetchSettings
     opening = "extract: {catalog} into {features}, encoder {encoder}"
 
     catalog: Uri
-    """Manifest (Parquet), table, folder or s3:// prefix of songs."""
+    """Manifest (Parquet, or a folder of it), table, S3 Inventory, folder or s3:// prefix of songs."""
     features: Uri
     """The feature store: a folder or s3:// prefix; continued if it is there."""
 

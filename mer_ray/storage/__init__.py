@@ -1,6 +1,7 @@
 """Files and objects: local paths and ``s3://`` behind one fsspec filesystem.
 
     access        a URI's filesystem, and what its failures mean
+    listing       every file below a folder or prefix, in a stream
     objects       whole files: listed, read, written so that a reader sees all of it or none, deleted
     tables        columns of Parquet and Arrow files, no more of a file than they need
     conditional   files that several processes change: only where they still are as one has seen them
@@ -22,6 +23,7 @@ from mer_ray.storage.access import (
     refusal,
 )
 from mer_ray.storage.conditional import Seen, discard, look, swap, swaps_hold
+from mer_ray.storage.listing import Found, files_below, is_below
 from mer_ray.storage.objects import (
     Entry,
     TooLargeError,
@@ -40,6 +42,7 @@ from mer_ray.storage.objects import (
     remove,
     remove_folder,
     remove_temporaries,
+    streamed,
     write_bytes,
     written,
 )
@@ -51,13 +54,16 @@ from mer_ray.storage.tables import (
     parquet_bytes,
     read_schema,
     read_table,
+    readable_parquet,
     write_arrow,
     write_table,
+    write_tables,
 )
 from mer_ray.uris import absolute, is_s3, join
 
 __all__ = [
     "Entry",
+    "Found",
     "Seen",
     "TooLargeError",
     "absolute",
@@ -69,9 +75,11 @@ __all__ = [
     "entries",
     "exists",
     "failures",
+    "files_below",
     "filesystem",
     "guarded",
     "is_arrow",
+    "is_below",
     "is_folder",
     "is_s3",
     "is_temporary",
@@ -90,14 +98,17 @@ __all__ = [
     "read_table",
     "read_text",
     "readable",
+    "readable_parquet",
     "refusal",
     "remove",
     "remove_folder",
     "remove_temporaries",
+    "streamed",
     "swap",
     "swaps_hold",
     "write_arrow",
     "write_bytes",
     "write_table",
+    "write_tables",
     "written",
 ]

@@ -7,7 +7,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from fsspec import AbstractFileSystem
 from fsspec.asyn import FSTimeoutError, sync
@@ -20,6 +20,7 @@ PUT_TIMEOUT_S = 20.0
 """For one put, with another second for each half megabyte."""
 
 _PUT_BYTES_PER_S = 500_000
+_STREAM_BYTES = 8 << 20
 
 
 class Entry(NamedTuple):
@@ -110,6 +111,14 @@ def read_text(uri: str) -> str:
     """A user's text file as UTF-8, with a mark for each byte that is none; raises an InputError (:func:`readable`)."""
     with readable(uri):
         return read_bytes(uri).decode("utf-8-sig", errors="replace")
+
+
+@contextlib.contextmanager
+def streamed(uri: str) -> Iterator[BinaryIO]:
+    """A user's file, to be read from its beginning on; raises an InputError (:func:`readable`)."""
+    fs, path = filesystem(uri)
+    with readable(uri), fs.open(path, "rb", block_size=_STREAM_BYTES) as file:
+        yield file
 
 
 def read_json(uri: str) -> dict[str, Any] | None:

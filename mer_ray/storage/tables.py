@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet as pq
 
-from mer_ray.storage.access import filesystem, guarded
+from mer_ray.errors import InputError
+from mer_ray.storage.access import filesystem, guarded, readable
 from mer_ray.storage.objects import write_bytes
 from mer_ray.uris import is_s3
 
@@ -25,6 +26,16 @@ def opened(uri: str) -> Iterator[BinaryIO]:
     fs, path = filesystem(uri)
     with guarded(uri), fs.open(path, "rb", **({"cache_type": "none"} if is_s3(uri) else {})) as file:
         yield file
+
+
+@contextlib.contextmanager
+def readable_parquet(uri: str) -> Iterator[None]:
+    """Turn whatever keeps a user's Parquet file from being read into an InputError."""
+    try:
+        with readable(uri):
+            yield
+    except pa.ArrowException as error:
+        raise InputError(f"{uri}: not a Parquet file; write it again.") from error
 
 
 def read_table(uri: str, columns: list[str] | None = None) -> pa.Table:
@@ -57,6 +68,15 @@ def parquet_bytes(table: pa.Table) -> bytes:
 def write_table(uri: str, table: pa.Table) -> None:
     """Write one Parquet file, atomically (see :func:`mer_ray.storage.write_bytes`)."""
     write_bytes(uri, parquet_bytes(table))
+
+
+def write_tables(uri: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
+    """Write one Parquet file, a row group a table, atomically; no more than its compressed bytes are held."""
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, schema, compression="zstd") as file:
+        for table in tables:
+            file.write_table(table)
+    write_bytes(uri, sink.getvalue().to_pybytes())
 
 
 def write_arrow(uri: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:

@@ -8,15 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from mer_ray import storage
+from mer_ray.catalog.listing import Listing
 from mer_ray.catalog.manifest import MANIFEST_SCHEMA, NAMES, read_manifest
-from mer_ray.catalog.sources import (
-    build_manifest,
-    load_catalog,
-    passed_over,
-    read_catalog_table,
-    same_audio,
-    scan_folder,
-)
+from mer_ray.catalog.sources import build_manifest, load_catalog, read_catalog_table, same_audio, scan_folder
 from mer_ray.errors import InputError
 from tests.support.s3 import S3Server
 
@@ -255,7 +249,9 @@ def test_audio_beside_a_plain_folder_is_refused(tmp_path: Path) -> None:
 
 def test_files_that_are_no_songs_are_counted_by_kind(tmp_path: Path) -> None:
     touch(tmp_path, "a.mp3", "cover.jpg", "b/cover.JPG", "b/notes.txt", "README", ".hidden.txt", "_run/x.json")
-    assert passed_over(str(tmp_path)) == {".jpg": 2, ".txt": 1, "no extension": 1}
+    listing = Listing()
+    build_manifest(str(tmp_path), listing=listing)
+    assert listing.others == {".jpg": 2, ".txt": 1, "no extension": 1}
 
 
 def test_the_same_audio_under_two_names_is_found_and_the_same_size_is_not_enough(tmp_path: Path) -> None:
