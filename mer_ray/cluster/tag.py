@@ -60,6 +60,9 @@ Vectors = Callable[[pa.Array], NDArray[np.float32]]
 PARTS_PER_TASK = 16
 """At most so many parts of a store are read by one task: a task costs as much as a part's tags."""
 
+SONGS_PER_PROCESS = 200
+"""A process takes some four seconds of a core to start, and tagging so many songs for the first time two of them."""
+
 WORK = pa.schema([pa.field("part", pa.string()), pa.field("wanted", pa.list_(pa.string()))])
 """Parts of a store to read: their URIs, and the ids that are wanted of each; null for all."""
 
@@ -106,7 +109,7 @@ def tag(settings: TagSettings) -> Summary:
 
         def vectors(ids: pa.Array) -> NDArray[np.float32]:
             work = by_part(rows, ids)
-            return song_means(work, load, min(len(work), cpus))
+            return song_means(work, load, processes(len(ids), len(work), cpus))
 
         source, tagger = _tagger(output, settings, model, readable, vectors)
         print(f"tag: {len(pending):,} of {len(asked):,} songs to do, {len(words):,} words, measured against {source}")
@@ -123,7 +126,7 @@ def tag(settings: TagSettings) -> Summary:
         def planned(songs: pa.Table) -> Planned:
             work = by_part(rows, songs["track_id"].combine_chunks())
             cluster = gathered(0, settings.wait_minutes, again=songs is not pending)
-            workers = settings.encoders or max(1, min(len(work), int(cluster.cpus)))
+            workers = settings.encoders or processes(len(songs), len(work), int(cluster.cpus))
             stage = (TagSongs, load, options, scale, output.uri, output.lock.token, watched.actor)
             return Planned(partial(_over_parts, work, workers, *stage), cluster)
 
@@ -182,6 +185,11 @@ def by_part(rows: pa.Table, ids: pa.Array) -> pa.Table:
     partial = pa.array([count < held[part] for part, count in zip(picked["part"].to_pylist(), counts, strict=True)])
     wanted = pc.if_else(partial, picked["track_id_list"], pa.scalar(None, pa.list_(pa.string())))
     return pa.table([picked["part"], wanted], schema=WORK)
+
+
+def processes(songs: int, parts: int, cpus: int) -> int:
+    """How many processes are worth their start, for songs that stand in so many parts."""
+    return max(1, min(parts, cpus, -(-songs // SONGS_PER_PROCESS)))
 
 
 def _over_parts(work: pa.Table, workers: int, stage: type, *arguments: Any) -> Dataset:
