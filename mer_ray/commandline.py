@@ -67,6 +67,8 @@ def run(job: Callable[[Settings], int], cls: type[Settings]) -> int:
 
     if current_thread() is main_thread():
         signal.signal(signal.SIGTERM, terminate)
+    # Threads that share a matrix product spin while they wait for one another, and what else runs waits for them.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     sys.path.append(os.getcwd())  # modules that --encoder, --dataset and --loss name may lie here
     try:
         settings = parse(cls, sys.argv[1:])

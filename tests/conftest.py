@@ -43,6 +43,7 @@ def offline() -> None:
 def one_thread() -> None:
     """The tests' models are small; more threads would fight with what else the machine does."""
     torch.set_num_threads(1)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as jobs do; the session's Ray has it too
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -92,10 +93,9 @@ def ray_address(s3: S3Server) -> Iterator[str]:
     from mer_ray.cluster.unpromised import bare_node, keep_to_loopback
 
     keep_to_loopback()
-    quickly = {"metrics_report_interval_ms": 1000}
     options = {"include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
     with bare_node():  # another test process has a Ray of its own
-        ray.init("local", num_cpus=2, _system_config=quickly, **options)
+        ray.init("local", num_cpus=2, **options)
     yield ray.get_runtime_context().gcs_address
     ray.shutdown()
 

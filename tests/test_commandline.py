@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,20 @@ def test_a_command_is_its_job(tmp_path: Path) -> None:
 def test_a_command_that_is_none_is_refused_with_the_nearest() -> None:
     assert "did you mean 'catalog'?" in said("catalogue", code=2).stderr
     assert said("nonsense", code=2).stdout == ""
+
+
+@pytest.mark.parametrize(("given", "found"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_threads_that_wait_leave_their_core_to_others_unless_the_user_says_otherwise(
+    given: dict[str, str], found: str
+) -> None:
+    code = (
+        "import os, sys; from mer_ray.commandline import run; from mer_ray.runs.settings import StatusSettings;"
+        "run(lambda _: print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules) or 0, StatusSettings)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | given
+    command = [sys.executable, "-c", code, "--run", "nowhere"]
+    job = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert job.stdout.split()[-2:] == [found, "False"], "set before anything reads it"
 
 
 def test_installed_the_jobs_lie_inside_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,14 +6,17 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
+import botocore.parsers
 import pytest
+from botocore.utils import parse_timestamp
 
 from benchmarks.listing import Bucket, listed
 from mer_ray import storage
 from mer_ray.errors import StorageError
 from mer_ray.storage import listing
+from mer_ray.storage.access import time_told
 from tests.support.faults import Fault, FaultyProxy
-from tests.support.s3 import S3Server
+from tests.support.s3 import S3Server, forget_servers
 
 
 def paths(uri: str, **how: object) -> list[str]:
@@ -103,6 +106,22 @@ def test_a_refused_listing_is_the_storages_fault(music: str, faults: FaultyProxy
     faults.inject(Fault("403", path="list-type=2"))
     with pytest.raises(StorageError, match="listed: cannot be read"):
         paths(music)
+
+
+@pytest.mark.parametrize(
+    "told",
+    ["2026-01-01T01:02:03.000Z", "2026-01-01T01:02:03Z", "Thu, 01 Jan 2026 01:02:03 GMT", 1767229323, "1767229323"],
+)
+def test_times_are_read_as_botocore_reads_them(told: object) -> None:
+    assert time_told(told) == parse_timestamp(told)
+
+
+def test_the_client_reads_times_so(music: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    forget_servers()
+    seen = []
+    monkeypatch.setattr(botocore.parsers, "DEFAULT_TIMESTAMP_PARSER", lambda told: seen.append(told) or time_told(told))
+    assert len(storage.entries(f"{music}/flat")) == len([1 for told in seen if "T" in told])
+    forget_servers()
 
 
 def test_whether_anything_is_below_a_folder_or_prefix(music: str, tmp_path: Path) -> None:

@@ -82,6 +82,8 @@ def _begin() -> None:
     own = not unpromised.is_running()
     if own:
         unpromised.keep_to_loopback()
+        # An actor of Ray Train's that hears of nodes that a cloud takes back; this one goes with the job.
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     bare = unpromised.bare_node() if own else nullcontext()
     with unpromised.without_greeting(), bare, _our_sigterm():
         ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False, configure_logging=True)

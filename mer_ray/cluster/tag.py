@@ -61,6 +61,9 @@ Vectors = Callable[[pa.Array], NDArray[np.float32]]
 PARTS_PER_TASK = 16
 """At most so many parts of a store are read by one task: a task costs as much as a part's tags."""
 
+SONGS_PER_PROCESS = 200
+"""A process takes some four seconds of a core to start, and tagging so many songs for the first time two of them."""
+
 
 def projections(features: str, encoder: Identity, model: str, keep: bool) -> Projections:
     """Of a store by a model, both by their URIs: loaded for one core of a process of the cluster."""
@@ -101,7 +104,7 @@ def tag(settings: TagSettings) -> Summary:
 
         def vectors(ids: pa.Array) -> NDArray[np.float32]:
             parts = by_part(sample.rows, ids)
-            return song_means(parts, load, min(len(parts), cpus))
+            return song_means(parts, load, processes(len(ids), len(parts), cpus))
 
         source, tagger = _tagger(output, settings, model, sample, vectors)
         print(f"tag: {work.said} of {output.asked:,} songs to do, {len(words):,} words, measured against {source}")
@@ -118,7 +121,7 @@ def tag(settings: TagSettings) -> Summary:
         def planned(number: int) -> Planned:
             cluster = gathered(0, settings.wait_minutes, again=number > 0)
             parts = max(1, min(sum(found.parts[shard] for shard in work.left), work.songs))
-            workers = settings.encoders or max(1, min(parts, int(cluster.cpus)))
+            workers = settings.encoders or processes(work.songs, parts, int(cluster.cpus))
             each = max(1, min(PARTS_PER_TASK, parts // (8 * workers)))
             source = partial(from_shards, work.left, opener, number, each)
             stage = (TagSongs, load, options, scale, output.lease, watched.actor)
@@ -176,6 +179,11 @@ def song_means(work: pa.Table, load: Load, workers: int) -> NDArray[np.float32]:
     graph = _over_parts(lambda: quiet_data().from_blocks(pieces), workers, ProjectSongs, load)
     tables = [batch for batch in graph.iter_batches(batch_size=None, batch_format="pyarrow") if len(batch)]
     return song_vectors(pa.concat_tables(tables).sort_by("track_id"))[0]
+
+
+def processes(songs: int, parts: int, cpus: int) -> int:
+    """How many processes are worth their start, for songs that stand in so many parts."""
+    return max(1, min(parts, cpus, -(-songs // SONGS_PER_PROCESS)))
 
 
 def _over_parts(source: Callable[[], Dataset], workers: int, stage: type, *arguments: Any) -> Dataset:

