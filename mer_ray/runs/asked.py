@@ -30,8 +30,7 @@ from mer_ray.fingerprints import text_sha256
 from mer_ray.runs.directory import ASKED, DONE, MANIFEST, run_file
 from mer_ray.runs.forgetting import without
 from mer_ray.runs.open_shard import OpenShard
-from mer_ray.runs.shards import Shard, by_shard, number_of, stated
-from mer_ray.songs import list_parts
+from mer_ray.runs.shards import Shard, by_shard, listed, state_of, stated
 
 WRITERS = 8
 """Manifests written at a time: each is a request or two."""
@@ -79,24 +78,22 @@ class Shards:
 
         One listing and a record a shard: no part is read.
         """
-        parts, there = list_parts(uri), stated(uri)
-        versions: list[list[str]] = [[] for _ in range(of)]
-        for part in parts:
-            told = f"{part.name} {part.version}"
-            for number in [number_of(part.name, of)] if there == of else range(of):
-                versions[number].append(told)
-        asked = Asked.read(uri)
-        songs, digests = ([0] * of, [""] * of) if asked is None or there != of else (asked.songs, asked.digests)
-        if asked is not None and there != of:
-            digests = [" ".join(asked.digests)] * of
-        told_of = [[*sorted(own), digest if catalog else ""] for own, digest in zip(versions, digests, strict=True)]
-        return cls(songs, [text_sha256("\n".join(own))[:20] for own in told_of], [*map(len, versions)])
+        there, asked = stated(uri), Asked.read(uri) or Asked([0], [""])
+        parts, _ = listed(uri, there)
+        songs, digests = asked.songs, asked.digests
+        if there != of:  # each may hold songs of each
+            parts = [[part for own in parts for part in own]] * of
+            songs, digests = [0] * of, [" ".join(digests)] * of
+        versions = [sorted(f"{part.name} {part.version}" for part in own) for own in parts]
+        told = [[*own, digest if catalog else ""] for own, digest in zip(versions, digests, strict=True)]
+        return cls(songs, [text_sha256("\n".join(each))[:20] for each in told], [*map(len, parts)])
 
 
-def finished_as(shard: Shard, key: str) -> dict[str, Any] | None:
-    """The record of a shard that is finished with what has this ``key``; None of any other."""
+def finished_as(shard: Shard, key: str, parts: Iterable[storage.Entry]) -> dict[str, Any] | None:
+    """The record of a shard that is finished with what has this ``key``, and has these parts since; None of others."""
     done = storage.read_json(shard.file(DONE)) if shard.of > 1 else None
-    return done if done is not None and done.get("key") == key else None
+    same = done is not None and (done.get("key"), done.get("parts")) == (key, state_of(parts))
+    return done if same else None
 
 
 def added(counts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from mer_ray.runs import again
 from mer_ray.runs.directory import DONE, FAILURES, MANIFEST, PENDING
 from mer_ray.runs.forgetting import read_forgotten, without
 from mer_ray.runs.lock import check_held, publish
-from mer_ray.runs.shards import Shard
+from mer_ray.runs.shards import Shard, state_of
 from mer_ray.runs.tally import Tally
 from mer_ray.songs import STATUS_COLUMNS, Damage, part_name, read_parts, read_whole, stored_metadata
 
@@ -208,7 +208,7 @@ class OpenShard:
         counts = {"held": held.tally.counts(), "asked": held.tally.counts_of(asked)}
         if self.shard.of > 1:
             again_ = len(again.waiting(failed.filter(pc.is_in(failed["track_id"], value_set=asked)), self.shard))
-            done = {"key": key, "again": again_, **counts}
+            done = {"key": key, "parts": state_of(self.shard.parts()), "again": again_, **counts}
             self._publish(f"_run/{self.shard.path(DONE)}", storage.as_json(done))
         return counts
 

@@ -9,8 +9,9 @@ a small catalogue has one, and its directory looks as if there were none.
 
 from __future__ import annotations
 
+import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,11 +19,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mer_ray import storage
+from mer_ray.fingerprints import text_sha256
 from mer_ray.runs.directory import SETTINGS, run_file
 from mer_ray.songs import list_parts, part_name
 
 SONGS = 20_000
 """Songs in a shard, about, unless another number is asked for."""
+
+_NAMED = re.compile(r"part-(\d{5})-")
 
 MOST = 100_000
 """Shards of a directory; of more, each would be a few songs."""
@@ -45,9 +49,24 @@ def numbers_of(ids: pa.Array | pa.ChunkedArray, of: int) -> NDArray[np.int64]:
     return np.fromiter((zlib.crc32(each.encode()) % of for each in ids.to_pylist()), np.int64, len(ids))
 
 
-def number_of(part: str, of: int) -> int:
-    """The shard of a part, by its name."""
-    return 0 if of == 1 else int(part.split("-")[1])
+def listed(uri: str, of: int) -> tuple[list[list[storage.Entry]], list[storage.Entry]]:
+    """The committed parts of each of ``of`` shards from one listing, and those that by their names are of none."""
+    parts: list[list[storage.Entry]] = [[] for _ in range(of)]
+    strange = []
+    for part in list_parts(uri):
+        named = _NAMED.match(part.name)
+        if of == 1:
+            parts[0].append(part)
+        elif named and int(named[1]) < of:
+            parts[int(named[1])].append(part)
+        else:
+            strange.append(part)
+    return parts, strange
+
+
+def state_of(parts: Iterable[storage.Entry]) -> str:
+    """Another for each set of parts, by their names and sizes; the same for a copy of them."""
+    return text_sha256("\n".join(sorted(f"{part.name} {part.size}" for part in parts)))[:20]
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from mer_ray.runs.forgetting import read_forgotten, without
 from mer_ray.runs.lock import POLL_SECONDS, STAGED, timestamp
 from mer_ray.runs.open_shard import Lease, OpenShard
 from mer_ray.runs.ranges import Range, others_at_work
-from mer_ray.runs.shards import Shard, by_shard, stated
+from mer_ray.runs.shards import Shard, by_shard, listed, stated
 from mer_ray.songs import list_parts
 
 READERS = 32
@@ -156,9 +156,11 @@ class SongsDirectory(RunDirectory):
         return sum(songs for number, songs in enumerate(self.sizes) if self._has(number))
 
     def records(self) -> list[dict[str, Any] | None]:
-        """What each shard says of itself that is finished, with all that is asked of it now; None of others."""
+        """What each shard says of itself that is finished, with all that is asked of it and all that it holds now; None
+        of others. Costs a listing, and a request a shard."""
+        parts, _ = listed(self.uri, len(self.shards))
         with ThreadPoolExecutor(READERS) as pool:
-            return [*pool.map(lambda shard, key: finished_as(shard.shard, key), self.shards, self.keys)]
+            return [*pool.map(finished_as, (shard.shard for shard in self.shards), self.keys, parts)]
 
     def finish(self, **run: Any) -> dict[str, Any]:
         """Account for every song from the parts themselves, and write _SUCCESS and the summary, which is returned.

@@ -23,9 +23,9 @@ from mer_ray.runs.directory import MANIFEST, NODES, PENDING, PROGRESS, SETTINGS,
 from mer_ray.runs.forgetting import read_forgotten
 from mer_ray.runs.lock import Holder, read_holder, timestamp
 from mer_ray.runs.progress import clock
-from mer_ray.runs.shards import Shard, all_of, number_of
+from mer_ray.runs.shards import Shard, all_of, listed
 from mer_ray.runs.tally import Tally
-from mer_ray.songs import Damage, list_parts, read_parts, read_whole
+from mer_ray.songs import Damage, read_parts, read_whole
 
 TRAINING = "train"
 LABEL_WIDTH = 11
@@ -116,11 +116,9 @@ def _songs(uri: str, found: RunFiles) -> Status:
     success = storage.exists(storage.join(uri, "_SUCCESS"))
     seen, shards_done = Seen(), 0
     asked, shards = Asked.read(uri), all_of(uri)
-    parts: list[list[storage.Entry]] = [[] for _ in shards]
-    for part in list_parts(uri):
-        parts[number_of(part.name, len(shards))].append(part)
+    parts, _ = listed(uri, len(shards))
     for shard, own in zip(shards, parts, strict=True):
-        done = None if asked is None else finished_as(shard, asked.digests[shard.number])
+        done = None if asked is None else finished_as(shard, asked.digests[shard.number], own)
         shards_done += done is not None
         seen.add(_look_into(shard, own) if done is None or asked is None else _told(done, own))
     counts = added(seen.counts)

@@ -22,7 +22,7 @@ from mer_ray.runs.asked import added
 from mer_ray.runs.contract import Findings, row_breaches, schema_difference, schema_problem, shown
 from mer_ray.runs.directory import FAILURES, MANIFEST, SETTINGS, SUMMARY, run_file
 from mer_ray.runs.lock import STAGED
-from mer_ray.runs.shards import Shard, all_of, numbers_of
+from mer_ray.runs.shards import Shard, all_of, listed, numbers_of
 from mer_ray.runs.status import TRAINING, RunFiles, open_run, read_asked
 from mer_ray.runs.tally import Tally
 from mer_ray.songs import (
@@ -130,6 +130,7 @@ def validate(uri: str, contents: Sequence[Content], *, deep: bool = False, shard
         success = storage.exists(storage.join(uri, "_SUCCESS"))
         every = all_of(uri)
         looked_at = every if shards is None else every[:: max(1, len(every) // shards)][:shards]
+        findings.add("names", "of no shard", [part.name for part in listed(uri, len(every))[1]])
         sums = Sums(contents[0])
         for shard in looked_at:
             _check_shard(shard, run, contents, findings, sums, deep=deep, success=success)

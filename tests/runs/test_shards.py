@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,37 @@ def test_a_run_that_was_cut_off_goes_on_with_the_shards_that_are_not_finished(tm
     assert (status.done, status.left, status.shards_done, status.success) == (len(own), 40 - len(own), 1, False)
     assert run(tmp_path, manifest(*SONGS)).keys() == {0, 1, 3, 4}
     assert not broken(validated(str(tmp_path)))
+
+
+DAMAGES: list[Any] = [
+    lambda part: part.unlink(),
+    lambda part: part.write_bytes(part.read_bytes()[:100]),
+    lambda part: shutil.copy(part, part.with_name(f"{part.name[:11]}{'0' * 20}.parquet")),
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=["deleted", "torn", "doubled"])
+def test_what_befalls_a_finished_shard_is_seen_by_the_next_run(tmp_path: Path, damage: Any) -> None:
+    run(tmp_path, manifest(*SONGS))
+    part = next(tmp_path.glob("part-00002-*"))
+    damage(part)
+    assert look(str(tmp_path)).shards_done == OF - 1
+    assert run(tmp_path, manifest(*SONGS)).keys() == {2}
+    assert not broken(validated(str(tmp_path)))
+
+
+def test_a_copy_of_a_directory_is_as_finished_as_it_was(tmp_path: Path) -> None:
+    run(tmp_path / "a", manifest(*SONGS))
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    assert run(tmp_path / "b", manifest(*SONGS)) == {}
+
+
+def test_a_part_that_is_no_shards_is_found_by_validation(tmp_path: Path) -> None:
+    run(tmp_path, manifest(*SONGS))
+    part = next(tmp_path.glob("part-*"))
+    shutil.copy(part, tmp_path / "part-0123456789abcdef0123.parquet")
+    assert "1 of no shard (part-0123456789abcdef0123.parquet)" in broken(validated(str(tmp_path)))["names"]
+    assert look(str(tmp_path)).shards_done == OF
 
 
 def test_a_song_is_taken_out_of_its_shard_and_comes_back(tmp_path: Path) -> None:

@@ -263,7 +263,7 @@ def damage(output: Path, kind: str, chance: random.Random) -> bool:
         case "empty part":
             os.truncate(part, 0)
         case "part twice":
-            shutil.copy(part, output / f"part-{chance.randrange(16**20):020x}.parquet")
+            shutil.copy(part, output / f"{part.name.rpartition('-')[0]}-{chance.randrange(16**20):020x}.parquet")
         case "temporary":
             (output / f".{part.name}.{chance.randrange(9999)}.tmp").write_bytes(part.read_bytes()[:100])
         case "stale lock":
