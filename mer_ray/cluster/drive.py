@@ -111,7 +111,7 @@ class Account:
         """One more."""
         self.classes.update(failure["error_class"] for failure in receipt.failures)
         self.costs = {name: spent + getattr(receipt, name) for name, spent in self.costs.items()}
-        self.ready = min(self.ready, receipt.ready)
+        self.ready = min(self.ready, receipt.ready or math.inf)  # what tells of a shard comes from no worker of ours
 
     def figures(self, plan: Plan | None, progress: Progress) -> dict[str, Any]:
         """For a summary; ``plan`` is that of an extract."""

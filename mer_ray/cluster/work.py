@@ -109,7 +109,7 @@ def from_shards(shards: list[int], opener: Opener, number: int, each: int) -> An
 
 
 class Work:
-    """How far the shards of a run are; those that are finished are no longer in ``left``."""
+    """How far the shards of a run are. What is asked of it with every receipt costs the same however many there are."""
 
     def __init__(self, output: SongsDirectory, estimates: Mapping[int, int], part_bytes: int = 0) -> None:
         """Args:
@@ -118,18 +118,21 @@ class Work:
         part_bytes: of a part that small ones are put together to; 0 leaves them as they are.
         """
         self.output, self._part_bytes = output, part_bytes
-        self._estimates = dict(estimates)
-        self._opened: dict[int, int | None] = dict.fromkeys(estimates)
+        self._expected, self._left = dict(estimates), dict(estimates)
+        self._unopened = set(estimates)
         self._committed: Counter[int] = Counter()
+        self._complete: set[int] = set()
         self._finishing: dict[Any, int] = {}
         self._lacking: dict[int, str] = {}
+        self.songs = sum(estimates.values())
+        """Songs that are still to do, at most as long as not all shards were opened."""
         self.found = 0
         """Songs that this run found to do."""
 
     def begin(self, opener: Opener) -> pa.Table:
         """Open shards until one has something to do, and return that: songs that the run will do."""
         work = pa.table({})
-        for number in self._opened:
+        for number in self.left:
             work, songs, asked = opener(number, 0)
             self._note(number, songs, asked)
             if songs:
@@ -139,52 +142,56 @@ class Work:
     @property
     def left(self) -> list[int]:
         """The shards that are not finished."""
-        return [*self._opened]
-
-    @property
-    def songs(self) -> int:
-        """Songs that are still to do, at most as long as not all shards were opened."""
-        return sum(map(self._songs, self._opened))
+        return [*self._left]
 
     @property
     def said(self) -> str:
         """How many songs are to do."""
-        return f"{'at most ' if None in self._opened.values() else ''}{self.songs:,}"
-
-    def _songs(self, number: int) -> int:
-        opened = self._opened[number]
-        return max(0, (self._estimates[number] if opened is None else opened) - self._committed[number])
-
-    def _note(self, number: int, songs: int, asked: int | None) -> None:
-        """A shard was opened with so many songs to do."""
-        if number in self._opened and self._opened[number] is None:
-            self._opened[number] = songs
-            self.found += songs
-            self.output.sizes[number] = self.output.sizes[number] if asked is None else asked
+        return f"{'at most ' if self._unopened else ''}{self.songs:,}"
 
     def add(self, receipt: Receipt) -> None:
-        """What a receipt says of a shard."""
+        """What a receipt says of a shard; songs may be committed before it is told how many are to do."""
         if receipt.opened is not None:
             self._note(receipt.shard, receipt.opened, receipt.asked)
         self._committed[receipt.shard] += receipt.songs
+        self._count(receipt.shard)
+
+    def _note(self, number: int, songs: int, asked: int | None) -> None:
+        """A shard was opened with so many songs to do."""
+        if number in self._unopened:
+            self._unopened.remove(number)
+            self._expected[number] = songs
+            self.found += songs
+            self.output.sizes[number] = self.output.sizes[number] if asked is None else asked
+            self._count(number)
+
+    def _count(self, number: int) -> None:
+        if number not in self._left:
+            return
+        left = max(0, self._expected[number] - self._committed[number])
+        self.songs += left - self._left[number]
+        self._left[number] = left
+        if not left and number not in self._unopened:
+            self._complete.add(number)
 
     def anew(self) -> None:
         """A pass was ended: what is left of the shards is found out anew."""
-        for number in self._opened:
-            left = self._songs(number)
-            self.found -= left if self._opened[number] is not None else 0
-            self._estimates[number], self._opened[number] = max(1, left), None
+        for number, left in self._left.items():
+            self.found -= 0 if number in self._unopened else left
+            self._expected[number] = self._left[number] = max(1, left)
+        self.songs = sum(self._left.values())
+        self._unopened = set(self._left)
         self._committed.clear()
+        self._complete.clear()
 
     def finish_ready(self, withheld: pa.Array) -> None:
         """Account for the shards whose last song is committed, in tasks of the cluster; ``withheld`` are not yet."""
         if len(self.output.shards) == 1:
             return
-        busy = {*self._finishing.values(), *self._lacking}
-        ready = [n for n, opened in self._opened.items() if opened is not None and n not in busy and not self._songs(n)]
-        if ready:
-            held = np.unique(numbers_of(withheld, len(self.output.shards))).tolist()
-            self._finish([number for number in ready if number not in held])
+        if self._complete:
+            held = set(np.unique(numbers_of(withheld, len(self.output.shards))).tolist())
+            ready, self._complete = self._complete - held, self._complete & held
+            self._finish(sorted(ready))
         self._collect(timeout=0)
 
     def finish_all(self) -> None:
@@ -192,6 +199,7 @@ class Work:
 
         Raises:
             LackingError: a song is missing.
+            StorageError: storage refused a worker for good, or the lock is another's.
         """
         if len(self.output.shards) == 1 and not (self.found and self._part_bytes):
             return
@@ -219,18 +227,23 @@ class Work:
             if not answers:
                 return
             number = self._finishing.pop(answers[0])
-            if why := ray.get(answers[0]):
-                self._lacking[number] = why
+            lacking, trouble = ray.get(answers[0])
+            if trouble:
+                raise StorageError(trouble)
+            if lacking:
+                self._lacking[number] = lacking
             else:
-                del self._opened[number]
+                self.songs -= self._left.pop(number)
 
 
-def _account(shard: OpenShard, key: str, part_bytes: int) -> str:
-    """Put the small parts of a shard together and account for it; returns what is missing, if anything is."""
+def _account(shard: OpenShard, key: str, part_bytes: int) -> tuple[str, str]:
+    """Put the small parts of a shard together and account for it; returns what is missing, and what ends the run."""
     try:
         if part_bytes:
             shard.pack(part_bytes)
         shard.account(key)
     except LackingError as error:
-        return str(error)
-    return ""
+        return str(error), ""
+    except (StorageError, LockLostError) as error:
+        return "", str(error)
+    return "", ""
