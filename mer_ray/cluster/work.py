@@ -122,6 +122,7 @@ class Work:
         self._unopened = set(estimates)
         self._committed: Counter[int] = Counter()
         self._complete: set[int] = set()
+        self._handed_on: set[int] = set()
         self._finishing: dict[Any, int] = {}
         self._lacking: dict[int, str] = {}
         self.songs = sum(estimates.values())
@@ -171,7 +172,7 @@ class Work:
         left = max(0, self._expected[number] - self._committed[number])
         self.songs += left - self._left[number]
         self._left[number] = left
-        if not left and number not in self._unopened:
+        if not left and number not in self._unopened and number not in self._handed_on:
             self._complete.add(number)
 
     def anew(self) -> None:
@@ -183,6 +184,7 @@ class Work:
         self._unopened = set(self._left)
         self._committed.clear()
         self._complete.clear()
+        self._handed_on = {*self._finishing.values()}
 
     def finish_ready(self, withheld: pa.Array) -> None:
         """Account for the shards whose last song is committed, in tasks of the cluster; ``withheld`` are not yet."""
@@ -191,6 +193,7 @@ class Work:
         if self._complete:
             held = set(np.unique(numbers_of(withheld, len(self.output.shards))).tolist())
             ready, self._complete = self._complete - held, self._complete & held
+            self._handed_on |= ready
             self._finish(sorted(ready))
         self._collect(timeout=0)
 

@@ -55,7 +55,9 @@ def test_a_shard_is_finished_once_when_all_of_it_is_committed_and_nothing_is_hel
     assert work.finished == [1], "told of songs before it was told of how many"
     work.add(Receipt(shard=0, songs=1))
     work.finish_ready(NONE)
-    assert work.finished == [1, 0]
+    work.add(opened(0, 2))
+    work.finish_ready(NONE)
+    assert work.finished == [1, 0], "also where it is told again what is to do, or songs come twice"
 
 
 def test_a_later_pass_finds_out_anew_what_is_left() -> None:
