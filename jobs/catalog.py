@@ -26,7 +26,7 @@ TWINS_UP_TO = 1_000_000
 def main(settings: CatalogSettings) -> int:
     """Write the manifest and say what is in it."""
     from mer_ray.catalog.listing import Listing
-    from mer_ray.catalog.sources import maybe_same, same_audio
+    from mer_ray.catalog.sources import same_audio
     from mer_ray.catalog.tally import Tally
 
     tally = Tally()
@@ -38,7 +38,7 @@ def main(settings: CatalogSettings) -> int:
         print(f"catalog: passed over {others.total():,} files that are no songs by their names ({kinds})")
     if tally.songs > TWINS_UP_TO:
         print(f"catalog: songs that are the same byte for byte are not looked for among more than {TWINS_UP_TO:,}")
-    elif twins := same_audio(maybe_same(written)):
+    elif twins := same_audio(written):
         print(f"catalog: {sum(map(len, twins)):,} songs share {len(twins):,} files' worth of audio, byte for byte:")
         for ids in twins[:5]:
             print(f"catalog:   {' = '.join(ids[:5])}")

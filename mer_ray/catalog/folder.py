@@ -68,6 +68,8 @@ def write_folder(uri: str, tables: Iterable[pa.Table], source: str, rows_a_file:
     Raises:
         InputError: an id stands more than once, of which ``source`` is named, or the folder holds anything else.
     """
+    if storage.absolute(source).rstrip("/") == storage.absolute(uri).rstrip("/"):
+        raise InputError(f"{uri}: is the source as well; write to another folder.")
     tables = iter(tables)
     first = next(tables)  # before an earlier manifest is lost to a source that cannot be read
     _clear(uri)

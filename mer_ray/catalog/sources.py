@@ -140,19 +140,14 @@ def _by_path(table: pa.Table) -> pa.Table:
     return table if in_order else table.take(pc.sort_indices(ids))
 
 
-def read_catalog_table(source: str, audio: str | None = None) -> pa.Table:
-    """A CSV, TSV or Parquet table of songs (:func:`mer_ray.catalog.tables.table_batches`)."""
-    return whole(table_batches(source, audio, ROWS), source)
-
-
-def same_audio(manifest: pa.Table) -> list[list[str]]:
-    """The ids of songs whose files are the same byte for byte, in groups.
+def same_audio(tables: Callable[[], Iterable[pa.Table]]) -> list[list[str]]:
+    """The ids of songs whose files are the same byte for byte, in groups; ``tables`` gives a manifest each time.
 
     Of local files those of one size are read; on S3 size and ETag say it, but for files put there in other pieces.
     """
     sizes: dict[int, list[tuple[str, str]]] = defaultdict(list)
     groups: dict[object, list[str]] = defaultdict(list)
-    for song in maybe_same(lambda: [manifest]).select(["track_id", "uri", "size_bytes", "etag"]).to_pylist():
+    for song in maybe_same(tables).select(["track_id", "uri", "size_bytes", "etag"]).to_pylist():
         if storage.is_s3(song["uri"]):
             groups[song["etag"], song["size_bytes"]].append(song["track_id"])
         else:

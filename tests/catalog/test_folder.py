@@ -82,6 +82,14 @@ def test_a_source_that_cannot_be_read_leaves_an_earlier_manifest_as_it_was(tmp_p
     assert len(load_catalog(uri)) == 6
 
 
+def test_a_manifest_is_not_written_over_itself(tmp_path: Path) -> None:
+    uri = str(tmp_path / "m")
+    write_folder(uri, batches([6]), "here", rows_a_file=2)
+    with pytest.raises(InputError, match="is the source as well"):
+        write_folder(uri, manifest_batches(uri, rows=2), f"{uri}/", rows_a_file=2)
+    assert len(load_catalog(uri)) == 6
+
+
 def test_a_folder_that_holds_anything_else_is_not_written_into(tmp_path: Path) -> None:
     (tmp_path / "music").mkdir()
     (tmp_path / "music" / "a.mp3").touch()

@@ -12,7 +12,7 @@ from mutagen.id3 import TIT2, TPE1, TSRC
 from mutagen.wave import WAVE
 
 from mer_ray.catalog.names import names_of, with_names
-from mer_ray.catalog.sources import read_catalog_table, scan_folder
+from mer_ray.catalog.sources import load_catalog, scan_folder
 
 SAID = {"title": "Rain – «Zwei»", "artist": "Ann", "album": "Weather", "isrc": "DEA123456789"}
 
@@ -57,7 +57,7 @@ def test_a_table_has_the_last_word_and_names_are_found_by_id(tmp_path: Path) -> 
     song["title"], song["artist"] = "From the file", "Ann"
     song.save()
     (tmp_path / "songs.csv").write_text("uri,title\na.flac,From the table\nb.flac,\n")
-    table = with_names(read_catalog_table(str(tmp_path / "songs.csv")))
+    table = with_names(load_catalog(str(tmp_path / "songs.csv")))
     assert table["title"].to_pylist() == ["From the table", None]
     assert table["artist"].to_pylist() == ["Ann", None]
     ids = table["track_id"].take([1, 0])

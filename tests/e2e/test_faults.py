@@ -96,10 +96,19 @@ def test_changed_audio_is_extracted_and_tagged_again_and_a_takedown_holds(
 
 
 def started(environment: dict[str, str], *command: object) -> subprocess.Popen[str]:
-    arguments = [sys.executable, *map(str, command)]
-    return subprocess.Popen(
-        arguments, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    # A shell has what it runs in the background ignore Ctrl-C, and all that is started from there.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(
+            [sys.executable, *map(str, command)],
+            env=environment,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def wait_for(there: Callable[[], bool], run: subprocess.Popen[str]) -> None:
