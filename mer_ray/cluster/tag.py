@@ -32,7 +32,7 @@ from mer_ray.errors import InputError
 from mer_ray.features import Store
 from mer_ray.fingerprints import text_sha256
 from mer_ray.learning.model import Model
-from mer_ray.learning.scoring import floor_of, measured_by_catalog
+from mer_ray.learning.scoring import floor_of, lots, measured_by_catalog, yardstick_songs
 from mer_ray.runs.again import with_audio
 from mer_ray.runs.directory import SETTINGS
 from mer_ray.runs.receipts import committed
@@ -40,15 +40,13 @@ from mer_ray.runs.songs_directory import SongsDirectory
 from mer_ray.songs import Identity, read_columns
 from mer_ray.tagging.calibration import CALIBRATION, Calibration
 from mer_ray.tagging.contract import WORDS, words_digest, words_file
-from mer_ray.tagging.projections import Projections, collect, song_vectors
+from mer_ray.tagging.index import collect_kept
+from mer_ray.tagging.projections import Projections, song_vectors
 from mer_ray.tagging.ranking import Choice, SongTagger, Tagger, TagOptions, measured_against
 from mer_ray.words.lists import Word, read_labels
 
 if TYPE_CHECKING:
     from ray.data import Dataset
-
-YARDSTICK_SONGS = 10_000
-"""At most this many songs measure the words; their mean and deviation are known to one percent."""
 
 YARDSTICK, STRANGE = "yardstick.safetensors", "calibration.json"
 """What a directory was measured by at its first run, and how far its songs were from the calibrated ones."""
@@ -129,7 +127,7 @@ def tag(settings: TagSettings) -> Summary:
 
         summary = drive(output, pending, len(asked), planned, watched)
         if settings.keep_projections:
-            collect(store.uri)
+            collect_kept(store.uri)
         return summary
 
 
@@ -279,8 +277,8 @@ def _calibrated(output: SongsDirectory, calibration: Calibration, ids: list[str]
 
 
 def _some(ids: list[str]) -> pa.Array:
-    """At most :data:`YARDSTICK_SONGS` songs, in an order that has nothing to do with how a catalogue is sorted."""
-    return pa.array(sorted(ids, key=text_sha256)[:YARDSTICK_SONGS])
+    """Those of these songs that measure."""
+    return pa.array(ids, pa.string()).take(pa.array(yardstick_songs(lots(ids))))
 
 
 def _tagger(
