@@ -186,11 +186,8 @@ def _keep(kept: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> No
             index.write_batch(batch)
     if here != kept:
         storage.upload(here, kept)
-    folder, _, name = kept.rpartition("/")
-    for place in _places(folder):
-        for other in _indexes(place):
-            if not other.endswith(name):
-                storage.remove(other)
+        _leave_alone(kept)
+    _leave_alone(here)
 
 
 def _read(kept: str, schema: pa.Schema, fetch: bool) -> _Index | None:
@@ -201,6 +198,7 @@ def _read(kept: str, schema: pa.Schema, fetch: bool) -> _Index | None:
             return None
         if fetch:
             storage.download(kept, here)
+            _leave_alone(here)
         else:
             here = kept
     try:
@@ -235,6 +233,13 @@ def _made_of(index: str) -> dict[str, Any]:
 
 def _indexes(folder: str) -> list[str]:
     return [storage.join(folder, name) for name in storage.names(folder) if name.startswith(_PREFIX)]
+
+
+def _leave_alone(kept: str) -> None:
+    """Delete the indexes beside this one."""
+    for other in _indexes(kept.rpartition("/")[0]):
+        if other != kept:
+            storage.remove(other)
 
 
 def _here(kept: str) -> str:

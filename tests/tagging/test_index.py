@@ -212,6 +212,19 @@ class TestOnS3:
         assert read(store).equals(first)
         assert not projected
 
+    def test_what_another_host_made_anew_takes_the_place_of_what_was_fetched(
+        self, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, projected: list[str]
+    ) -> None:
+        read(store)
+        write_part(store, "a", songs("b", 5))
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+        read(store)
+        del projected[:]
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        check(read(store), songs("b", 5))
+        assert not projected
+        assert len(list((tmp_path / "cache").rglob("songs-*.arrow"))) == 1
+
     def test_a_host_keeps_one_of_a_store(self, store: str, tmp_path: Path) -> None:
         read(store)
         write_part(store, "b", songs("b", 5))
