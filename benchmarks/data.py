@@ -1,11 +1,13 @@
-"""What benchmarks measure with: a folder's songs or composed ones, their windows, and stores of noise."""
+"""What benchmarks measure with: a folder's songs or composed ones, their windows, stores of noise, a model."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from mer_ray.audio.decoding import decode_windows
@@ -13,9 +15,13 @@ from mer_ray.catalog.sources import load_catalog
 from mer_ray.demo.composer import write_world
 from mer_ray.demo.simulated import simulated_identity
 from mer_ray.features import store_table
+from mer_ray.fingerprints import weights_sha256
+from mer_ray.learning.model import Model
+from mer_ray.learning.projector import Projector, ProjectorShape
 from mer_ray.runs.songs_directory import commit
+from mer_ray.words.embedding import label_model, unit
 
-SONGS_PER_PART = 256
+SONGS_PER_PART, EMBEDDING = 256, 384
 
 
 def songs_of(music: Path | None, count: int, scratch: Path) -> list[str]:
@@ -48,3 +54,16 @@ def write_store(folder: Path, songs: int, windows: int, dim: int) -> None:
         ]
         rolled = np.roll(drawn[: len(rows)], part, axis=2)
         commit(str(folder), store_table(rows, [*rolled], simulated_identity(dim, 0)))
+
+
+def write_model(uri: str, dim: int, hidden: int) -> None:
+    """Write a model of an untrained projector, for the stores of :func:`write_store`."""
+    torch.manual_seed(0)
+    shape = ProjectorShape(dim, EMBEDDING, hidden)
+    config = {
+        "projector": asdict(shape),
+        "encoder": simulated_identity(dim, 0),
+        "label_model": {"name": "auto", "weights_sha256": weights_sha256(label_model())},
+    }
+    background = unit(np.random.default_rng(0).normal(size=(100, EMBEDDING)))
+    Model(Projector(shape).eval(), config, {"words": [], "phrases": {}}, background).save(uri)

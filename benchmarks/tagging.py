@@ -13,31 +13,25 @@ from __future__ import annotations
 import os
 import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import torch
 
-from benchmarks.data import write_store
+from benchmarks.data import EMBEDDING, write_model, write_store
 from benchmarks.measure import Line, Pair, as_table, flags
 from benchmarks.processes import this_run, working_seconds
 from mer_ray import storage
 from mer_ray.catalog.datasets import vocabularies
-from mer_ray.demo.simulated import simulated_identity
 from mer_ray.features import window_arrays
-from mer_ray.fingerprints import weights_sha256
-from mer_ray.learning.model import Model
-from mer_ray.learning.projector import Projector, ProjectorShape
+from mer_ray.learning.projector import ProjectorShape
 from mer_ray.tagging.projections import FOLDER
-from mer_ray.words.embedding import label_model, unit
 from mer_ray.words.thesaurus import load_thesaurus
 
-WINDOWS, WORDS, EMBEDDING = 22, 56, 384
+WINDOWS, WORDS = 22, 56
 CORES = os.cpu_count() or 1
 
 
@@ -52,7 +46,7 @@ def measure(songs: int = 55_000, dim: int = 3072, hidden: int = 768) -> list[Lin
     with TemporaryDirectory(prefix="mer-ray-tagging-") as name:
         folder = Path(name)
         write_store(folder / "features", songs, WINDOWS, dim)
-        _write_model(str(folder / "model"), dim, hidden)
+        write_model(str(folder / "model"), dim, hidden)
         words, others = "jamendo", folder / "others.txt"
         others.write_text("\n".join(sorted(load_thesaurus().entries.keys() - set(vocabularies()[words]))[:WORDS]))
         first = _tag(folder, "first", words)
@@ -72,19 +66,6 @@ def measure(songs: int = 55_000, dim: int = 3072, hidden: int = 768) -> list[Lin
         walls = [first["wall"], again["wall"]]
         lines.append(Line(whole, [f"{wall:.0f} s" for wall in walls], walls[0] / walls[1]))
     return lines
-
-
-def _write_model(uri: str, dim: int, hidden: int) -> None:
-    """An untrained projector."""
-    torch.manual_seed(0)
-    shape = ProjectorShape(dim, EMBEDDING, hidden)
-    config = {
-        "projector": asdict(shape),
-        "encoder": simulated_identity(dim, 0),
-        "label_model": {"name": "auto", "weights_sha256": weights_sha256(label_model())},
-    }
-    background = unit(np.random.default_rng(0).normal(size=(100, EMBEDDING)))
-    Model(Projector(shape).eval(), config, {"words": [], "phrases": {}}, background).save(uri)
 
 
 def _tag(folder: Path, output: str, labels: object, *more: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ def main(settings: ForgetSettings) -> int:
     from mer_ray.errors import InputError
     from mer_ray.runs.takedown import forget, unforget
     from mer_ray.storage import read_text
-    from mer_ray.tagging.projections import collect
+    from mer_ray.tagging.index import collect_kept
 
     listed = read_text(settings.songs_from).splitlines() if settings.songs_from else []
     ids = pa.array(dict.fromkeys([*settings.songs, *(line.strip() for line in listed if line.strip())]), pa.string())
@@ -28,7 +28,7 @@ def main(settings: ForgetSettings) -> int:
             print(f"forget: {uri}: {len(ids):,} songs may come back with the next run; {left:,} stay forgotten")
             continue
         found = forget(uri, ids)
-        collect(uri)
+        collect_kept(uri)
         print(
             f"forget: {uri}: {found.rows:,} rows taken out for {len(ids):,} ids; later runs leave "
             f"{found.forgotten:,} songs out"

@@ -44,7 +44,8 @@ from mer_ray.runs.songs_directory import SongsDirectory
 from mer_ray.songs import Identity
 from mer_ray.tagging.calibration import CALIBRATION, Calibration
 from mer_ray.tagging.contract import WORDS, words_digest, words_file
-from mer_ray.tagging.projections import Projections, collect, song_vectors
+from mer_ray.tagging.index import collect_kept
+from mer_ray.tagging.projections import Projections, song_vectors
 from mer_ray.tagging.ranking import Choice, SongTagger, Tagger, TagOptions, measured_against
 from mer_ray.words.lists import Word, read_labels
 
@@ -129,7 +130,7 @@ def tag(settings: TagSettings) -> Summary:
 
         summary = drive(work, output.asked, planned, watched)
         if settings.keep_projections:
-            collect(store.uri)
+            collect_kept(store.uri)
         return summary
 
 

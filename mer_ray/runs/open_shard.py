@@ -183,7 +183,7 @@ class OpenShard:
                 ids.extend(table["track_id"].chunks)
                 yield table
 
-        data = storage.parquet_bytes_of(tables())
+        data = storage.parquet_bytes_of(storage.read_schema(parts[0].uri), tables())
         name = part_name(pa.chunked_array(ids, pa.string()), self.shard.prefix)
         self._publish(name, data)
         return name

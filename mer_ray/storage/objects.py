@@ -197,13 +197,28 @@ def put(uri: str, data: bytes, **options: Any) -> str:
 
 
 def write_local(path: str, data: bytes) -> None:
-    """Write a local file through a hidden sibling and a rename, safe from a power loss."""
-    temporary = write_temporary(path, data)
+    """Write a local file whole (:func:`_whole`)."""
+    with _whole(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def local_file(path: str) -> Iterator[BinaryIO]:
+    """A local file to write piece by piece, which a reader sees whole or not at all."""
+    with guarded(path, "written"), _whole(filesystem(path)[1]) as file:
+        yield file
+
+
+@contextlib.contextmanager
+def _whole(path: str) -> Iterator[BinaryIO]:
+    """A local file that is written through a hidden sibling and a rename, safe from a power loss."""
+    with _temporary(path) as file:
+        yield file
     try:
-        rename(temporary, path)
+        rename(file.name, path)
     except OSError:
         with contextlib.suppress(OSError):
-            os.unlink(temporary)
+            os.unlink(file.name)
         raise
 
 
@@ -219,19 +234,40 @@ def rename(source: str, target: str) -> None:
 
 def write_temporary(path: str, data: bytes) -> str:
     """Write a hidden sibling of a local file, safe from a power loss; returns its path."""
+    with _temporary(path) as file:
+        file.write(data)
+    return file.name
+
+
+@contextlib.contextmanager
+def _temporary(path: str) -> Iterator[BinaryIO]:
+    """A hidden sibling of a local file; gone if writing it fails."""
     folder, name = os.path.split(path)
     os.makedirs(folder, exist_ok=True)
     temporary = os.path.join(folder, f".{name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
         with open(temporary, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
-    except OSError:  # of a full disk, which needs the room
+    except BaseException:  # of a full disk, which needs the room
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
-    return temporary
+
+
+def download(uri: str, path: str) -> None:
+    """Fetch an object on S3 into a local file, of any size."""
+    fs, key = filesystem(uri)
+    with local_file(path) as file, guarded(uri):
+        fs.get_file(key, file.name)
+
+
+def upload(path: str, uri: str) -> None:
+    """Put a local file to S3, of any size; a reader sees all of it or none."""
+    fs, key = filesystem(uri)
+    with guarded(uri, "written"):
+        fs.put_file(path, key)
 
 
 def move(source: str, target: str) -> None:

@@ -65,14 +65,12 @@ def parquet_bytes(table: pa.Table) -> bytes:
     return data
 
 
-def parquet_bytes_of(tables: Iterator[pa.Table]) -> bytes:
-    """Tables of one schema as the bytes of a Parquet file, a row group of each; one of them is in memory at a time."""
-    first = next(tables)
+def parquet_bytes_of(schema: pa.Schema, tables: Iterable[pa.Table]) -> bytes:
+    """Tables as the bytes of a Parquet file, a row group of each; no more than its compressed bytes are held."""
     sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(sink, first.schema, compression="zstd") as writer:
-        writer.write_table(first)
+    with pq.ParquetWriter(sink, schema, compression="zstd") as file:
         for table in tables:
-            writer.write_table(table.replace_schema_metadata(first.schema.metadata))
+            file.write_table(table.replace_schema_metadata(schema.metadata))
     data: bytes = sink.getvalue().to_pybytes()
     return data
 
@@ -83,12 +81,8 @@ def write_table(uri: str, table: pa.Table) -> None:
 
 
 def write_tables(uri: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
-    """Write one Parquet file, a row group a table, atomically; no more than its compressed bytes are held."""
-    sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(sink, schema, compression="zstd") as file:
-        for table in tables:
-            file.write_table(table)
-    write_bytes(uri, sink.getvalue().to_pybytes())
+    """Write one Parquet file of several tables (:func:`parquet_bytes_of`), atomically."""
+    write_bytes(uri, parquet_bytes_of(schema, tables))
 
 
 def write_arrow(uri: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:

@@ -68,12 +68,17 @@ class Projections:
         return pa.table(columns, schema=self._schema)
 
     @cached_property
+    def folder(self) -> str:
+        """Where what is kept lies."""
+        return storage.join(self.features, FOLDER, self.model.digest[:16])
+
+    @cached_property
     def _schema(self) -> pa.Schema:
         return projected_schema(self.model, self.encoder)
 
     def _kept(self, part: str) -> str:
         """The URI of a part's projections, which are made now if they are not there."""
-        kept = storage.join(self.features, FOLDER, self.model.digest[:16], _name(part))
+        kept = storage.join(self.folder, _name(part))
         if not storage.is_arrow(kept):
             storage.write_arrow(kept, self._schema, map(self.project, storage.iter_tables(part, rows=ROWS)))
         return kept
@@ -85,7 +90,7 @@ def collect(features: str) -> int:
     stale = []
     for model in storage.names(storage.join(features, FOLDER)):
         folder = storage.join(features, FOLDER, model)
-        names = [name for name in storage.names(folder) if name.endswith(".arrow")]
+        names = [name for name in storage.names(folder) if name.startswith("part-") and name.endswith(".arrow")]
         several = Counter(name.rpartition("-")[0] for name in names)
         for name in names:
             part = contents.get(stem := name.rpartition("-")[0])

@@ -22,7 +22,8 @@ from mer_ray.catalog.sources import load_catalog
 from mer_ray.errors import InputError
 from mer_ray.features import Store
 from mer_ray.learning.model import Model
-from mer_ray.learning.scoring import LabelScale, measured_by_catalog
+from mer_ray.learning.scoring import LabelScale, measured_by_catalog, yardstick_songs
+from mer_ray.tagging.index import batch_vectors, rows_at, song_batches
 from mer_ray.tagging.listening import song_vector
 from mer_ray.tagging.playlists import playlist
 from mer_ray.tagging.projections import Projections, song_vectors
@@ -49,20 +50,20 @@ class Searched:
     """The songs that are searched, and what they are measured by.
 
     Attributes:
-        songs: ``track_id``, ``uri``, ``duration_s`` of S songs that could be read.
-        vectors: [S, E] their vectors.
+        batches: S songs of a store, as :func:`mer_ray.tagging.index.song_batches` has them.
+        wanted: [S] whether each is searched.
         yardstick: [Y, E] songs that scores are measured against.
         against: which these are, in words.
     """
 
-    songs: pa.Table
-    vectors: NDArray[np.float32]
+    batches: list[pa.RecordBatch]
+    wanted: NDArray[np.bool_]
     yardstick: NDArray[np.float32]
     against: str
 
 
 def search(settings: SearchSettings) -> tuple[pa.Table, str]:
-    """Rank a store's songs for phrases and songs, keeping one vector a song in memory (1.5 kB).
+    """Rank a store's songs for phrases and songs, some thousand at a time: 4 bytes a song and answer are in memory.
 
     Returns:
         Rows of SCHEMA, the best k of each answer, best first, and what their scores were measured against.
@@ -74,17 +75,17 @@ def search(settings: SearchSettings) -> tuple[pa.Table, str]:
     model.check_features(store)
     searched = _searched(settings, store, model)
     words = [Word.of(text) for text in [*settings.query, *settings.not_]]
-    asked_QE = model.embed(words) if words else np.zeros((0, searched.vectors.shape[1]), np.float32)
+    asked_QE = model.embed(words) if words else np.zeros((0, searched.yardstick.shape[1]), np.float32)
     queries, unwanted = len(settings.query), len(settings.not_)
     found = [_like(name, searched, store, model) for name in settings.like]
     # A song's direction from the yardstick's centre, as every song is seen before it is compared.
     likes_QE = [unit((vector - searched.yardstick.mean(0))[None]) for vector in found]
     scale = LabelScale(np.concatenate([asked_QE, *likes_QE]), searched.yardstick, "standardized")
-    scores_SQ, percentiles_SQ = scale.scores(searched.vectors), scale.percentiles(searched.vectors)
+    scores_SQ = _scores(scale, searched.batches)
     malus_S = np.maximum(scores_SQ[:, queries : queries + unwanted], 0).sum(axis=1)
     columns = [*range(queries), *range(queries + unwanted, scores_SQ.shape[1])]
     answers = [
-        _answer(settings, searched, name, scores_SQ[:, column] - malus_S, percentiles_SQ[:, column])
+        _answer(settings, searched, scale, name, column, scores_SQ[:, column] - malus_S)
         for name, column in zip([*settings.query, *(f"like {name}" for name in settings.like)], columns, strict=True)
     ]
     table = pa.concat_tables(answers)
@@ -93,28 +94,43 @@ def search(settings: SearchSettings) -> tuple[pa.Table, str]:
     return table.select(SCHEMA.names).cast(SCHEMA), searched.against
 
 
+def _scores(scale: LabelScale, batches: Sequence[pa.RecordBatch]) -> NDArray[np.float32]:
+    """[S, labels] of every song, a batch after another."""
+    from threadpoolctl import threadpool_limits
+
+    # A batch is so little that threads would wait for each other: on a busy machine twenty times as long.
+    with threadpool_limits(1):
+        return np.concatenate([scale.scores(batch_vectors(batch)) for batch in batches])
+
+
 def _searched(settings: SearchSettings, store: Store, model: Model) -> Searched:
-    wanted = None if settings.catalog is None else load_catalog(settings.catalog)["track_id"].combine_chunks()
-    projections = Projections(store.uri, store.encoder, model, settings.keep_projections)
-    columns = ["track_id", "uri", "duration_s", "vector"]
-    songs = pa.concat_tables(songs.select(columns) for part in store.parts for songs in projections.songs(part, wanted))
-    songs = songs.filter(songs["vector"].is_valid())
-    if not len(songs):
+    batches = song_batches(Projections(store.uri, store.encoder, model, settings.keep_projections))
+    wanted_S = np.ones(sum(map(len, batches)), bool)
+    if settings.catalog is not None:
+        ids = load_catalog(settings.catalog)["track_id"].combine_chunks()
+        within = [pc.is_in(batch["track_id"], value_set=ids) for batch in batches]
+        wanted_S = pa.chunked_array(within, pa.bool_()).to_numpy()
+    at_N = np.flatnonzero(wanted_S)
+    if not len(at_N):
         where = f" of {settings.catalog} is there and" if settings.catalog else " of its songs"
         raise InputError(f"features {settings.features}: none{where} could be read; see its failures.")
-    vectors_SE = song_vectors(songs)[0]
-    if measured_by_catalog(settings.yardstick, len(songs)):
-        whose = "catalogue" if settings.catalog else "store"
-        return Searched(songs, vectors_SE, vectors_SE, f"the {whose}'s {len(songs):,} songs")
-    training = f"the model's {len(model.background):,} training songs"
-    return Searched(songs, vectors_SE, model.background, training)
+    if not measured_by_catalog(settings.yardstick, len(at_N)):
+        training = f"the model's {len(model.background):,} training songs"
+        return Searched(batches, wanted_S, model.background, training)
+    lots_N = np.concatenate([batch["lot"].to_numpy() for batch in batches])[at_N]
+    measuring_N = yardstick_songs(lots_N)
+    whose = f"the {'catalogue' if settings.catalog else 'store'}'s {len(at_N):,} songs"
+    if len(measuring_N) < len(at_N):
+        whose = f"{len(measuring_N):,} of {whose}"
+    return Searched(batches, wanted_S, song_vectors(rows_at(batches, at_N[measuring_N]))[0], whose)
 
 
 def _like(name: str, searched: Searched, store: Store, model: Model) -> NDArray[np.float32]:
     """The vector of a song among those searched, or of a file that is decoded and encoded now."""
-    at = pc.index(searched.songs["track_id"], name).as_py()
-    if at >= 0:
-        return searched.vectors[at]
+    named = pa.chunked_array([pc.equal(batch["track_id"], name) for batch in searched.batches]).to_numpy()
+    at_N = np.flatnonzero(named & searched.wanted)[:1]
+    if len(at_N):
+        return song_vectors(rows_at(searched.batches, at_N))[0][0]
     if not storage.exists(name):
         raise InputError(f"--like {name}: neither a song of {store.uri} nor a file; check the id.")
     return song_vector(name, store.encoder, model)
@@ -123,22 +139,34 @@ def _like(name: str, searched: Searched, store: Store, model: Model) -> NDArray[
 def _answer(
     settings: SearchSettings,
     searched: Searched,
+    scale: LabelScale,
     name: str,
+    column: int,
     scores_S: NDArray[np.float32],
-    percentiles_S: NDArray[np.float32],
 ) -> pa.Table:
-    order = np.argsort(-scores_S, kind="stable")[: settings.k + 1]
-    ids = searched.songs["track_id"]
-    best = np.array([at for at in order if name != f"like {ids[int(at)]}"][: settings.k], np.int64)
-    found = searched.songs.take(pa.array(best))
+    """The best songs for one of a scale's labels."""
+    best_K = _best(np.where(searched.wanted, scores_S, -np.inf), settings.k + 1)
+    ids = rows_at(searched.batches, best_K)["track_id"].to_pylist()
+    best_K = best_K[[name != f"like {each}" for each in ids]][: settings.k]
+    found = rows_at(searched.batches, best_K)
     columns: dict[str, Any] = {
-        "query": [name] * len(best),
-        "rank": np.arange(1, len(best) + 1),
-        **{column: found[column] for column in ("track_id", "uri", "duration_s")},
-        "score": scores_S[best],
-        "percentile": percentiles_S[best],
+        "query": [name] * len(best_K),
+        "rank": np.arange(1, len(best_K) + 1),
+        **{each: found[each] for each in ("track_id", "uri", "duration_s")},
+        "score": scores_S[best_K],
+        "percentile": scale.percentiles(song_vectors(found)[0])[:, column],
     }
     return pa.table(columns)
+
+
+def _best(scores_S: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    """Where the k highest scores stand, the highest first, of equal ones the first; -inf is none."""
+    if len(scores_S) > k:
+        least = -np.partition(-scores_S, k - 1)[k - 1]
+        near_N = np.flatnonzero((scores_S >= least) & (scores_S > -np.inf))
+    else:
+        near_N = np.flatnonzero(scores_S > -np.inf)
+    return near_N[np.argsort(-scores_S[near_N], kind="stable")][:k]
 
 
 def check_output(settings: SearchSettings) -> None:

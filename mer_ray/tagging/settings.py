@@ -42,11 +42,11 @@ class SearchSettings(JobSettings):
     k: PositiveInt = 20
     """How many songs an answer has."""
     yardstick: Literal["auto", "catalog", "model"] = "auto"
-    """What scores are measured against: the songs searched, or the model's training songs; auto is the songs if there
-    are 100."""
+    """What scores are measured against: the songs searched (10,000 of them where there are more), or the model's
+    training songs; auto is the songs if there are 100."""
     keep_projections: bool = True
-    """Keep projected windows beside the store (_projected/), so that the next query needs no projector; a store that
-    cannot be written to needs --no-keep-projections."""
+    """Keep projected windows and an index of the songs beside the store (_projected/), so that the next query is
+    answered in seconds; a store that cannot be written to needs --no-keep-projections."""
     output: Uri | None = None
     """Also write the answers there: .parquet, .csv, or of one answer a playlist, .m3u8."""
     playlists: Uri | None = None

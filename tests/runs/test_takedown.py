@@ -111,6 +111,7 @@ def test_the_job_takes_ids_from_flags_and_a_file_and_projections_go_along(store:
     kept = store / "_projected" / "model"
     for name in parts:
         storage.write_bytes(f"{kept}/{name}-0123456789abcdef.arrow", b"windows")
+    storage.write_bytes(f"{kept}/songs-0123456789abcdef.arrow", b"of parts that are no more")
     (tmp_path / "ids.txt").write_text("e\n\n f \n")
     told = job("forget", "--songs", "a", "--songs-from", tmp_path / "ids.txt", "--run", store)
     assert (told.returncode, told.stderr) == (0, "")

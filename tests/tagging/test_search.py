@@ -8,11 +8,16 @@ import duckdb
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from numpy.typing import NDArray
 
 from mer_ray.errors import InputError
+from mer_ray.fingerprints import text_sha256
+from mer_ray.learning import scoring
+from mer_ray.learning.scoring import LabelScale
+from mer_ray.tagging import index
 from mer_ray.tagging.playlists import playlist
 from mer_ray.tagging.ranking import Tagger
-from mer_ray.tagging.search import check_output, search, write_found, write_playlists
+from mer_ray.tagging.search import _best, check_output, search, write_found, write_playlists
 from mer_ray.tagging.settings import SearchSettings
 from mer_ray.words.embedding import unit
 from mer_ray.words.lists import Word
@@ -44,6 +49,78 @@ def test_the_best_songs_have_the_scores_that_tagging_gives_them(asked: SearchSet
     assert table["score"].to_pylist() == pytest.approx([scores[name] for name in best], abs=1e-3)
     percentiles = [float(scale.percentiles(vectors[name])[0, 0]) for name in best]
     assert table["percentile"].to_pylist() == pytest.approx(percentiles, abs=0.021)
+
+
+@pytest.fixture
+def many(asked: SearchSettings) -> tuple[SearchSettings, dict[str, NDArray[np.float32]]]:
+    """A search of 300 songs in three parts, and their vectors as the model projects them."""
+    songs = {f"m{at}": windows(1 + at % 2, 1000 + at) for at in range(300)}
+    names = list(songs)
+    for part in range(3):
+        some = {name: songs[name] for name in names[part::3]}
+        pq.write_table(songs_table(some), Path(asked.features) / f"part-{part}.parquet")
+    model = Tagger.load(asked.model).model
+    return asked, {name: model.project(song).mean(0) for name, song in songs.items()}
+
+
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("measure", [300, 40])
+def test_answers_are_those_of_all_scores_sorted(
+    many: tuple[SearchSettings, dict[str, NDArray[np.float32]]],
+    monkeypatch: pytest.MonkeyPatch,
+    keep: bool,
+    measure: int,
+) -> None:
+    settings, vectors = many
+    monkeypatch.setattr(index, "BATCH", 64)
+    monkeypatch.setattr(scoring, "YARDSTICK_SONGS", measure)
+    measuring = sorted(vectors, key=text_sha256)[:measure]
+    scale = LabelScale(
+        Tagger.load(settings.model).model.embed([Word.of(QUERY), Word.of("sad")]),
+        np.stack([vectors[name] for name in measuring]),
+        "standardized",
+    )
+    every = np.stack(list(vectors.values()))
+    scores, percentiles = scale.scores(every), scale.percentiles(every)[:, 0]
+    scores = scores[:, 0] - np.maximum(scores[:, 1], 0)
+    expected = {name: (score, share) for name, score, share in zip(vectors, scores, percentiles, strict=True)}
+    updates = {"not_": ("sad",), "k": 25, "keep_projections": keep}
+    table, against = search(settings.model_copy(update=updates))
+    assert against == ("the store's 300 songs" if measure == 300 else "40 of the store's 300 songs")
+    assert table["score"].to_pylist() == pytest.approx(sorted(scores)[::-1][:25], abs=5e-3)
+    found = zip(*(table[name].to_pylist() for name in ("track_id", "score", "percentile")), strict=True)
+    for name, score, share in found:
+        assert score == pytest.approx(expected[name][0], abs=5e-3)
+        assert share == pytest.approx(expected[name][1], abs=1.5 / measure)
+
+
+def test_a_catalogue_is_measured_by_its_own_songs(
+    many: tuple[SearchSettings, dict[str, NDArray[np.float32]]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings, vectors = many
+    monkeypatch.setattr(scoring, "YARDSTICK_SONGS", 50)
+    mine = list(vectors)[:120]
+    (tmp_path / "mine.csv").write_text("track_id,uri\n" + "".join(f"{name},/m/{name}\n" for name in mine))
+    table, against = search(settings.model_copy(update={"catalog": str(tmp_path / "mine.csv"), "k": 300}))
+    assert against == "50 of the catalogue's 120 songs"
+    assert sorted(table["track_id"].to_pylist()) == sorted(mine)
+    measuring = set(sorted(mine, key=text_sha256)[:50])
+    scores = [
+        score
+        for name, score in zip(table["track_id"].to_pylist(), table["score"].to_pylist(), strict=True)
+        if name in measuring
+    ]
+    assert np.mean(scores) == pytest.approx(0, abs=1e-4)
+    assert np.std(scores) == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("k", [1, 4, 7, 100])
+def test_the_best_are_the_first_of_all_sorted_also_among_equals(k: int) -> None:
+    scores = np.random.default_rng(k).integers(0, 5, 60).astype(np.float32)
+    scores[::7] = -np.inf
+    every = [at for at in np.argsort(-scores, kind="stable") if scores[at] > -np.inf]
+    assert _best(scores, k).tolist() == every[:k]
+    assert _best(np.full(9, -np.inf, np.float32), k).tolist() == []
 
 
 def test_measured_against_the_store_the_best_song_is_its_hundredth_percentile(asked: SearchSettings) -> None:
