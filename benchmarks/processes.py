@@ -33,6 +33,7 @@ class Peaks:
         store: of Ray's object store, pages that one worker has touched.
         workers: by the name Ray gives a worker.
         cpu_seconds: by process, of the job and all below it; what a short-lived one did last is missed.
+        driver_cpu_s: of the job itself.
     """
 
     driver: float = 0.0
@@ -40,6 +41,7 @@ class Peaks:
     store: float = 0.0
     workers: dict[str, float] = field(default_factory=dict)
     cpu_seconds: dict[int, float] = field(default_factory=dict)
+    driver_cpu_s: float = 0.0
 
     def worker(self, part: str = "") -> float:
         """The largest Ray worker with this in its name."""
@@ -53,7 +55,7 @@ class Peaks:
                 times = process.cpu_times()
                 self.cpu_seconds[process.pid] = times.user + times.system
                 if process == driver:
-                    self.driver = max(self.driver, private)
+                    self.driver, self.driver_cpu_s = max(self.driver, private), self.cpu_seconds[process.pid]
                 elif name.startswith("ray::"):
                     self.store = max(self.store, process.memory_info().shared / 1e6)
                     self.workers[name] = max(self.workers.get(name, 0.0), private)

@@ -62,9 +62,10 @@ def _sizes(sizes: Sequence[int]) -> str:
         own, run, peaks = _of_songs(songs)
         cpu = sum(peaks.cpu_seconds.values()) / songs * 1e3
         megabytes = (f"{most:,.0f}" for most in (peaks.driver, peaks.worker(), peaks.store))
-        seconds = f"{run['wall']:.0f}", f"{run['startup_s']:.0f}", f"{own:.2f}", f"{cpu:.2f}"
+        driver = peaks.driver_cpu_s / songs * 1e3
+        seconds = f"{run['wall']:.0f}", f"{run['startup_s']:.0f}", f"{own:.2f}", f"{cpu:.2f}", f"{driver:.2f}"
         rows.append([f"{songs:,}", *seconds, *megabytes])
-    header = ["songs", "wall s", "start-up s", "ms a song", "CPU ms a song"]
+    header = ["songs", "wall s", "start-up s", "ms a song", "CPU ms a song", "of the driver"]
     return table([*header, "driver MB", "largest worker MB", "store MB"], rows)
 
 

@@ -10,7 +10,8 @@ from mer_ray.runs.settings import StatusSettings
 
 def main(settings: StatusSettings) -> int:
     """Look, and print what was seen."""
-    from mer_ray.runs.status import in_words, look
+    from mer_ray.runs.status import look
+    from mer_ray.runs.status_words import in_words
     from mer_ray.storage import as_json
 
     status = look(settings.run)

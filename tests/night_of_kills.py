@@ -1,12 +1,16 @@
 """A night of kills: extract and tag of real audio against an undisturbed run (`make chaos`).
 
 python -m tests.night_of_kills [--music DIR] [--songs 60] [--kills 30] [--seed 0]
+python -m tests.night_of_kills --songs-per-shard 2 [--drivers 2] ...
 
 Starts a Ray of its own with two nodes. Kills of random kind come at random moments; whenever a run ends
 otherwise than well, the same command is run again; when the directory is done, the next one is begun,
 until all kills are spent. Each directory is compared with the undisturbed run: same ids, same features
 within 1e-3, same tags. Prints a Markdown table of kills by kind and songs redone; ends with exit code 1 if a
 song is lost, doubled or different. Without ``--music`` it composes its songs.
+
+With few ``--songs-per-shard`` the directories have many shards, and what these leave is damaged too. Several
+``--drivers`` work side by side in each directory, each with a range of its shards and kills of its own.
 """
 
 from __future__ import annotations
@@ -15,15 +19,19 @@ import argparse
 import os
 import random
 import tempfile
+import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mer_ray import storage
 from mer_ray.catalog.sources import load_catalog
 from mer_ray.demo.composer import write_world
 from mer_ray.pages import table
-from tests.support.chaos import DAMAGE, DRIVERS, Night, assert_same, lost_and_doubled, rows_of
+from mer_ray.runs.shards import SONGS, stated
+from tests.support.chaos import DAMAGE, DAMAGE_OF_SHARDS, DRIVERS, Night, assert_same, lost_and_doubled, rows_of
 
 KINDS = {
     "extract": (*DRIVERS, "encoder", "decode worker", "decoder", "commit worker", "node", "late part"),
@@ -45,14 +53,15 @@ class TwoNodes:
         self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
         reset_ray_address()  # or whoever starts Ray on this machine meanwhile would join this one
         self._second = self._cluster.add_node(num_cpus=2)
+        self._losing = threading.Lock()
         self.address: str = self._cluster.address
 
     def lose(self) -> None:
         """SIGKILL of the second raylet, and of all that runs on it; another comes up soon after."""
-        lost = self._second
-        self._cluster.remove_node(lost, allow_graceful=False)
-        time.sleep(REPLACED_AFTER_SECONDS)
-        self._second = self._cluster.add_node(num_cpus=2, wait=False)
+        with self._losing:
+            self._cluster.remove_node(self._second, allow_graceful=False)
+            time.sleep(REPLACED_AFTER_SECONDS)
+            self._second = self._cluster.add_node(num_cpus=2, wait=False)
 
     def shutdown(self) -> None:
         """Give everything back."""
@@ -66,6 +75,8 @@ def main() -> int:
     parser.add_argument("--songs", type=int, default=60, help="at most this many songs (60)")
     parser.add_argument("--kills", type=int, default=30, help="how many (30)")
     parser.add_argument("--seed", type=int, default=0, help="of every moment and choice (0)")
+    parser.add_argument("--songs-per-shard", type=int, default=SONGS, help=f"about so many ({SONGS:,})")
+    parser.add_argument("--drivers", type=int, default=1, help="side by side in each directory (1)")
     asked = parser.parse_args()
     nodes = TwoNodes()
     try:
@@ -77,17 +88,22 @@ def main() -> int:
 
 def _rehearse(asked: argparse.Namespace, folder: Path, nodes: TwoNodes) -> int:
     environment = {**os.environ, "RAY_ADDRESS": nodes.address, "HF_HUB_OFFLINE": "1"}
-    night = Night(environment, os.getpid(), asked.seed, lose_node=nodes.lose)
+    nights = [Night(environment, os.getpid(), asked.seed + n, lose_node=nodes.lose) for n in range(asked.drivers)]
     chance = random.Random(asked.seed)
-    flags, watched = _undisturbed(asked, folder, night)
+    flags, watched = _undisturbed(asked, folder, nights[0])
     truth = {job: rows_of(folder / f"undisturbed-{job}") for job in KINDS}
-    night.undisturbed = truth["extract"]
+    nights[0].undisturbed = truth["extract"]
+    shards = stated(str(folder / "undisturbed-extract"))
     bad, directory = Counter[str](), 0
-    while night.killed < asked.kills:
+    while sum(night.killed for night in nights) < asked.kills:
         directory += 1
         job = "extract" if directory % TAGGED_EVERY else "tag"
         output = folder / f"{job}-{directory}"
-        night.through(job, [*flags[job], output], output, _kinds(job, chance), watched if job == "extract" else ())
+        if asked.drivers == 1:
+            kinds = _kinds(job, chance, DAMAGE if shards == 1 else (*DAMAGE, *DAMAGE_OF_SHARDS))
+            nights[0].through(job, [*flags[job], output], output, kinds, watched if job == "extract" else ())
+        else:
+            _side_by_side(job, [*flags[job], output], output, nights, shards, chance)
         lost, doubled = lost_and_doubled(output, truth[job])
         bad.update(lost=lost, doubled=doubled)
         try:
@@ -95,24 +111,44 @@ def _rehearse(asked: argparse.Namespace, folder: Path, nodes: TwoNodes) -> int:
         except AssertionError as difference:
             bad["different"] += 1
             print(f"{output.name}: {difference}", flush=True)
-        counts = Counter(night.kills)
+        counts = Counter(kind for night in nights for kind in night.kills)
         so_far = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-        print(f"{output.name}: {night.killed} of {asked.kills} kills, {lost} lost, {doubled} doubled ({so_far})")
-    print(f"\n{len(truth['extract'])} songs, {directory} directories, seed {asked.seed}\n")
-    rows = [[kind, str(counts[kind]), str(night.redone[kind])] for kind in sorted(counts)]
-    rows.append(["all", str(counts.total()), str(night.redone.total())])
+        killed = sum(night.killed for night in nights)
+        print(f"{output.name}: {killed} of {asked.kills} kills, {lost} lost, {doubled} doubled ({so_far})", flush=True)
+    of_each = f" of {shards} shards, {asked.drivers} drivers" if shards > 1 else ""
+    print(f"\n{len(truth['extract'])} songs, {directory} directories{of_each}, seed {asked.seed}\n")
+    redone = sum((night.redone for night in nights), Counter())
+    rows = [[kind, str(counts[kind]), str(redone[kind])] for kind in sorted(counts)]
+    rows.append(["all", str(counts.total()), str(redone.total())])
     print(table(["killed or damaged", "times", "songs redone"], rows))
     print(f"\n{bad['lost']} lost, {bad['doubled']} doubled, {bad['different']} directories unlike the undisturbed run")
     return int(bad.total() > 0)
 
 
-def _kinds(job: str, chance: random.Random) -> list[str]:
+def _side_by_side(
+    job: str, flags: list[object], output: Path, nights: list[Night], shards: int, chance: random.Random
+) -> None:
+    """Several drivers of a job in one directory, each with a range of its shards, and each through kills of its own.
+
+    No damage: what befalls the shards of a driver that has ended is for a run of the whole to mend.
+    """
+    ends = []
+    with ThreadPoolExecutor(len(nights)) as pool:
+        for at, night in enumerate(nights):
+            kinds = [kind for kind in _kinds(job, chance, ()) if kind != "late part"]
+            own = f"{shards * at // len(nights)}:{shards * (at + 1) // len(nights)}"
+            ends.append(pool.submit(night.through, job, [*flags, "--shards", own], output, kinds))
+    for end in ends:
+        end.result()
+
+
+def _kinds(job: str, chance: random.Random, damages: Sequence[str]) -> list[str]:
     """What strikes one directory: kills of random kinds, and damage after some of the driver's."""
     drawn: list[str] = []
     for kind in chance.choices(KINDS[job], k=KILLS_A_DIRECTORY):
         drawn.append(kind)
         if kind in DRIVERS:
-            drawn += chance.sample(DAMAGE, chance.choice([0, 1, 2]))
+            drawn += chance.sample(damages, min(len(damages), chance.choice([0, 1, 2])))
     return drawn
 
 
@@ -129,7 +165,7 @@ def _undisturbed(
     storage.write_table(str(manifest), songs)
     small: list[object] = ["--encoder", "descriptors", "--songs-per-part", 2]
     features, learnt = folder / "undisturbed-extract", folder / "learnt-from"
-    extract: list[object] = ["--catalog", manifest, *small, "--features"]
+    extract: list[object] = ["--catalog", manifest, *small, "--songs-per-shard", asked.songs_per_shard, "--features"]
     model: list[object] = ["--model", folder / "model"]
     tag: list[object] = ["--features", features, *model, "--labels", "gems", "--output"]
     night.through("extract", [*extract, features], features, [])

@@ -63,7 +63,7 @@ def drive(
     def watch() -> None:
         output.lock.check()
         if withheld is not None:
-            output.write_json(NODES, withheld.nodes())
+            output.write_json(output.own(NODES), withheld.nodes())
 
     with kept_if_it_fails(output), Progress(output.job, total, total - work.songs, watch) as progress:
 
@@ -92,7 +92,7 @@ def drive(
             work.finish_ready(pa.array([], pa.string()) if withheld is None else withheld.ids())
         if withheld is not None:
             withheld.close()
-            output.write_json(NODES, withheld.nodes())
+            output.write_json(output.own(NODES), withheld.nodes())
         work.finish_all()
     watched.forget()
     return output.finish(songs=work.found, failed=progress.failed, **account.figures(plan, progress))

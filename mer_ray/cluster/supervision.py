@@ -61,7 +61,7 @@ class Watched:
 
     def __init__(self, output: SongsDirectory) -> None:
         self._output = output
-        self._known = output.read_json(DEATHS) or {}
+        self._known = output.read_json(output.own(DEATHS)) or {}
 
     @cached_property
     def actor(self) -> Any:
@@ -79,7 +79,7 @@ class Watched:
             return None
         if view.deaths != self._known:
             self._known = view.deaths
-            self._output.write_json(DEATHS, view.deaths)
+            self._output.write_json(self._output.own(DEATHS), view.deaths)
         return view
 
     def begin_anew(self) -> None:
@@ -89,7 +89,7 @@ class Watched:
     def forget(self) -> None:
         """All songs stand in parts, those that were given up too."""
         if self._known:
-            storage.remove(self._output.file(DEATHS))
+            storage.remove(self._output.file(self._output.own(DEATHS)))
 
 
 class Supervisor:

@@ -5,7 +5,7 @@
     _run/asked.json                          how many songs each shard's lists, and a digest of it
 
 The songs of a pass are put down by shard in a temporary folder of this machine, some 100 bytes each, and then written
-shard by shard; one whose digest is what it was stays as it is.
+shard by shard; one that is finished with what is asked of it stays as it is.
 """
 
 from __future__ import annotations
@@ -160,12 +160,9 @@ def write_manifests(
     Raises:
         InputError: an id stands there twice.
     """
-    output = shards[0].shard.output
-    before = Asked.read(output)
-    known = before.digests if before is not None and len(before.digests) == len(shards) else [""] * len(shards)
     with tempfile.TemporaryDirectory(prefix="mer-ray-manifest-") as folder, ThreadPoolExecutor(WRITERS) as pool:
         schema = _put_down(folder, batches, len(shards), forgotten)
-        written = pool.map(partial(_write, folder, schema), shards, known, map(own, range(len(shards))))
+        written = pool.map(partial(_write, folder, schema), shards, map(own, range(len(shards))))
         counts, digests = zip(*written, strict=True)
     return Asked([*counts], [*digests])
 
@@ -184,12 +181,13 @@ def _put_down(folder: str, batches: Iterable[pa.Table], of: int, forgotten: pa.A
     return schema
 
 
-def _write(folder: str, schema: pa.Schema, shard: OpenShard, before: str, own: bool) -> tuple[int, str]:
-    """Write one shard's manifest, if it is this run's ``own`` and not what it was; returns its songs and its digest."""
+def _write(folder: str, schema: pa.Schema, shard: OpenShard, own: bool) -> tuple[int, str]:
+    """Write one shard's manifest, if it is this run's ``own`` and not finished; returns its songs and its digest."""
     manifest = pa.concat_tables([schema.empty_table(), *_taken_up(os.path.join(folder, str(shard.shard.number)))])
     refuse_twice(manifest["track_id"])
     digest = digest_of(manifest)
-    if own and (digest != before or not storage.exists(shard.file(MANIFEST))):
+    if own and (storage.read_json(shard.file(DONE)) or {}).get("key") != digest:
+        storage.remove(shard.file(DONE))  # first: killed between, it must not be finished with another manifest
         shard.keep(MANIFEST, manifest.sort_by("track_id"))
     return len(manifest), digest
 

@@ -2,6 +2,7 @@
 
     _run/lock                              of a run that has all shards
     _run/ranges/<first>-<end>/lock         of one that has those from the first to before the end
+    _run/ranges/<first>-<end>/nodes.json   and what else such a run alone knows
 
 Runs whose shards overlap are refused. Each looks at the others once it has its own lock, so of two that begin at once
 at least one sees the other.
@@ -14,7 +15,7 @@ from typing import NamedTuple
 
 from mer_ray import storage
 from mer_ray.errors import InputError
-from mer_ray.runs.lock import read_holder
+from mer_ray.runs.lock import Holder, read_holder
 
 _FOLDER = "_run/ranges"
 
@@ -41,26 +42,39 @@ class Range(NamedTuple):
 
     @property
     def folder(self) -> str:
-        """Where its lock lies."""
+        """Where its lock lies, and what its runs alone know."""
         return f"{_FOLDER}/{self.first:05d}-{self.end:05d}"
 
     def overlaps(self, other: Range) -> bool:
         """Whether some shard is in both."""
         return self.first < other.end and other.first < self.end
 
+    def __str__(self) -> str:
+        return f"{self.first}:{self.end}"
+
+
+def folders(uri: str) -> dict[Range, str]:
+    """The ranges that runs have had in a directory, and the folder of each."""
+    names = storage.names(storage.join(uri, _FOLDER))
+    return {Range(*map(int, name.split("-"))): f"{_FOLDER}/{name}" for name in names}
+
+
+def at_work(uri: str) -> dict[Range, Holder]:
+    """The live runs that have a range of a directory's shards."""
+    found = {range_: read_holder(storage.join(uri, folder)) for range_, folder in folders(uri).items()}
+    return {range_: holder for range_, holder in found.items() if holder is not None and holder["alive"]}
+
 
 def others_at_work(uri: str, own: Range | None) -> list[str]:
     """The runs at work in a directory whose shards are among ``own``, or of all if there is none, in words."""
-    found = []
-    for name in storage.names(storage.join(uri, _FOLDER)):
-        other = Range(*map(int, name.split("-")))
-        if other != own and (own is None or own.overlaps(other)):
-            found.append((f"shards {other.first}:{other.end}", storage.join(uri, _FOLDER, name)))
-    if own is not None:
-        found.append(("all shards", storage.join(uri, "_run")))
-    told = []
-    for which, folder in found:
-        holder = read_holder(folder)
-        if holder is not None and holder["alive"]:
-            told.append(f"{which} by the {holder['job']} run with process {holder['process']} on {holder['host']}")
-    return told
+    others = {other: holder for other, holder in at_work(uri).items() if other != own}
+    found = [(f"shards {other}", holder) for other, holder in others.items() if own is None or own.overlaps(other)]
+    whole = read_holder(storage.join(uri, "_run")) if own is not None else None
+    if whole is not None and whole["alive"]:
+        found.append(("all shards", whole))
+    return [f"{which} by the {it['job']} run with process {it['process']} on {it['host']}" for which, it in found]
+
+
+def forget_ranges(uri: str) -> None:
+    """Delete what runs with ranges have left, while all shards are held."""
+    storage.remove_folder(storage.join(uri, _FOLDER))

@@ -28,7 +28,7 @@ from mer_ray.runs.directory import ASKED, SETTINGS, SUMMARY, RunDirectory
 from mer_ray.runs.forgetting import read_forgotten, without
 from mer_ray.runs.lock import POLL_SECONDS, STAGED, timestamp
 from mer_ray.runs.open_shard import Lease, OpenShard
-from mer_ray.runs.ranges import Range, others_at_work
+from mer_ray.runs.ranges import Range, forget_ranges, others_at_work
 from mer_ray.runs.shards import Shard, by_shard, listed, stated
 from mer_ray.songs import list_parts
 
@@ -83,18 +83,26 @@ class SongsDirectory(RunDirectory):
         Raises:
             InputError: the directory was begun with other settings that change results.
         """
-        unknown = f"parts of unknown origin (no _run/{SETTINGS})"
-        before = self.earlier(fingerprint, holds=lambda: unknown if list_parts(self.uri) else "")
+        before = self._earlier(fingerprint)
+        asked = {"fingerprint": canonical(fingerprint), "settings": canonical(settings)}
+        found = {"job": self.job, "version": __version__, **asked}
+        if before is None and self.range is not None:  # of several that begin at once one says how many shards
+            storage.swap(self.file(SETTINGS), storage.as_json({**found, **_parted(of)}), None)
+            before = self._earlier(fingerprint)
         of = of if before is None else int(before.get("shards", 1))
+        if self.range is None:
+            forget_ranges(self.uri)
         storage.remove(storage.join(self.uri, "_SUCCESS"))
         storage.remove_temporaries(self.uri)
         started = [*(before or {}).get("started", []), timestamp(time.time())]
-        asked = {"fingerprint": canonical(fingerprint), "settings": canonical(settings)}
-        parted = {"shards": of} if of > 1 else {}
-        self.write_json(SETTINGS, {"job": self.job, "version": __version__, **asked, **parted, "started": started})
+        self.write_json(SETTINGS, {**found, **_parted(of), "started": started})
         self.go_on()
         if manifest is not None:
             self._ask([manifest] if isinstance(manifest, pa.Table) else manifest)
+
+    def _earlier(self, fingerprint: Mapping[str, Any]) -> dict[str, Any] | None:
+        unknown = f"parts of unknown origin (no _run/{SETTINGS})"
+        return self.earlier(fingerprint, holds=lambda: unknown if list_parts(self.uri) else "")
 
     def go_on(self) -> None:
         """Take up the shards as an earlier run left them, with what that asked of them."""
@@ -116,6 +124,10 @@ class SongsDirectory(RunDirectory):
             refuse_twice(asked["track_id"])
             self.sizes = [len(asked)]
             self.shards[0].ask(asked)
+
+    def own(self, name: str) -> str:
+        """The name of a file that this run alone writes, from ``_run``."""
+        return name if self.range is None else f"{self.range.folder.removeprefix('_run/')}/{name}"
 
     def ask_as(self, asked: Asked) -> None:
         """Have this asked of the shards."""
@@ -201,6 +213,10 @@ class SongsDirectory(RunDirectory):
         """Write whole songs, a part for each of their shards."""
         for number, own in by_shard(rows, len(self.shards)):
             self.shards[number].commit(own)
+
+
+def _parted(of: int) -> dict[str, int]:
+    return {"shards": of} if of > 1 else {}
 
 
 def commit(uri: str, rows: pa.Table, token: str | None = None) -> str:

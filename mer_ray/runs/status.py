@@ -7,9 +7,8 @@ is gone is passed over, one that is no readable Parquet file is counted as torn.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections import Counter
 from dataclasses import dataclass, field
-from datetime import datetime
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -22,14 +21,12 @@ from mer_ray.runs.asked import Asked, added, finished_as
 from mer_ray.runs.directory import MANIFEST, NODES, PENDING, PROGRESS, SETTINGS, SUMMARY, run_file
 from mer_ray.runs.forgetting import read_forgotten
 from mer_ray.runs.lock import Holder, read_holder, timestamp
-from mer_ray.runs.progress import clock
+from mer_ray.runs.ranges import Range, at_work, folders
 from mer_ray.runs.shards import Shard, all_of, listed
 from mer_ray.runs.tally import Tally
 from mer_ray.songs import Damage, read_parts, read_whole
 
 TRAINING = "train"
-LABEL_WIDTH = 11
-NODES_SHOWN = 5
 
 Status = SimpleNamespace
 """All that ``--json`` prints; None stands for what cannot be known (yet)."""
@@ -38,11 +35,18 @@ _COLUMNS = ["track_id", "status", "error_class", "duration_s"]
 
 
 class RunFiles(NamedTuple):
-    """The settings of a run directory ({} if they are torn or not yet there), and its lock."""
+    """The settings of a run directory ({} if they are torn or not yet there), its lock, and runs with a range."""
 
     settings: dict[str, Any]
     job: str
     lock: Holder | None
+    ranges: dict[Range, Holder]
+
+    @property
+    def at_work(self) -> Holder | None:
+        """A run that is at work there."""
+        alive = [self.lock] if self.lock is not None and self.lock["alive"] else []
+        return next(iter([*alive, *self.ranges.values()]), None)
 
 
 def look(uri: str) -> Status:
@@ -70,7 +74,7 @@ def open_run(uri: str) -> RunFiles:
     settings = settings or {}
     # A training keeps its fingerprint alone; settings that are torn or not yet there leave the lock to say.
     job = settings.get("job") or (TRAINING if "fingerprint" in settings else lock["job"] if lock else "unknown job")
-    return RunFiles(settings, str(job), lock)
+    return RunFiles(settings, str(job), lock, at_work(uri))
 
 
 def read_asked(shard: Shard) -> pa.ChunkedArray | None:
@@ -123,12 +127,12 @@ def _songs(uri: str, found: RunFiles) -> Status:
         seen.add(_look_into(shard, own) if done is None or asked is None else _told(done, own))
     counts = added(seen.counts)
     left = None if seen.asked is None else seen.asked - seen.done
-    nodes = storage.read_json(run_file(uri, NODES)) or {}
+    nodes = _nodes(uri)
     rate, rate_of = _rate(uri, seen.commits, finished=success)
     return Status(
         uri=uri,
         job=found.job,
-        state=_state(found.lock, success),
+        state=_state(found, success),
         asked=seen.asked,
         done=seen.done,
         left=left,
@@ -150,6 +154,7 @@ def _songs(uri: str, found: RunFiles) -> Status:
         last_part_age_s=_age(max(seen.commits)[0] if seen.commits else None),
         seconds_left=round(left / rate * 3600, 1) if left and rate else None,
         lock=found.lock,
+        ranges={str(range_): holder for range_, holder in found.ranges.items()},
         success=success,
     )
 
@@ -182,7 +187,7 @@ def _look_into(shard: Shard, parts: list[storage.Entry]) -> Seen:
     return Seen(
         asked=None if asked is None else len(asked),
         done=done,
-        counts=[tally.counts() if asked is None else tally.counts_of(asked.combine_chunks())],
+        counts=[tally.counts_of(distinct if asked is None else asked.combine_chunks())],
         audio_s=tally.audio_s,
         doubled=tally.songs - len(distinct),
         unasked=len(distinct) - done,
@@ -191,8 +196,22 @@ def _look_into(shard: Shard, parts: list[storage.Entry]) -> Seen:
     )
 
 
-def _state(lock: Holder | None, finished: bool) -> str:
-    if lock is not None and lock["alive"]:
+def _nodes(uri: str) -> dict[str, dict[str, Any]]:
+    """What came of the songs of each node: of the runs with a range, or of the one that has all shards."""
+    uris = [storage.join(uri, folder, NODES) for folder in folders(uri).values()]
+    told = [found for own in uris if (found := storage.read_json(own))] or [
+        storage.read_json(run_file(uri, NODES)) or {}
+    ]
+    total: dict[str, dict[str, Any]] = {}
+    for name, node in (each for found in told for each in found.items()):
+        before = total.setdefault(name, {"songs": 0, "failed": {}})
+        failed = Counter(before["failed"]) + Counter(node["failed"])
+        total[name] = {**node, "songs": before["songs"] + node["songs"], "failed": dict(failed)}
+    return total
+
+
+def _state(found: RunFiles, finished: bool) -> str:
+    if found.at_work is not None:
         return "running"
     return "finished" if finished else "interrupted"
 
@@ -229,7 +248,7 @@ def _training(uri: str, found: RunFiles) -> Status:
     return Status(
         uri=uri,
         job=TRAINING,
-        state=_state(found.lock, finished),
+        state=_state(found, finished),
         epochs_done=int(noted["epoch"]) + 1 if noted else int(metrics.get("epochs", 0)),
         epochs_asked=found.settings.get("fingerprint", {}).get("epochs"),
         best_macro_f1=best.get("macro_f1"),
@@ -239,84 +258,3 @@ def _training(uri: str, found: RunFiles) -> Status:
         lock=found.lock,
         finished=finished,
     )
-
-
-def in_words(status: Status) -> str:
-    """For a console: what is known, a line each, aligned."""
-    lines = _training_lines(status) if status.job == TRAINING else _song_lines(status)
-    head = f"{status.uri}: {status.job}, {status.state}\n"
-    return head + "".join(f"  {label.ljust(LABEL_WIDTH)}{text}\n" for label, text in lines)
-
-
-def _song_lines(status: Status) -> Iterator[tuple[str, str]]:
-    if status.asked is None:
-        yield "songs", f"{status.done:,} done; how many were asked is not known (no readable _run/{MANIFEST})"
-    else:
-        yield "songs", f"{status.asked:,} asked, {status.done:,} done, {status.left:,} left"
-    yield "ok", f"{status.ok:,}, {status.audio_hours:,.2f} h of audio"
-    classes = ", ".join(f"{count:,} {name}" for name, count in status.error_classes.items())
-    yield "failed", f"{status.failed:,}" + (f": {classes}" if classes else "")
-    if status.failed_on:
-        yield "by node", _by_node(status.failed_on)
-    if status.forgotten:
-        yield "forgotten", f"{status.forgotten:,} songs are left out"
-    if status.unasked:
-        yield "unasked", f"{status.unasked:,} songs in the parts that the manifest does not list"
-    if status.doubled:
-        yield "doubled", f"{status.doubled:,} rows too many; the next run mends them"
-    torn = f"; {status.torn_parts:,} torn, the next run does their songs again" if status.torn_parts else ""
-    age = f", the last {clock(status.last_part_age_s)} ago" if status.last_part_age_s is not None else ""
-    if status.shards > 1:
-        yield "shards", f"{status.shards:,}, {status.shards_done:,} of them finished"
-    yield "parts", f"{status.parts:,}{age}{torn}"
-    yield "started", _starts(status.started)
-    yield "rate", f"{status.rate:,.0f} songs per hour ({status.rate_of})" if status.rate else "not known yet"
-    if status.seconds_left is not None:
-        once = "" if status.state == "running" else " of work once it is started again"
-        yield "time left", f"about {clock(status.seconds_left)}{once}"
-    yield "lock", _lock_line(status.lock)
-    yield "_SUCCESS", "there: every song is accounted for" if status.success else "not there"
-
-
-def _by_node(nodes: dict[str, dict[str, Any]]) -> str:
-    """Those on which the largest share failed first."""
-    shares = {name: sum(node["failed"].values()) / node["songs"] for name, node in nodes.items()}
-    worst = sorted(shares, key=lambda name: shares[name], reverse=True)
-    said = [
-        f"{name} {shares[name]:.0%} of {nodes[name]['songs']:,} "
-        f"({', '.join(f'{count:,} {error}' for error, count in nodes[name]['failed'].items())})"
-        for name in worst[:NODES_SHOWN]
-    ]
-    return "; ".join([*said, *([f"{len(worst) - NODES_SHOWN:,} nodes more"] if len(worst) > NODES_SHOWN else [])])
-
-
-def _training_lines(status: Status) -> Iterator[tuple[str, str]]:
-    asked = f" of {status.epochs_asked:,}" if status.epochs_asked else ""
-    age = f", the last {clock(status.last_epoch_age_s)} ago" if status.last_epoch_age_s is not None else ""
-    yield "epochs", f"{status.epochs_done:,}{asked} done{age}"
-    if status.best_macro_f1 is not None:
-        yield "best", f"validation macro F1 {status.best_macro_f1:.3f} in epoch {status.best_epoch}"
-    yield "started", f"last {status.last_start}" if status.last_start else "not known"
-    yield "lock", _lock_line(status.lock)
-    yield "model", "there: the training is finished" if status.finished else "not written yet"
-
-
-def _starts(started: list[str]) -> str:
-    if not started:
-        return "not known"
-    first, last = (_ago(started[at]) for at in (0, -1))
-    return first if len(started) == 1 else f"{first}; {len(started):,} starts, the last {last}"
-
-
-def _ago(stamp: str) -> str:
-    return f"{stamp} ({clock(max(0.0, time.time() - datetime.fromisoformat(stamp).timestamp()))} ago)"
-
-
-def _lock_line(lock: Holder | None) -> str:
-    if lock is None:
-        return "held by nobody"
-    who = f"the {lock['job']} run with process {lock['process']} on {lock['host']} since {lock['since']}"
-    beat = f"last heartbeat {clock(lock['heartbeat_age_s'])} ago"
-    if lock["alive"]:
-        return f"held by {who}; {beat}: alive"
-    return f"left by {who}; {beat}: expired, the next run takes over"

@@ -16,6 +16,7 @@ from mer_ray.errors import InputError
 from mer_ray.runs.directory import AUDIO, DEATHS, DONE, FAILURES, LOGS, MANIFEST, PENDING, SUMMARY, TRIED
 from mer_ray.runs.forgetting import read_forgotten, without, write_forgotten
 from mer_ray.runs.open_shard import OpenShard
+from mer_ray.runs.ranges import forget_ranges
 from mer_ray.runs.shards import by_shard
 from mer_ray.runs.songs_directory import SongsDirectory
 from mer_ray.runs.status import TRAINING, RunFiles, open_run
@@ -83,6 +84,7 @@ def _clean_notes(output: SongsDirectory, ids: set[str]) -> None:
     deaths = output.read_json(DEATHS) or {}
     if deaths.keys() & ids:
         output.write_json(DEATHS, {song: counts for song, counts in deaths.items() if song not in ids})
+    forget_ranges(output.uri)
     storage.remove_folder(output.file(LOGS))
 
 

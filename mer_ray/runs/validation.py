@@ -136,7 +136,7 @@ def validate(uri: str, contents: Sequence[Content], *, deep: bool = False, shard
             _check_shard(shard, run, contents, findings, sums, deep=deep, success=success)
         whole = len(looked_at) == len(every)
         complete = not (findings.problem("manifest") or findings.problem("ids"))
-        at_work = run.lock if run.lock is not None and run.lock["alive"] else None
+        at_work = run.at_work
         if not {"job", "fingerprint"} <= run.settings.keys():
             findings.say("settings", f"no readable _run/{SETTINGS} with job and fingerprint")
         if success and whole:

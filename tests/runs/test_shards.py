@@ -18,7 +18,8 @@ from mer_ray.runs.open_shard import LackingError
 from mer_ray.runs.ranges import Range
 from mer_ray.runs.shards import Shard, by_shard, count_for, numbers_of
 from mer_ray.runs.songs_directory import SongsDirectory
-from mer_ray.runs.status import in_words, look
+from mer_ray.runs.status import look
+from mer_ray.runs.status_words import in_words
 from mer_ray.runs.takedown import forget, unforget
 from tests.support.song_directories import FINGERPRINT, broken, features, manifest, validated
 
@@ -214,9 +215,9 @@ def ranged(folder: Path, first: int, end: int) -> SongsDirectory:
     return SongsDirectory(str(folder), "extract", range=Range(first, end))
 
 
-def do(output: SongsDirectory, finish: bool = True) -> list[int]:
+def do(output: SongsDirectory, finish: bool = True, asked: pa.Table | None = None) -> list[int]:
     """All that is to do of a run's shards; returns which these were."""
-    output.begin(FINGERPRINT, {}, manifest(*SONGS), of=OF)
+    output.begin(FINGERPRINT, {}, manifest(*SONGS) if asked is None else asked, of=OF)
     numbers = [*output.unfinished()]
     for number in numbers:
         output.commit(features(*output.shards[number].pending_in(0)["track_id"].to_pylist()))
@@ -230,12 +231,73 @@ def test_runs_side_by_side_do_their_own_shards_and_the_last_one_ends_the_whole(
 ) -> None:
     with ranged(tmp_path, 0, 2) as first, ranged(tmp_path, 2, 5) as second:
         assert do(second) == [2, 3, 4]
+        status = look(str(tmp_path))
+        assert (status.state, [*status.ranges]) == ("running", ["0:2", "2:5"])
+        assert "lock       shards 0:2 held by the extract run with process" in in_words(status)
         assert "2 other shards are not finished" in capsys.readouterr().out
         assert not (tmp_path / "_SUCCESS").exists()
         assert do(first) == [0, 1]
     assert (tmp_path / "_SUCCESS").exists()
     assert not broken(validated(str(tmp_path)))
     assert run(tmp_path, manifest(*SONGS)) == {}
+
+
+def test_a_run_that_knew_more_of_a_manifest_does_not_hide_songs_from_one_that_knew_less(tmp_path: Path) -> None:
+    """The second writes down what is asked of all; of the first's shards the manifests are still without it."""
+    old, new = manifest(*SONGS), manifest(*SONGS, "new")
+    of_new = shard_of("new")
+    first, second = ((0, of_new + 1), (of_new + 1, OF)) if of_new + 1 < OF else ((of_new, OF), (0, of_new))
+    with ranged(tmp_path, *first) as output:
+        do(output, asked=old)
+    with ranged(tmp_path, *second) as output:
+        do(output, asked=new)
+    assert not (tmp_path / "_SUCCESS").exists()
+    with ranged(tmp_path, *first) as output:
+        assert do(output, asked=new) == [of_new]
+    assert (tmp_path / "_SUCCESS").exists()
+    assert not broken(validated(str(tmp_path)))
+    assert look(str(tmp_path)).asked == 41
+
+
+def test_killed_once_manifests_are_written_an_older_catalogue_finds_what_it_asks_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path, manifest(*SONGS))
+    with SongsDirectory(str(tmp_path), "extract") as output, monkeypatch.context() as patch:
+        patch.setattr(SongsDirectory, "ask_as", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            output.begin(FINGERPRINT, {}, manifest(*SONGS, "new"), of=OF)
+    assert run(tmp_path, manifest(*SONGS)) == {shard_of("new"): []}
+    assert not broken(validated(str(tmp_path)))
+    assert look(str(tmp_path)).asked == 40
+
+
+def test_of_runs_that_begin_at_once_one_says_how_many_shards_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ranged(tmp_path, 0, 2) as first, ranged(tmp_path, 2, 5) as second:
+        earlier, asked = SongsDirectory._earlier, []
+
+        def at_once(self: SongsDirectory, fingerprint: Any) -> Any:
+            asked.append(self)
+            found = earlier(self, fingerprint)
+            if len(asked) == 1:
+                second.begin(FINGERPRINT, {}, manifest(*SONGS), of=OF)
+            return found
+
+        monkeypatch.setattr(SongsDirectory, "_earlier", at_once)
+        first.begin(FINGERPRINT, {}, manifest(*SONGS), of=9)
+    assert len(first.shards) == len(second.shards) == OF
+
+
+def test_what_a_range_alone_knows_lies_beside_its_lock(tmp_path: Path) -> None:
+    with ranged(tmp_path, 0, 2) as first, ranged(tmp_path, 2, 5) as second:
+        for output, songs in ((first, 3), (second, 4)):
+            do(output)
+            output.write_json(output.own("nodes.json"), {"here": {"songs": songs, "failed": {"timeout": 1}}})
+        assert look(str(tmp_path)).failed_on == {"here": {"songs": 7, "failed": {"timeout": 2}}}
+    run(tmp_path, manifest(*SONGS))
+    assert not (tmp_path / "_run/ranges").exists()
 
 
 @pytest.mark.parametrize("held", [(0, 2), (1, 3), (0, 5), None])

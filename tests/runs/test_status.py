@@ -13,7 +13,8 @@ from mer_ray.commandline import NOT_VALID
 from mer_ray.errors import InputError
 from mer_ray.runs.lock import RunLock
 from mer_ray.runs.songs_directory import SongsDirectory, commit
-from mer_ray.runs.status import Status, in_words, look
+from mer_ray.runs.status import Status, look
+from mer_ray.runs.status_words import in_words
 from mer_ray.storage import as_json
 from tests.support.song_directories import (
     FINGERPRINT,

@@ -34,7 +34,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mer_ray.runs.directory import SETTINGS
-from mer_ray.runs.songs_directory import commit
+from mer_ray.runs.shards import Shard, by_shard, stated
 from tests.support import ROOT
 
 TITLES = {
@@ -48,6 +48,9 @@ TITLES = {
 
 DRIVERS = {"driver": signal.SIGKILL, "driver (SIGTERM)": signal.SIGTERM}
 DAMAGE = ("torn part", "empty part", "part twice", "temporary", "stale lock", "half a summary", "no _SUCCESS")
+DAMAGE_OF_SHARDS = ("torn record", "no record", "torn asked", "no pending")
+"""Of a directory of several shards."""
+_DAMAGE = (*DAMAGE, *DAMAGE_OF_SHARDS)
 
 READS_A_SONG = 2
 """A local song is opened to see whether it can be, and then by its decoder."""
@@ -157,8 +160,8 @@ class Night:
             job: ``extract`` or ``tag``.
             flags: of the job.
             output: its output directory.
-            kinds: keys of TITLES and DRIVERS, members of DAMAGE (done before the next start), ``node``,
-                ``late part``.
+            kinds: keys of TITLES and DRIVERS, members of DAMAGE and DAMAGE_OF_SHARDS (done before the next start),
+                ``node``, ``late part``.
             watched: folders with the songs.
 
         Returns:
@@ -168,13 +171,13 @@ class Night:
         struck: list[tuple[float, str]] = []
         with Reads(watched) as reads:
             while True:
-                while waiting and waiting[0] in DAMAGE and damage(output, waiting[0], self._random):
+                while waiting and waiting[0] in _DAMAGE and damage(output, waiting[0], self._random):
                     struck.append((time.monotonic(), waiting.pop(0)))
                 with self._started(job, flags) as run:
                     before = len(struck)
-                    while waiting and waiting[0] not in DAMAGE and self._strike(run, waiting[0], output):
+                    while waiting and waiting[0] not in _DAMAGE and self._strike(run, waiting[0], output):
                         struck.append((time.monotonic(), waiting.pop(0)))
-                    if waiting and waiting[0] in DAMAGE and self._strike(run, "driver", output):
+                    if waiting and waiting[0] in _DAMAGE and self._strike(run, "driver", output):
                         struck.append((time.monotonic(), "driver"))  # damage comes with a power loss
                     code = self._ended(job, run)
                 if code == 0:
@@ -187,7 +190,7 @@ class Night:
     @property
     def killed(self) -> int:
         """How many processes or nodes were killed, damage and late parts aside."""
-        return sum(kind not in (*DAMAGE, "late part") for kind in self.kills)
+        return sum(kind not in (*_DAMAGE, "late part") for kind in self.kills)
 
     def _started(self, job: str, flags: Sequence[object]) -> subprocess.Popen[bytes]:
         command = [sys.executable, str(ROOT / "jobs" / f"{job}.py"), *map(str, flags)]
@@ -238,7 +241,9 @@ class Night:
             return
         # What a worker of a dead run would leave that had passed the lock's check before it was stopped.
         assert self.undisturbed is not None
-        commit(str(output), self.undisturbed.take(self._random.sample(range(len(self.undisturbed)), 2)))
+        late = self.undisturbed.take(self._random.sample(range(len(self.undisturbed)), 2))
+        for number, rows in by_shard(late, of := stated(str(output))):
+            pq.write_table(rows, output / Shard(str(output), number, of).part_name(rows))
 
     def _kill_one(self, run: subprocess.Popen[bytes], title: str) -> bool:
         while run.poll() is None:
@@ -270,6 +275,15 @@ def damage(output: Path, kind: str, chance: random.Random) -> bool:
             holder = {"token": "gone", "job": "extract", "host": "lost-node", "pid": 1, "heartbeat": time.time() - 600}
             (run / "lock").write_text(json.dumps(holder))
             os.utime(run / "lock", (0, 0))
+        case "torn record" | "no record" | "no pending":
+            name = "pending.parquet" if kind == "no pending" else "done.json"
+            found = sorted(run.glob(f"shards/*/{name}"))
+            if not found:
+                return False
+            record = chance.choice(found)
+            record.write_bytes(record.read_bytes()[:20]) if kind == "torn record" else record.unlink()
+        case "torn asked":
+            (run / "asked.json").write_text('{"songs": [1')
         case "half a summary":
             (run / "summary.json").write_text('{"job": "extr')
         case _:
