@@ -74,6 +74,7 @@ def test_a_small_catalogue_has_one_shard_and_a_large_one_about_as_many_songs_in_
     sizes = [len(songs) for _, songs in by_shard(manifest(*map(str, range(20_000))), 20)]
     assert sum(sizes) == 20_000
     assert 850 < min(sizes) <= max(sizes) < 1_150
+    assert not list(by_shard(manifest(), 20)), "no song is no shard's"
 
 
 def test_each_song_stands_in_its_shard_once_and_the_sums_are_those_of_one_shard(tmp_path: Path) -> None:
