@@ -37,6 +37,16 @@ def test_a_look_fetches_footers_and_columns_with_a_few_requests(
     assert faults.requests["HEAD"] <= PARTS + 20
 
 
+@pytest.mark.parametrize("name", ["status", "start", "end"])
+def test_of_finished_shards_the_records_are_read_and_no_part(name: str, s3: S3Server, faults: FaultyProxy) -> None:
+    uri, shards = f"s3://{s3.bucket}/bytes-{name}", 3
+    asked = write_store(uri, PARTS, megabytes=2, shards=shards)
+    faults.inject()
+    LOOKS[name](uri, asked)
+    assert faults.fetched < 20_000 + shards * 2_000
+    assert faults.requests.total() <= 10 * shards + 40
+
+
 def test_a_deep_validation_reads_every_value_once(store: tuple[str, pa.Table], faults: FaultyProxy) -> None:
     uri, _ = store
     size = sum(part.size for part in storage.entries(uri))
