@@ -9,10 +9,10 @@ from mer_ray.commandline import ALL_DONE, run
 
 def main(settings: CheckSettings) -> int:
     """Look, and say how the extract would spread."""
-    from mer_ray.catalog.sources import load_catalog
+    from mer_ray.catalog.sources import catalog_songs
     from mer_ray.cluster.extract import check
 
-    check(settings, lambda: load_catalog(settings.catalog))
+    check(settings, lambda: catalog_songs(settings.catalog))
     return ALL_DONE
 
 

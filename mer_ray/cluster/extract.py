@@ -84,7 +84,7 @@ def extract(settings: ExtractSettings | TagSettings, read: Callable[[], Iterable
         work = Work(output, output.unfinished(retry_failed=settings.retry_failed), part_bytes)
         songs = work.begin(_opener(output, settings))
         made_by = f"{encoder.name} (D = {encoder.dim})"
-        print(f"extract: {work.said} of {output.asked:,} songs to do with {made_by}")
+        print(f"extract: {work.said} of {output.asked:,} songs to do{work.where} with {made_by}")
         identity = encoder.identity(encoding.window_seconds, encoding.keep_tail)
         breaker = Breaker(_read, all_may_fail=settings.max_failure_rate == 1)
         withheld = Withheld(partial(_write_failed, output, identity), breaker)
@@ -103,7 +103,8 @@ def extract(settings: ExtractSettings | TagSettings, read: Callable[[], Iterable
                 )
             print(f"extract: {plan.describe(encoder.dtype, work.songs)}", flush=True)
             own = replace(encoding, batch_windows=plan.batch_windows, threads=plan.threads)
-            source = partial(from_shards, work.left, _opener(output, settings, withheld.ids()), number)
+            opener = _opener(output, settings, withheld.ids())
+            source = partial(from_shards, work.left, opener, number, len(cluster.nodes))
             # Named here: whoever puts another in its place does so in this process.
             decode = partial(stages.decode_songs, decoding=decoding)
             graph = partial(extraction, source, work.songs, decode, own, plan, watched.actor, output.lease)
@@ -207,20 +208,25 @@ def know(encoding: Encoding) -> Encoder | str:
         return str(error)
 
 
-def check(settings: ExtractSettings, read: Callable[[], pa.Table]) -> None:
+def check(settings: ExtractSettings, read: Callable[[], Iterable[pa.Table]]) -> None:
     """Look at all that would spoil an extract, and print how it would spread; no song is done.
 
     Raises:
         InputError: something would.
     """
-    encoding, manifest = _joined(settings), read()
+    encoding, songs, some = _joined(settings), 0, []
+    for batch in read():
+        songs += len(batch)
+        some.append(batch.take(sorted({0, len(batch) // 2, len(batch) - 1})))
     encoder = know(encoding)
     if isinstance(encoder, str):
         raise InputError(encoder)
     cluster = answering()
-    preflight.check(settings.features, manifest, len(manifest), cluster, encoder.dim)
-    plan = resolve_plan(settings, cluster, len(manifest), _decoding(settings, encoder).limits.memory_mb)
-    print(f"check: {len(manifest):,} songs with {encoder.name}: {plan.describe(encoder.dtype, len(manifest))}")
+    preflight.check(settings.features, pa.concat_tables(some), songs, cluster, encoder.dim)
+    plan = resolve_plan(settings, cluster, songs, _decoding(settings, encoder).limits.memory_mb)
+    shards = count_for(songs, settings.songs_per_shard)
+    of = f" in {shards:,} shards" if shards > 1 else ""
+    print(f"check: {songs:,} songs{of} with {encoder.name}: {plan.describe(encoder.dtype, songs)}")
     print(f"check: nothing is missing on {', '.join(sorted(node.host for node in cluster.nodes))}")
 
 

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from safetensors.numpy import load as load_arrays
-from safetensors.numpy import save as save_arrays
 
 from mer_ray import storage
 from mer_ray.catalog.sources import catalog_songs
 from mer_ray.cluster.drive import Summary, drive, report
 from mer_ray.cluster.extract import extract
+from mer_ray.cluster.measuring import YARDSTICK, calibrated, measured_tagger
 from mer_ray.cluster.nodes import gathered
 from mer_ray.cluster.session import connect, quiet_data
 from mer_ray.cluster.settings import TagSettings
@@ -29,7 +28,6 @@ from mer_ray.cluster.supervision import Planned, Watched
 from mer_ray.cluster.watch import Told
 from mer_ray.cluster.work import TAG_BYTES, Work, from_shards, told_by, work_of
 from mer_ray.encoders import as_made
-from mer_ray.errors import InputError
 from mer_ray.features import Store
 from mer_ray.fingerprints import text_sha256
 from mer_ray.learning.model import Model
@@ -46,18 +44,13 @@ from mer_ray.tagging.calibration import CALIBRATION, Calibration
 from mer_ray.tagging.contract import WORDS, words_digest, words_file
 from mer_ray.tagging.index import collect_kept
 from mer_ray.tagging.projections import Projections, song_vectors
-from mer_ray.tagging.ranking import Choice, SongTagger, Tagger, TagOptions, measured_against
+from mer_ray.tagging.ranking import Choice, SongTagger, TagOptions, measured_against
 from mer_ray.words.lists import Word, read_labels
 
 if TYPE_CHECKING:
     from ray.data import Dataset
 
-YARDSTICK, STRANGE = "yardstick.safetensors", "calibration.json"
-"""What a directory was measured by at its first run, and how far its songs were from the calibrated ones."""
-
 Load = Callable[[], Projections]
-Vectors = Callable[[pa.Array], NDArray[np.float32]]
-"""The mean unit vectors of songs by their ids."""
 
 PARTS_PER_TASK = 16
 """At most so many parts of a store are read by one task: a task costs as much as a part's tags."""
@@ -107,15 +100,16 @@ def tag(settings: TagSettings) -> Summary:
             parts = by_part(sample.rows, ids)
             return song_means(parts, load, processes(len(ids), len(parts), cpus))
 
-        source, tagger = _tagger(output, settings, model, sample, vectors)
-        print(f"tag: {work.said} of {output.asked:,} songs to do, {len(words):,} words, measured against {source}")
+        source, tagger = measured_tagger(output, settings, model, sample, vectors)
+        to_do = f"{work.said} of {output.asked:,} songs to do{work.where}"
+        print(f"tag: {to_do}, {len(words):,} words, measured against {source}")
         watched = Watched(output)
         scale = None
         if work.songs:
             import ray
 
             if options.calibration is not None:
-                options = replace(options, calibration=_calibrated(output, options.calibration, sample, vectors))
+                options = replace(options, calibration=calibrated(output, options.calibration, sample, vectors))
             # In the object store once, for all processes.
             scale = ray.put(tagger.scale(words, options.ranking))
 
@@ -124,7 +118,7 @@ def tag(settings: TagSettings) -> Summary:
             parts = max(1, min(sum(found.parts[shard] for shard in work.left), work.songs))
             workers = settings.encoders or processes(work.songs, parts, int(cluster.cpus))
             each = max(1, min(PARTS_PER_TASK, parts // (8 * workers)))
-            source = partial(from_shards, work.left, opener, number, each)
+            source = partial(from_shards, work.left, opener, number, len(cluster.nodes), each)
             stage = (TagSongs, load, options, scale, output.lease, watched.actor)
             return Planned(partial(_over_parts, source, workers, *stage), cluster)
 
@@ -254,46 +248,3 @@ def _fingerprint(settings: TagSettings, options: TagOptions, model: Model) -> di
         "labels": f"{len(options.words)} words ({words_digest(options.words)})",
         **chosen,
     }
-
-
-def _calibrated(output: SongsDirectory, calibration: Calibration, sample: Sample, vectors: Vectors) -> Calibration:
-    """A calibration for the songs of a directory, frozen there at its first run."""
-    kept = output.read_json(STRANGE)
-    if kept is None:
-        kept = {"strange": calibration.of(vectors(sample.some)).strange if len(sample.ids) else 1.0}
-        output.write_json(STRANGE, kept)
-    strange = float(kept["strange"])
-    print(
-        f"tag: {strange:.0%} of what parts these songs from the calibrated ones is more than chance; so far are the "
-        "intervals of expected precision opened"
-    )
-    return replace(calibration, strange=strange)
-
-
-def _tagger(
-    output: SongsDirectory,
-    settings: TagSettings,
-    model: Model,
-    sample: Sample,
-    vectors: Vectors,
-) -> tuple[str, Tagger]:
-    """The songs that measure the words, for a reader, and a tagger measured by them.
-
-    They are frozen in the output directory at its first run.
-    """
-    frozen = output.file(YARDSTICK)
-    if storage.exists(frozen):
-        kept = load_arrays(storage.read_bytes(frozen))
-        songs = kept["songs"].astype(np.float32)
-        # Before 0.3 they measured alone.
-        return f"the {len(songs):,} songs of the first run", Tagger(model, songs, alone="blended" not in kept)
-    if settings.yardstick == "catalog" and not len(sample.ids):
-        raise InputError(f"--yardstick catalog: no song of {settings.features} could be read; use model.")
-    songs, source, blended = model.background, f"the model's {len(model.background):,} training songs", True
-    if measured_by_catalog(settings.yardstick, len(sample.ids)):
-        songs, blended = vectors(sample.some), settings.yardstick != "catalog"
-        source = f"{len(songs):,} songs of the catalogue"
-    songs = songs.astype(np.float16)
-    kept = {"songs": songs, **({"blended": np.ones(1, np.int8)} if blended else {})}
-    storage.write_bytes(frozen, save_arrays(kept))
-    return source, Tagger(model, songs.astype(np.float32), alone=not blended)

@@ -19,11 +19,13 @@ from mer_ray.runs.receipts import Receipt
 from mer_ray.runs.shards import numbers_of
 from mer_ray.runs.songs_directory import SongsDirectory
 
-OPENERS, OPEN_CPUS = 2, 0.2
-"""Shards opened at a time, which takes seconds each: their songs are an hour's work."""
-FINISH_CPUS = 0.2
+OPENERS, NODES_AN_OPENER, OPEN_CPUS = 2, 16, 0.2
+"""Shards opened at a time, and one more for so many nodes: that takes seconds each, and their songs are an hour's work
+of a node."""
+FINISH_CPUS, FINISH_MEMORY = 0.2, 3
+"""To finish a shard: and so many times the bytes of a part that small ones are put together to."""
 FEATURE_BYTES, TAG_BYTES = 256_000_000, 64_000_000
-"""Of a part that small ones are put together to."""
+"""Of such a part."""
 
 
 class Opened(NamedTuple):
@@ -87,8 +89,8 @@ def told_by(row: pa.Table) -> Receipt:
     return Receipt(shard=opened["shard"], opened=opened["songs"], asked=opened["asked"])
 
 
-def from_shards(shards: list[int], opener: Opener, number: int, each: int) -> Any:
-    """The source of a graph: blocks of one row of :func:`source_rows`, made as the graph takes them."""
+def from_shards(shards: list[int], opener: Opener, number: int, nodes: int, each: int) -> Any:
+    """The source of a graph on so many ``nodes``: blocks of one row of :func:`source_rows`, made as it takes them."""
     from ray.data import TaskPoolStrategy
 
     from mer_ray.cluster.session import quiet_data
@@ -101,7 +103,7 @@ def from_shards(shards: list[int], opener: Opener, number: int, each: int) -> An
             batch_size=1,
             batch_format="pyarrow",
             fn_kwargs={"opener": opener, "number": number, "each": each},
-            compute=TaskPoolStrategy(size=OPENERS),
+            compute=TaskPoolStrategy(size=OPENERS + nodes // NODES_AN_OPENER),
             num_cpus=OPEN_CPUS,
         )
     )
@@ -149,6 +151,12 @@ class Work:
     def said(self) -> str:
         """How many songs are to do."""
         return f"{'at most ' if self._unopened else ''}{self.songs:,}"
+
+    @property
+    def where(self) -> str:
+        """In which share of the shards these are; empty where there is one shard."""
+        of = len(self.output.shards)
+        return f" in {len(self._left):,} of {of:,} shards" if of > 1 else ""
 
     def add(self, receipt: Receipt) -> None:
         """What a receipt says of a shard; songs may be committed before it is told how many are to do."""
@@ -216,7 +224,7 @@ class Work:
     def _finish(self, numbers: list[int]) -> None:
         import ray
 
-        account = ray.remote(_account).options(num_cpus=FINISH_CPUS)
+        account = ray.remote(_account).options(num_cpus=FINISH_CPUS, memory=FINISH_MEMORY * self._part_bytes or None)
         for number in numbers:
             answer = account.remote(self.output.shards[number], self.output.keys[number], self._part_bytes)
             self._finishing[answer] = number

@@ -125,6 +125,12 @@ class SongsDirectory(RunDirectory):
             self.sizes = [len(asked)]
             self.shards[0].ask(asked)
 
+    def once(self, name: str, data: bytes) -> bytes:
+        """Keep a file in ``_run`` that a directory has from its first run on; returns what is kept: of two runs with
+        ranges that begin at once, the first one's."""
+        storage.swap(self.file(name), data, None)
+        return storage.read_bytes(self.file(name))
+
     def own(self, name: str) -> str:
         """The name of a file that this run alone writes, from ``_run``."""
         return name if self.range is None else f"{self.range.folder.removeprefix('_run/')}/{name}"

@@ -28,7 +28,9 @@ def sharded(songs: list[object], job: Job, tmp_path_factory: pytest.TempPathFact
     """Their store, each half of the shards extracted by a run of its own."""
     output = tmp_path_factory.mktemp("sharded") / "features"
     flags = [*songs, "--features", output]
-    assert "other shards are not finished" in done(job("extract", *flags, "--shards", "0:5"))
+    printed = done(job("extract", *flags, "--shards", "0:5"))
+    assert f" songs to do in 5 of {SHARDS} shards with descriptors" in printed
+    assert "5 other shards are not finished" in printed
     assert not (output / "_SUCCESS").exists()
     done(job("extract", *flags, "--shards", f"5:{SHARDS}"))
     return output

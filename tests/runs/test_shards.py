@@ -291,6 +291,11 @@ def test_of_runs_that_begin_at_once_one_says_how_many_shards_there_are(
     assert len(first.shards) == len(second.shards) == OF
 
 
+def test_what_a_directory_keeps_from_its_first_run_on_is_one_for_all_ranges(tmp_path: Path) -> None:
+    with ranged(tmp_path, 0, 2) as first, ranged(tmp_path, 2, 5) as second:
+        assert first.once("yardstick", b"first") == second.once("yardstick", b"second") == b"first"
+
+
 def test_what_a_range_alone_knows_lies_beside_its_lock(tmp_path: Path) -> None:
     with ranged(tmp_path, 0, 2) as first, ranged(tmp_path, 2, 5) as second:
         for output, songs in ((first, 3), (second, 4)):
