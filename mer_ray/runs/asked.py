@@ -32,8 +32,8 @@ from mer_ray.runs.forgetting import without
 from mer_ray.runs.open_shard import OpenShard
 from mer_ray.runs.shards import Shard, by_shard, listed, state_of, stated
 
-WRITERS = 8
-"""Manifests written at a time: each is a request or two."""
+WRITERS, READERS = 8, 32
+"""Manifests written, and records read at a time: each is a request or two."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,15 @@ class Shards:
         return cls(songs, [text_sha256("\n".join(each))[:20] for each in told], [*map(len, parts)])
 
 
-def finished_as(shard: Shard, key: str, parts: Iterable[storage.Entry]) -> dict[str, Any] | None:
-    """The record of a shard that is finished with what has this ``key``, and has these parts since; None of others."""
+def records(
+    shards: Sequence[Shard], keys: Sequence[str], parts: Sequence[Sequence[storage.Entry]]
+) -> list[dict[str, Any] | None]:
+    """What each shard says of itself that is finished with its key, and has the parts it had then; None of others."""
+    with ThreadPoolExecutor(READERS) as pool:
+        return [*pool.map(_finished_as, shards, keys, parts)]
+
+
+def _finished_as(shard: Shard, key: str, parts: Iterable[storage.Entry]) -> dict[str, Any] | None:
     done = storage.read_json(shard.file(DONE)) if shard.of > 1 else None
     same = done is not None and (done.get("key"), done.get("parts")) == (key, state_of(parts))
     return done if same else None

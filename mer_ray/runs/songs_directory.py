@@ -12,9 +12,9 @@ shards are finished the records say that they leave, so that neither a start nor
 from __future__ import annotations
 
 import random
+import sys
 import time
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -23,17 +23,17 @@ import pyarrow as pa
 from mer_ray import __version__, storage
 from mer_ray.errors import InputError
 from mer_ray.fingerprints import canonical
-from mer_ray.runs.asked import Asked, added, finished_as, refuse_twice, write_manifests
+from mer_ray.runs.asked import Asked, added, records, refuse_twice, write_manifests
 from mer_ray.runs.directory import ASKED, SETTINGS, SUMMARY, RunDirectory
 from mer_ray.runs.forgetting import read_forgotten, without
 from mer_ray.runs.lock import POLL_SECONDS, STAGED, timestamp
 from mer_ray.runs.open_shard import Lease, OpenShard
 from mer_ray.runs.ranges import Range, forget_ranges, others_at_work
-from mer_ray.runs.shards import Shard, by_shard, listed, stated
+from mer_ray.runs.shards import SONGS, Shard, by_shard, listed, stated
 from mer_ray.songs import list_parts
 
-READERS = 32
-"""Records of shards read at a time: each is a request."""
+CROWDED = 10
+"""A shard of so many times the songs that one is made for is worth a word."""
 
 
 @dataclass
@@ -99,6 +99,13 @@ class SongsDirectory(RunDirectory):
         self.go_on()
         if manifest is not None:
             self._ask([manifest] if isinstance(manifest, pa.Table) else manifest)
+        if (each := sum(self.sizes) // of) > CROWDED * SONGS:
+            print(
+                f"{self.job}: {each:,} songs a shard; it has {of:,} since its first run, when there were fewer songs. "
+                "A directory begun anew would start and end faster.",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def _earlier(self, fingerprint: Mapping[str, Any]) -> dict[str, Any] | None:
         unknown = f"parts of unknown origin (no _run/{SETTINGS})"
@@ -108,7 +115,8 @@ class SongsDirectory(RunDirectory):
         """Take up the shards as an earlier run left them, with what that asked of them."""
         of = stated(self.uri)
         if self.range is not None and self.range.end > of:
-            raise InputError(f"--shards {self.range.first}:{self.range.end}: {self.uri} has {of} shards; stay within.")
+            has = f"{of:,} shard{'s' if of > 1 else ''}"
+            raise InputError(f"--shards {self.range}: {self.uri} has {has}; stay within 0:{of}.")
         self.lease = Lease(self.uri, of, self.job, self.lock.token, self.folder)
         self.shards = [self.lease.open(number) for number in range(of)]
         asked = Asked.read(self.uri)
@@ -177,8 +185,7 @@ class SongsDirectory(RunDirectory):
         """What each shard says of itself that is finished, with all that is asked of it and all that it holds now; None
         of others. Costs a listing, and a request a shard."""
         parts, _ = listed(self.uri, len(self.shards))
-        with ThreadPoolExecutor(READERS) as pool:
-            return [*pool.map(finished_as, (shard.shard for shard in self.shards), self.keys, parts)]
+        return records([shard.shard for shard in self.shards], self.keys, parts)
 
     def finish(self, **run: Any) -> dict[str, Any]:
         """Account for every song from the parts themselves, and write _SUCCESS and the summary, which is returned.

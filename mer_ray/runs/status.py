@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from mer_ray import storage
 from mer_ray.errors import InputError
-from mer_ray.runs.asked import Asked, added, finished_as
+from mer_ray.runs.asked import Asked, added, records
 from mer_ray.runs.directory import MANIFEST, NODES, PENDING, PROGRESS, SETTINGS, SUMMARY, run_file
 from mer_ray.runs.forgetting import read_forgotten
 from mer_ray.runs.lock import Holder, read_holder, timestamp
@@ -118,13 +118,11 @@ def _songs(uri: str, found: RunFiles) -> Status:
     """
     # The lock was read first: a run that ends meanwhile shows as running, never as interrupted with all songs done.
     success = storage.exists(storage.join(uri, "_SUCCESS"))
-    seen, shards_done = Seen(), 0
-    asked, shards = Asked.read(uri), all_of(uri)
+    seen, shards, asked = Seen(), all_of(uri), Asked.read(uri)
     parts, _ = listed(uri, len(shards))
-    for shard, own in zip(shards, parts, strict=True):
-        done = None if asked is None else finished_as(shard, asked.digests[shard.number], own)
-        shards_done += done is not None
-        seen.add(_look_into(shard, own) if done is None or asked is None else _told(done, own))
+    finished = records(shards, asked.digests if asked else [""] * len(shards), parts)
+    for shard, own, done in zip(shards, parts, finished, strict=True):
+        seen.add(_look_into(shard, own) if done is None else _told(done, own))
     counts = added(seen.counts)
     left = None if seen.asked is None else seen.asked - seen.done
     nodes = _nodes(uri)
@@ -145,7 +143,7 @@ def _songs(uri: str, found: RunFiles) -> Status:
         unasked=seen.unasked,
         audio_hours=round(seen.audio_s / 3600, 4),
         shards=len(shards),
-        shards_done=shards_done,
+        shards_done=len(shards) - finished.count(None),
         parts=len(seen.commits) + seen.torn,
         torn_parts=seen.torn,
         started=[str(start) for start in found.settings.get("started", [])],

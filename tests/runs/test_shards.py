@@ -291,6 +291,16 @@ def test_of_runs_that_begin_at_once_one_says_how_many_shards_there_are(
     assert len(first.shards) == len(second.shards) == OF
 
 
+def test_a_directory_that_has_outgrown_its_shards_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(tmp_path, manifest(*SONGS))
+    assert "songs a shard" not in capsys.readouterr().err
+    monkeypatch.setattr("mer_ray.runs.songs_directory.SONGS", 0.5)
+    run(tmp_path, manifest(*SONGS))
+    assert "8 songs a shard; it has 5 since its first run" in capsys.readouterr().err
+
+
 def test_what_a_directory_keeps_from_its_first_run_on_is_one_for_all_ranges(tmp_path: Path) -> None:
     with ranged(tmp_path, 0, 2) as first, ranged(tmp_path, 2, 5) as second:
         assert first.once("yardstick", b"first") == second.once("yardstick", b"second") == b"first"
@@ -338,7 +348,7 @@ def test_what_is_no_range_is_refused(text: str) -> None:
 
 
 def test_a_range_beyond_the_directorys_shards_is_refused(tmp_path: Path) -> None:
-    with ranged(tmp_path, 3, 9) as output, pytest.raises(InputError, match="has 5 shards; stay within"):
+    with ranged(tmp_path, 3, 9) as output, pytest.raises(InputError, match="has 5 shards; stay within 0:5"):
         do(output)
 
 
