@@ -94,7 +94,7 @@ def drive(
             withheld.close()
             output.write_json(output.own(NODES), withheld.nodes())
         work.finish_all()
-    watched.forget()
+    watched.close()
     return output.finish(songs=work.found, failed=progress.failed, **account.figures(plan, progress))
 
 

@@ -91,6 +91,7 @@ def extract(settings: ExtractSettings | TagSettings, read: Callable[[], Iterable
         watched = Watched(output)
 
         def planned(number: int) -> Planned:
+            watch = watched.actor  # first: other runs count this one by it
             gpus = int(encoding.device == "cuda") if number else settings.require_gpus
             cluster = gathered(gpus, settings.wait_minutes, again=number > 0)
             if number == 0 and settings.preflight:
@@ -107,7 +108,7 @@ def extract(settings: ExtractSettings | TagSettings, read: Callable[[], Iterable
             source = partial(from_shards, work.left, opener, number, len(cluster.nodes))
             # Named here: whoever puts another in its place does so in this process.
             decode = partial(stages.decode_songs, decoding=decoding)
-            graph = partial(extraction, source, work.songs, decode, own, plan, watched.actor, output.lease)
+            graph = partial(extraction, source, work.songs, decode, own, plan, watch, output.lease)
             return Planned(graph, cluster, plan)
 
         return drive(work, output.asked, planned, watched, withheld)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from mer_ray.cluster.neighbours import Run, others
 from mer_ray.errors import InputError
 
 Answer = TypeVar("Answer")
@@ -34,10 +35,19 @@ class Node:
 
 @dataclass(frozen=True)
 class Cluster:
-    """The nodes that work can be given to, and those (``silent``) that Ray still lists but that do not answer."""
+    """The nodes that work can be given to, and who works there.
+
+    Attributes:
+        nodes: that answer.
+        silent: nodes that Ray still lists but that do not answer.
+        others: other runs, in the order in which they began.
+        before: how many of them began before this one.
+    """
 
     nodes: tuple[Node, ...]
     silent: frozenset[str] = frozenset()
+    others: tuple[Run, ...] = ()
+    before: int = 0
 
     @property
     def cpus(self) -> float:
@@ -50,17 +60,34 @@ class Cluster:
         return sum(node.gpus for node in self.nodes)
 
     @property
+    def places(self) -> int:
+        """Runs that can be at work side by side."""
+        return max(1, int(self.cpus // ENOUGH_CPUS))
+
+    @property
+    def own_cpus(self) -> float:
+        """CPUs that are this run's share."""
+        return self.cpus / min(1 + len(self.others), self.places)
+
+    @property
+    def own_gpus(self) -> int:
+        """GPUs that are this run's share, if it encodes: one at least where there is one."""
+        encoding = 1 + sum(run.job == "extract" for run in self.others)
+        return max(min(1, int(self.gpus)), int(self.gpus) // encoding)
+
+    @property
     def ids(self) -> frozenset[str]:
         """Of its nodes."""
         return frozenset(node.id for node in self.nodes)
 
     def without(self, silent: frozenset[str]) -> Cluster:
         """The same less nodes that are known not to answer."""
-        return Cluster(tuple(node for node in self.nodes if node.id not in silent), silent & self.ids)
+        nodes = tuple(node for node in self.nodes if node.id not in silent)
+        return replace(self, nodes=nodes, silent=silent & self.ids)
 
 
 def listed() -> Cluster:
-    """The nodes that Ray takes to be alive; one that was lost is among them for some seconds more."""
+    """The nodes that Ray takes to be alive, one that was lost for some seconds more; and the other runs there."""
     import ray
 
     def node(found: dict[str, Any]) -> Node:
@@ -68,7 +95,8 @@ def listed() -> Cluster:
         host = found.get("NodeManagerHostname") or found["NodeManagerAddress"]
         return Node(found["NodeID"], host, has.get("CPU", 0.0), has.get("GPU", 0.0), has.get("memory", 0.0))
 
-    return Cluster(tuple(node(found) for found in ray.nodes() if found["Alive"]))
+    runs, before = others()
+    return Cluster(tuple(node(found) for found in ray.nodes() if found["Alive"]), others=tuple(runs), before=before)
 
 
 def answering() -> Cluster:
@@ -115,7 +143,9 @@ def on_each(nodes: Sequence[Node], function: Callable[[], Answer]) -> dict[str, 
 
 
 def gathered(gpus: int, minutes: float, again: bool) -> Cluster:
-    """The nodes that answer; waited for where they are too few, whatever Ray still lists.
+    """The nodes that answer; waited for where they are too few, whatever Ray still lists, or have no place left.
+
+    Of runs that are too many for a cluster, those that began later wait for the others' end, however long.
 
     Args:
         gpus: that they must have.
@@ -127,10 +157,16 @@ def gathered(gpus: int, minutes: float, again: bool) -> Cluster:
     """
     minutes = max(minutes, COME_BACK_MINUTES) if again else minutes
     there = answering()
-    if _enough(there, gpus):
-        return there
-    wait_for(gpus, minutes, there.silent)
-    return answering()
+    if not _enough(there, gpus):
+        wait_for(gpus, minutes, there.silent)
+        there = answering()
+    said = ""
+    while there.before >= there.places:
+        if said != (said := f"cluster: {there.cpus:g} CPUs have no place beside {there.others[0]}; waits for its end"):
+            print(said, flush=True)
+        time.sleep(LOOK_SECONDS)
+        there = listed()
+    return answering() if said else there
 
 
 def wait_for(gpus: int, minutes: float, silent: frozenset[str] = frozenset()) -> None:

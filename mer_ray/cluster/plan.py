@@ -25,7 +25,8 @@ class Plan:
         gpus: GPUs in the encoder pool as the pass begins; 0 encodes on CPUs.
         gpus_per_encoder: reserved for each.
         encoders: encoder processes as the pass begins, with ``encoder_cpus`` reserved for each.
-        most_encoders: so many as nodes join: as the songs are worth, or as was asked for.
+        most_encoders: so many as nodes join: as the songs are worth, or as is this run's share beside others.
+        worth: encoders that the songs are worth, or as many as was asked for.
         decoders: songs decoded at a time as the pass begins, with ``decoder_cpus`` and ``decoder_memory`` (bytes)
             reserved for each.
         decoders_grow: whether nodes that join later decode too; so where GPUs encode, unless a number was asked for.
@@ -33,13 +34,14 @@ class Plan:
         threads: torch threads of an encoder on the CPU, where its machine has as many cores.
         batch_windows: windows in one forward pass.
         part_songs: songs in a committed file, if that was asked for.
-        cpus: of the cluster that it was made for.
+        cpus: of the share that it was made for.
     """
 
     gpus: int
     gpus_per_encoder: float
     encoders: int
     most_encoders: int
+    worth: int
     encoder_cpus: float
     decoders: int
     decoders_grow: bool
@@ -64,8 +66,17 @@ class Plan:
         return encoders * self.encoder_cpus + self.decoder_cpus + SPARE_CPUS <= cluster.cpus + 1e-9
 
     def outgrown_by(self, cluster: Cluster) -> bool:
-        """Whether there is room for CPU encoders that are worth a start; those on GPUs start as nodes join."""
-        return not self.gpus and self.encoders < self.most_encoders and cluster.cpus >= self.cpus + self.encoder_cpus
+        """Whether its share has room for encoders that are worth a start; those on GPUs start as nodes join."""
+        if self.gpus:
+            return min(self.worth, int(cluster.own_gpus / self.gpus_per_encoder)) > self.most_encoders
+        return self.encoders < self.most_encoders and cluster.own_cpus >= self.cpus + self.encoder_cpus
+
+    def crowds(self, cluster: Cluster, was: Cluster) -> bool:
+        """Whether it holds more than its share, which is less than it ``was``."""
+        if self.gpus:
+            return cluster.own_gpus < was.own_gpus and self.gpus > cluster.own_gpus
+        held = self.encoders * self.encoder_cpus + self.decoder_cpus + SPARE_CPUS
+        return cluster.own_cpus < was.own_cpus and held > cluster.own_cpus + 1e-9
 
     def describe(self, dtype: str, songs: int) -> str:
         """One line for the console; ``dtype`` is the encoder's arithmetic."""
@@ -78,7 +89,7 @@ class Plan:
 
 
 def gpus_of(settings: ExtractSettings | TagSettings, cluster: Cluster) -> int:
-    """GPUs that encode, of those the cluster has.
+    """GPUs that encode: this run's share of those the cluster has, or as many as were asked for.
 
     Raises:
         InputError: more are asked for than it has.
@@ -89,11 +100,11 @@ def gpus_of(settings: ExtractSettings | TagSettings, cluster: Cluster) -> int:
             f"--gpus {settings.gpus}: the cluster has {there}; add GPU nodes and wait for them with --require-gpus, "
             f"or ask for --gpus {there}."
         )
-    return there if settings.gpus is None else settings.gpus
+    return cluster.own_gpus if settings.gpus is None else settings.gpus
 
 
 def resolve_plan(settings: ExtractSettings | TagSettings, cluster: Cluster, songs: int, memory_mb: int) -> Plan:
-    """Fit the pools to the nodes and to what is left to do.
+    """Fit the pools to the nodes, or this run's share of them where it is asked for no numbers, and to what is to do.
 
     Decoding and committing always keep a share of the CPUs, so that encoders never starve what feeds them, and a
     decoder's ``memory_mb`` is reserved, so that no node is packed with more than it holds.
@@ -101,7 +112,8 @@ def resolve_plan(settings: ExtractSettings | TagSettings, cluster: Cluster, song
     Raises:
         InputError: more GPUs or CPUs are asked for than the cluster has.
     """
-    cpus, gpus = cluster.cpus, gpus_of(settings, cluster)
+    cpus = cluster.cpus if settings.encoders or settings.decoders else cluster.own_cpus
+    gpus = gpus_of(settings, cluster)
     if cpus < 1:
         raise InputError("cluster: no CPU is free for work; add worker nodes, or wait for them with --wait-minutes.")
     if cpus < ENOUGH_CPUS:
@@ -112,7 +124,8 @@ def resolve_plan(settings: ExtractSettings | TagSettings, cluster: Cluster, song
     memory, decoders_hold = _memory(cluster, memory_mb * 1_000_000)
     if gpus:
         slots = int(gpus / share + 1e-9)
-        most = settings.encoders or min(worth, slots if settings.gpus is not None else worth)
+        worth = settings.encoders or (worth if settings.gpus is None else min(worth, slots))
+        most = min(worth, slots) if cluster.others else worth
         encoders = settings.encoders or min(worth, slots)
         encoder_cpus = min(1.0, cpus / (2 * slots))
         decoders = settings.decoders or max(1, int((cpus - encoders * encoder_cpus - SPARE_CPUS) / decoder_cpus))
@@ -125,7 +138,7 @@ def resolve_plan(settings: ExtractSettings | TagSettings, cluster: Cluster, song
         decoders = settings.decoders or max(1, int(cpus / 4 / decoder_cpus))
         room = cpus - SPARE_CPUS - decoders * decoder_cpus
         encoders = settings.encoders or max(1, min(worth, int(room)))
-        most = settings.encoders or worth
+        most = worth = settings.encoders or worth
         encoder_cpus = min(1.0, room / encoders)
     if encoder_cpus <= 0 or encoders * encoder_cpus + decoders * decoder_cpus + SPARE_CPUS > cpus + 1e-9:
         raise InputError(f"--encoders/--decoders: do not fit the cluster's {cpus:g} CPUs; ask for fewer.")
@@ -134,6 +147,7 @@ def resolve_plan(settings: ExtractSettings | TagSettings, cluster: Cluster, song
         gpus_per_encoder=share,
         encoders=encoders,
         most_encoders=most,
+        worth=worth,
         encoder_cpus=round(encoder_cpus, 3),
         decoders=min(decoders, decoders_hold),
         decoders_grow=bool(gpus) and settings.decoders is None,

@@ -35,7 +35,7 @@ STARTS_SECONDS = 300.0
 LONGEST_SECONDS = 1800.0
 """Nobody is at work on one song or one batch for longer."""
 GROWS_AFTER_SECONDS = 30.0
-"""A pass is not begun anew for nodes that came sooner: others may be coming."""
+"""A pass is not begun anew for nodes that came sooner, nor for another run before it is there so long."""
 LOOK_SECONDS = 4.0
 MOST_UNFIT = 0.5
 """Where more than this share of the encoders cannot work, it is not the machines."""
@@ -66,7 +66,7 @@ class Watched:
     @cached_property
     def actor(self) -> Any:
         """The actor, which workers are given; started as it is first asked for."""
-        return start_watch(self._known)
+        return start_watch(self._output.job, self._known)
 
     def look(self) -> View | None:
         """What it sees; None if it does not answer."""
@@ -86,8 +86,12 @@ class Watched:
         """All workers have been ended."""
         self.actor.anew.remote()
 
-    def forget(self) -> None:
-        """All songs stand in parts, those that were given up too."""
+    def close(self) -> None:
+        """All songs stand in parts, those that were given up too; others may have this run's share of the cluster."""
+        import ray
+
+        if "actor" in vars(self):
+            ray.kill(self.actor)
         if self._known:
             storage.remove(self._output.file(self._output.own(DEATHS)))
 
@@ -100,6 +104,7 @@ class Supervisor:
         self._begun = self._moved = self._looked = time.monotonic()
         self._done, self._said, self._alive = 0, False, False
         self._left_out: set[str] = set()
+        self._crowded: float | None = None
 
     def moves(self) -> None:
         """A receipt has come."""
@@ -143,8 +148,14 @@ class Supervisor:
         gone, came = len(was.ids - cluster.ids), len(cluster.ids - was.ids)
         if gone and not plan.fits(cluster):
             return f"{gone} node{'s' * (gone > 1)} went, and the encoders hold what decoding needs"
-        if came and now - self._begun > GROWS_AFTER_SECONDS * self._patience and plan.outgrown_by(cluster):
+        grows = now - self._begun > GROWS_AFTER_SECONDS * self._patience
+        if came and grows and plan.outgrown_by(cluster):
             return f"{came} node{'s' * (came > 1)} came"
+        if len(cluster.others) < len(was.others) and grows and plan.outgrown_by(cluster):
+            return "another run has left the cluster"
+        self._crowded = (self._crowded or now) if plan.crowds(cluster, was) else None
+        if self._crowded is not None and now - self._crowded > GROWS_AFTER_SECONDS:
+            return f"{cluster.others[-1]} needs its share of the cluster"
         return ""
 
     def _standstill(self, now: float, view: View) -> str:
@@ -155,7 +166,8 @@ class Supervisor:
         if not self._said:
             self._said = True
             print(f"{self._job}: {why}", flush=True)
-        most = LONGEST_SECONDS if view.busy else GIVEN_UP_SECONDS if self._alive else STARTS_SECONDS
+        waits = view.busy or listed().others  # for what these hold
+        most = LONGEST_SECONDS if waits else GIVEN_UP_SECONDS if self._alive else STARTS_SECONDS
         return why if still > most * self._patience else ""
 
 
@@ -169,4 +181,5 @@ def holders(view: View, planned: Planned) -> str:
     cpus = planned.cluster.cpus
     held = f"{max(0.0, cpus - free.get('CPU', 0.0)):g} of {cpus:g} CPUs are held"
     encoders = f" by up to {planned.plan.encoders} encoders of {planned.plan.encoder_cpus:g}" if planned.plan else ""
-    return f"{at_work}; {held}{encoders}"
+    others = "".join(f", and by {run}" for run in listed().others)
+    return f"{at_work}; {held}{encoders}{others}"

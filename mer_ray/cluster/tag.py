@@ -114,12 +114,13 @@ def tag(settings: TagSettings) -> Summary:
             scale = ray.put(tagger.scale(words, options.ranking))
 
         def planned(number: int) -> Planned:
+            watch = watched.actor  # first: other runs count this one by it
             cluster = gathered(0, settings.wait_minutes, again=number > 0)
             parts = max(1, min(sum(found.parts[shard] for shard in work.left), work.songs))
-            workers = settings.encoders or processes(work.songs, parts, int(cluster.cpus))
+            workers = settings.encoders or processes(work.songs, parts, int(cluster.own_cpus))
             each = max(1, min(PARTS_PER_TASK, parts // (8 * workers)))
             source = partial(from_shards, work.left, opener, number, len(cluster.nodes), each)
-            stage = (TagSongs, load, options, scale, output.lease, watched.actor)
+            stage = (TagSongs, load, options, scale, output.lease, watch)
             return Planned(partial(_over_parts, source, workers, *stage), cluster)
 
         summary = drive(work, output.asked, planned, watched)

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from mer_ray.cluster.neighbours import NAMESPACE, this_run
 from mer_ray.threads import Ticker
 
 BEAT_SECONDS = 5.0
@@ -135,18 +136,19 @@ class Watch:
             self._view.deaths.setdefault(song, [0, 0])[len(songs) == 1] += 1
 
 
-def start_watch(deaths: Mapping[str, Sequence[int]]) -> Any:
-    """A watch as an actor beside this driver, which it does not outlive."""
-    return beside_driver(Watch).remote({song: [*counts] for song, counts in deaths.items()})
+def start_watch(job: str, deaths: Mapping[str, Sequence[int]]) -> Any:
+    """A watch as an actor beside this driver, which it does not outlive; other runs know this one by it."""
+    actor = beside_driver(Watch, name=this_run(job).name, namespace=NAMESPACE)
+    return actor.remote({song: [*counts] for song, counts in deaths.items()})
 
 
-def beside_driver(actor: type) -> Any:
+def beside_driver(actor: type, **options: Any) -> Any:
     """An actor's class, to be started on this driver's node, where it takes no CPU from the work."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    return ray.remote(actor).options(num_cpus=0, scheduling_strategy=here)
+    return ray.remote(actor).options(num_cpus=0, scheduling_strategy=here, **options)
 
 
 class Told:

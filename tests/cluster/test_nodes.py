@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from mer_ray.cluster import nodes
+from mer_ray.cluster.neighbours import Run
 from mer_ray.cluster.nodes import Cluster, Node, wait_for
 from mer_ray.errors import InputError
 from tests.cluster.test_plan import cluster
@@ -66,6 +68,22 @@ def test_a_node_that_does_not_answer_is_named_and_not_counted(
     assert (found.cpus, found.silent) == (4, {"2"})
     assert "node host2: does not answer; its CPUs and GPUs are not counted." in capsys.readouterr().err
     assert there.without(found.silent).ids == found.ids
+
+
+def test_of_more_runs_than_a_cluster_has_places_for_the_later_ones_wait(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = Cluster((Node("c", "c", 2, 0, 1e12),))
+    other = Run(0.0, "tag", 1, "host", "01")
+    growing = Growing(monkeypatch, *[replace(there, others=(other,), before=1)] * 4, there)
+    monkeypatch.setattr(nodes, "on_each", lambda asked, function: {one.id: function() for one in asked})
+    assert nodes.gathered(0, minutes=0, again=False) == there
+    assert growing.now > 0
+    waits = "cluster: 2 CPUs have no place beside the tag run with process 1 on host; waits for its end\n"
+    assert capsys.readouterr().out == waits, "said once"
+    first = replace(there, others=(other,), before=0)
+    Growing(monkeypatch, first)
+    assert nodes.gathered(0, minutes=0, again=False) == first
 
 
 def test_nodes_that_all_went_are_waited_for_while_ray_still_lists_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,11 @@
 """A run's pools fit the cluster, and always leave something for what feeds and empties them."""
 
+from dataclasses import replace
+
 import pytest
 
 from mer_ray.cluster.extract import COMMIT_CPUS
+from mer_ray.cluster.neighbours import Run
 from mer_ray.cluster.nodes import Cluster, Node
 from mer_ray.cluster.plan import Plan, resolve_anew, resolve_plan
 from mer_ray.cluster.settings import ExtractSettings
@@ -130,6 +133,41 @@ def test_a_pool_on_cpus_is_outgrown_by_nodes_that_hold_an_encoder_more_if_the_so
     assert not plan(4, songs=4).outgrown_by(cluster(4, 2))
     assert not plan(4, flags="--encoders 1").outgrown_by(cluster(4, 64))
     assert not plan(4, 1).outgrown_by(cluster(4, 64, gpus=8))
+
+
+ANOTHER = Run(0.0, "extract", 1, "host", "01")
+
+
+def shared(*cpus: float, gpus: float = 0, runs: int = 1) -> Cluster:
+    """A cluster in which other extracts are at work."""
+    return replace(cluster(*cpus, gpus=gpus), others=(ANOTHER,) * runs)
+
+
+def test_runs_side_by_side_plan_for_their_share_and_together_leave_room_to_decode() -> None:
+    settings = parse(ExtractSettings, ["--catalog", "c", "--features", "f"])
+    own = resolve_plan(settings, shared(2, 2), 100, memory_mb=2_000)
+    held = own.encoders * own.encoder_cpus + own.decoders * own.decoder_cpus + COMMIT_CPUS
+    assert 2 * held <= 4
+    on_gpus = resolve_plan(settings, shared(16, gpus=4), 10_000, memory_mb=2_000)
+    assert (on_gpus.encoders, on_gpus.most_encoders) == (2, 2)
+    assert resolve_plan(settings, shared(16, gpus=1), 10_000, memory_mb=2_000).encoders == 1
+    tags = replace(cluster(16, gpus=4), others=(ANOTHER._replace(job="tag"),))
+    assert resolve_plan(settings, tags, 10_000, memory_mb=2_000).gpus == 4, "tag takes no GPU"
+    asked = parse(ExtractSettings, ["--catalog", "c", "--features", "f", "--encoders", "3", "--decoders", "1"])
+    assert resolve_plan(asked, shared(2, 2), 100, memory_mb=2_000).encoders == 3, "who divides it by hand is heard"
+
+
+def test_a_share_that_gets_smaller_or_larger_is_noticed() -> None:
+    alone, beside, crowd = plan(4), shared(4), shared(4, runs=7)
+    assert alone.crowds(beside, cluster(4))
+    assert not alone.crowds(cluster(4), cluster(4))
+    assert not alone.crowds(beside, beside), "it was planned so"
+    assert crowd.own_cpus == 2, "no share is too small to work with"
+    settings = parse(ExtractSettings, ["--catalog", "c", "--features", "f"])
+    for there in (shared(4), shared(16, gpus=4)):
+        own = resolve_plan(settings, there, 10_000, memory_mb=2_000)
+        assert own.outgrown_by(replace(there, others=()))
+        assert not own.outgrown_by(there)
 
 
 def test_a_cluster_without_cpus_is_refused() -> None:

@@ -18,7 +18,7 @@ from mer_ray.cluster.supervision import (
 )
 from mer_ray.cluster.watch import View, Work
 from mer_ray.errors import InputError
-from tests.cluster.test_plan import cluster, plan
+from tests.cluster.test_plan import cluster, plan, shared
 
 
 class Clock:
@@ -62,6 +62,34 @@ def test_nodes_that_come_begin_a_pass_on_cpus_anew_after_a_while(monkeypatch: py
     clock.there = cluster(2, 2, 2, 2)
     assert clock.after(10, supervisor) == ""
     assert clock.after(30, supervisor) == "1 node came"
+
+
+def test_a_run_that_joins_gets_its_share_after_a_while_and_one_that_leaves_gives_it_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, supervisor = watched(monkeypatch, plan(6))
+    clock.there = shared(2, 2, 2)
+    assert clock.after(10, supervisor) == ""
+    assert clock.after(25, supervisor) == ""
+    assert clock.after(10, supervisor) == "the extract run with process 1 on host needs its share of the cluster"
+    clock, supervisor = watched(monkeypatch, plan(6))
+    for there in (shared(2, 2, 2), cluster(2, 2, 2), shared(2, 2, 2)):
+        clock.there = there
+        assert clock.after(20, supervisor) == "", "a short run is gone before"
+    clock.there = shared(2, 2, 2)
+    planned = Planned(lambda: None, shared(2, 2, 2), plan(3))  # type: ignore[arg-type,return-value]
+    supervisor = Supervisor("extract", planned, clock, patience=1.0)  # type: ignore[arg-type]
+    assert clock.after(40, supervisor) == ""
+    clock.there = cluster(2, 2, 2)
+    assert clock.after(10, supervisor) == "another run has left the cluster"
+
+
+def test_who_waits_for_what_another_run_holds_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, supervisor = watched(monkeypatch, None)
+    clock.there = shared(2, 2, 2)
+    assert clock.after(STARTS_SECONDS + 5, supervisor) == ""
+    clock.there = cluster(2, 2, 2)
+    assert "0 at work" in clock.after(10, supervisor)
 
 
 def test_where_nothing_moves_for_a_minute_the_reason_is_said_and_after_another_the_pass_given_up(
