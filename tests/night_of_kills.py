@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import queue
 import random
 import tempfile
 import threading
@@ -24,6 +25,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from mer_ray import storage
@@ -53,15 +55,29 @@ class TwoNodes:
         self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
         reset_ray_address()  # or whoever starts Ray on this machine meanwhile would join this one
         self._second = self._cluster.add_node(num_cpus=2)
-        self._losing = threading.Lock()
+        self._asked = queue.Queue[threading.Event]()
         self.address: str = self._cluster.address
 
     def lose(self) -> None:
-        """SIGKILL of the second raylet, and of all that runs on it; another comes up soon after."""
-        with self._losing:
-            self._cluster.remove_node(self._second, allow_graceful=False)
-            time.sleep(REPLACED_AFTER_SECONDS)
-            self._second = self._cluster.add_node(num_cpus=2, wait=False)
+        """SIGKILL of the second raylet, and of all that runs on it; another comes up soon after.
+
+        Ray starts a raylet in the main thread alone; others ask it (:meth:`serve`).
+        """
+        if threading.current_thread() is not threading.main_thread():
+            done = threading.Event()
+            self._asked.put(done)
+            done.wait()
+            return
+        self._cluster.remove_node(self._second, allow_graceful=False)
+        time.sleep(REPLACED_AFTER_SECONDS)
+        self._second = self._cluster.add_node(num_cpus=2, wait=False)
+
+    def serve(self) -> None:
+        """Do what another thread has asked for, if any does within a moment."""
+        with suppress(queue.Empty):
+            done = self._asked.get(timeout=0.2)
+            self.lose()
+            done.set()
 
     def shutdown(self) -> None:
         """Give everything back."""
@@ -103,7 +119,7 @@ def _rehearse(asked: argparse.Namespace, folder: Path, nodes: TwoNodes) -> int:
             kinds = _kinds(job, chance, DAMAGE if shards == 1 else (*DAMAGE, *DAMAGE_OF_SHARDS))
             nights[0].through(job, [*flags[job], output], output, kinds, watched if job == "extract" else ())
         else:
-            _side_by_side(job, [*flags[job], output], output, nights, shards, chance)
+            _side_by_side(job, [*flags[job], output], output, nights, shards, nodes, chance)
         lost, doubled = lost_and_doubled(output, truth[job])
         bad.update(lost=lost, doubled=doubled)
         try:
@@ -126,7 +142,13 @@ def _rehearse(asked: argparse.Namespace, folder: Path, nodes: TwoNodes) -> int:
 
 
 def _side_by_side(
-    job: str, flags: list[object], output: Path, nights: list[Night], shards: int, chance: random.Random
+    job: str,
+    flags: list[object],
+    output: Path,
+    nights: list[Night],
+    shards: int,
+    nodes: TwoNodes,
+    chance: random.Random,
 ) -> None:
     """Several drivers of a job in one directory, each with a range of its shards, and each through kills of its own.
 
@@ -138,6 +160,8 @@ def _side_by_side(
             kinds = [kind for kind in _kinds(job, chance, ()) if kind != "late part"]
             own = f"{shards * at // len(nights)}:{shards * (at + 1) // len(nights)}"
             ends.append(pool.submit(night.through, job, [*flags, "--shards", own], output, kinds))
+        while not all(end.done() for end in ends):
+            nodes.serve()
     for end in ends:
         end.result()
 

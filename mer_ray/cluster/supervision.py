@@ -62,6 +62,7 @@ class Watched:
     def __init__(self, output: SongsDirectory) -> None:
         self._output = output
         self._known = output.read_json(output.own(DEATHS)) or {}
+        self._born = 0.0
 
     @cached_property
     def actor(self) -> Any:
@@ -77,9 +78,12 @@ class Watched:
             view: View = ray.get(self.actor.look.remote(), timeout=LOOK_SECONDS)
         except (RayError, GetTimeoutError):
             return None
-        if view.deaths != self._known:
+        if self._born and view.born != self._born:
+            self.actor.remember.remote(self._known)
+        elif view.deaths != self._known:
             self._known = view.deaths
             self._output.write_json(self._output.own(DEATHS), view.deaths)
+        self._born = view.born
         return view
 
     def begin_anew(self) -> None:

@@ -54,12 +54,14 @@ class View:
         unfit: encoders that cannot work, with the reason.
         deaths: songs whose encoders died.
         done: songs decoded and windows encoded, by all workers there ever were.
+        born: when the actor was started, in seconds since 1970; anew where its node was lost.
     """
 
     busy: dict[str, Work] = field(default_factory=dict)
     unfit: dict[str, str] = field(default_factory=dict)
     deaths: Deaths = field(default_factory=dict)
     done: int = 0
+    born: float = field(default_factory=time.time)
 
 
 class Watch:
@@ -78,6 +80,10 @@ class Watch:
         if since:
             total = done + (before.done if before else 0)
             self._view.busy[process] = Work(stage, node, since, time.time(), total)
+
+    def remember(self, deaths: Deaths) -> None:
+        """It was started anew, and knows only the first of these."""
+        self._view.deaths.update(deaths)
 
     def starts(self, encoder: str) -> str:
         """An encoder's process starts; returns why it should not, where it died too often."""
@@ -138,7 +144,7 @@ class Watch:
 
 def start_watch(job: str, deaths: Mapping[str, Sequence[int]]) -> Any:
     """A watch as an actor beside this driver, which it does not outlive; other runs know this one by it."""
-    actor = beside_driver(Watch, name=this_run(job).name, namespace=NAMESPACE)
+    actor = beside_driver(Watch, name=this_run(job).name, namespace=NAMESPACE, max_restarts=-1)
     return actor.remote({song: [*counts] for song, counts in deaths.items()})
 
 

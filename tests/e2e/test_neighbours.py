@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mer_ray.cluster import neighbours
+from mer_ray.cluster.supervision import Watched
 from mer_ray.cluster.watch import start_watch
 from tests.conftest import Job, done
 from tests.support import ROOT
@@ -53,6 +54,39 @@ def test_another_drivers_run_is_seen_until_it_ends_however_that_is(job_environme
         other.kill()
     assert waited_for(lambda: other.pid not in {run.process for run in neighbours.others()[0]})
     ray.kill(own)
+
+
+class Output:
+    """The run's directory, as far as a watched run needs it."""
+
+    job = "extract"
+
+    def __init__(self) -> None:
+        self.written: list[dict[str, list[int]]] = []
+
+    def own(self, name: str) -> str:
+        return name
+
+    def read_json(self, name: str) -> dict[str, list[int]]:
+        return {"old": [1, 0]}
+
+    def write_json(self, name: str, value: dict[str, list[int]]) -> None:
+        self.written.append(value)
+
+
+@pytest.mark.usefixtures("ray_address")
+def test_a_watch_whose_node_is_lost_starts_anew_and_nothing_known_of_deaths_is_forgotten() -> None:
+    import ray
+
+    watched = Watched(output := Output())  # type: ignore[arg-type]
+    ray.get(watched.actor.remember.remote({"new": [0, 1]}))
+    first = watched.look()
+    assert first is not None
+    ray.kill(watched.actor, no_restart=False)
+    assert waited_for(lambda: (view := watched.look()) is not None and view.born != first.born)
+    assert waited_for(lambda: (view := watched.look()) is not None and view.deaths.keys() == {"old", "new"})
+    assert [known.keys() for known in output.written] == [{"old", "new"}]
+    ray.kill(watched.actor)
 
 
 @pytest.mark.slow
