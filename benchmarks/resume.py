@@ -12,6 +12,8 @@ With ``--failed`` all shards are finished, but so many of their songs failed, an
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.measure import flags
-from benchmarks.processes import Peaks, this_run
+from benchmarks.processes import ROOT, Peaks, this_run
 from benchmarks.stand_ins import DIM, NOTHING
 from mer_ray import storage
 from mer_ray.catalog.folder import write_folder
@@ -54,7 +56,7 @@ def _of(songs: int, left: float, failed: float) -> list[str]:
         job = [*JOB, "--catalog", catalog, "--features", features, "--encoder", NOTHING, "--no-preflight"]
         shards = 1
         if songs >= 30_000:
-            this_run([*job, "--shards", "0:1"], features)
+            subprocess.run([sys.executable, *map(str, job), "--shards", "0:1"], check=True, cwd=ROOT)
             shards = _finish(catalog, features, left, failed)
         before = {part.uri for part in storage.entries(str(features), "part-")}
         peaks, begun = Peaks(), time.time()

@@ -2,7 +2,7 @@
 
     _run/lock                              of a run that has all shards
     _run/ranges/<first>-<end>/lock         of one that has those from the first to before the end
-    _run/ranges/<first>-<end>/nodes.json   and what else such a run alone knows
+    _run/ranges/<first>-<end>/…            its nodes.json, its summary.json: what such a run alone knows
 
 Runs whose shards overlap are refused. Each looks at the others once it has its own lock, so of two that begin at once
 at least one sees the other.

@@ -218,6 +218,7 @@ class SongsDirectory(RunDirectory):
             self.write_json(SUMMARY, summary)
             self.publish("_SUCCESS", b"")
         else:
+            self.write_json(self.own(SUMMARY), summary)
             left = len(self.shards) - len(counts)
             print(f"{job}: {left:,} other shards are not finished; whoever ends the last of them writes _SUCCESS")
         return summary

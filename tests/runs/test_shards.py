@@ -310,6 +310,8 @@ def test_what_a_range_alone_knows_lies_beside_its_lock(tmp_path: Path) -> None:
     with ranged(tmp_path, 0, 2) as first, ranged(tmp_path, 2, 5) as second:
         for output, songs in ((first, 3), (second, 4)):
             do(output)
+            own = (storage.read_json(output.file(output.own("summary.json"))) or {}).get("songs")
+            assert own == (output.asked if output is first else None), "the last one's is of the whole"
             output.write_json(output.own("nodes.json"), {"here": {"songs": songs, "failed": {"timeout": 1}}})
         assert look(str(tmp_path)).failed_on == {"here": {"songs": 7, "failed": {"timeout": 2}}}
     run(tmp_path, manifest(*SONGS))
