@@ -125,7 +125,7 @@ class Supervisor:
             return ""
         self._looked = now
         view = self._watched.look() or View()
-        self._alive = self._alive or bool(view.busy)
+        self._alive = self._alive or bool(view.busy or view.done)
         if view.done > self._done:
             self._done = view.done
             self.moves()

@@ -8,13 +8,16 @@ there is given up: a block that kills its encoder is never tried for ever.
 from __future__ import annotations
 
 import os
+import threading
 import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
+from weakref import WeakSet
 
 from mer_ray.cluster.neighbours import NAMESPACE, this_run
 from mer_ray.threads import Ticker
@@ -69,7 +72,7 @@ class Watch:
 
     def __init__(self, deaths: Deaths) -> None:
         self._view = View(deaths=deaths)
-        self._open: dict[str, tuple[str, list[str]]] = {}
+        self._open: dict[str, tuple[str, list[str], float]] = {}
         self._starts: Counter[str] = Counter()
         self._last: dict[str, str] = {}
 
@@ -98,15 +101,15 @@ class Watch:
         ``encoder`` stays the same when it is started anew, ``process`` does not: what the last process had begun and
         not ended, it died of or with.
         """
-        before, had = self._open.get(encoder, (process, []))
+        before, had, _ = self._open.get(encoder, (process, [], 0.0))
         if before != process:
             self._blame(had)
-        self._open[encoder] = (process, songs)
+        self._open[encoder] = (process, songs, time.time())
         return {song: self._view.deaths[song] for song in songs if song in self._view.deaths}
 
     def ends(self, encoder: str) -> None:
         """It has done what it began, and is alive; a song that was given up stays known until its row is committed."""
-        _, had = self._open.pop(encoder, ("", []))
+        _, had, _ = self._open.pop(encoder, ("", [], 0.0))
         del self._starts[encoder]
         for song in had:
             if self._view.deaths.get(song, [0, 0])[1] < ALONE:
@@ -129,9 +132,9 @@ class Watch:
 
     def anew(self) -> None:
         """All workers have been ended; the songs they had are not to blame, but where their encoder was gone before."""
-        alive = self.look().busy
-        for process, had in self._open.values():
-            if process not in alive:
+        alive, lately = self.look().busy, time.time() - GONE_SECONDS
+        for process, had, begun in self._open.values():
+            if process not in alive and begun < lately:
                 self._blame(had)
         self._open.clear()
         self._view.busy.clear()
@@ -158,10 +161,15 @@ def beside_driver(actor: type, **options: Any) -> Any:
 
 
 class Told:
-    """A worker's side: what it has in hand is told while it has it. Without a watch nothing is told."""
+    """A worker's side: what it has in hand is told while it has it, and what it has done, every few seconds.
+
+    What is over sooner is told with what follows: a watch hears each worker as often however short its songs are.
+    Without a watch nothing is told.
+    """
 
     def __init__(self, watch: Any, stage: str) -> None:
         self._watch, self._stage, self._done = watch, stage, 0
+        self._lock, self._now, self._since, self._last, self._said = threading.Lock(), stage, 0.0, time.time(), False
         self.process, self.encoder = uuid.uuid4().hex, ""
         self.node = os.uname().nodename
         if watch is not None:
@@ -169,19 +177,26 @@ class Told:
 
             context = ray.get_runtime_context()
             self.encoder = context.get_actor_id() or ""
+            _BEATING.add(self)
+            _start_clock()
 
     @contextmanager
     def busy(self, stage: str = "") -> Iterator[None]:
         """While something is in hand."""
-        stage, since = stage or self._stage, time.time()
-        beat = Ticker("watched", BEAT_SECONDS, lambda: self._tell(stage, since))
-        self._tell(stage, since)
-        beat.start()
+        self._now, self._since = stage or self._stage, time.time()
         try:
             yield
         finally:
-            beat.stop()
-            self._tell(stage, 0.0)
+            with self._lock:
+                self._since = 0.0
+                if self._said or time.time() - self._last > BEAT_SECONDS:
+                    self._tell()
+
+    def beat(self) -> None:
+        """Tell what is in hand, if anything is."""
+        with self._lock:
+            if self._since:
+                self._tell()
 
     def step(self, done: int = 1) -> None:
         """Something is done, which is told with the next beat."""
@@ -199,7 +214,22 @@ class Told:
         except RayError:  # a run goes on without its watch
             return None
 
-    def _tell(self, stage: str, since: float) -> None:
+    def _tell(self) -> None:
+        self._last, self._said = time.time(), bool(self._since)
         if self._watch is not None:
             done, self._done = self._done, 0
-            self._watch.tell.remote(self.process, stage, self.node, since, done)
+            self._watch.tell.remote(self.process, self._now, self.node, self._since, done)
+
+
+_BEATING: WeakSet[Told] = WeakSet()
+"""Those of this process, which have one clock."""
+
+
+@cache
+def _start_clock() -> None:
+    Ticker("watched", BEAT_SECONDS, _beat).start()
+
+
+def _beat() -> None:
+    for told in list(_BEATING):
+        told.beat()

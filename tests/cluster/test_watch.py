@@ -1,5 +1,10 @@
 """What a run knows of its workers: which songs killed encoders, which encoders are no good, who is at work."""
 
+import time
+from types import SimpleNamespace
+
+import pytest
+
 from mer_ray.cluster import watch
 from mer_ray.cluster.watch import ALONE, MOST_STARTS, TOGETHER, Watch
 
@@ -44,11 +49,15 @@ def test_an_encoder_that_dies_again_and_again_with_nothing_encoded_is_unfit() ->
     assert seen.starts("b") == ""
 
 
-def test_when_all_are_ended_the_songs_of_those_that_lived_are_not_blamed() -> None:
+def test_when_all_are_ended_the_songs_of_those_that_lived_are_not_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time()
+    monkeypatch.setattr(watch.time, "time", lambda: now)
     seen = Watch({})
     seen.begins("a", "alive", ["x"])
-    seen.tell("alive", "encode", "host", since=1.0, done=0)
     seen.begins("b", "dead", ["y", "z"])
+    now += watch.GONE_SECONDS + 1
+    seen.tell("alive", "encode", "host", since=1.0, done=0)
+    seen.begins("c", "begun", ["w"])
     seen.anew()
     assert seen.look().deaths == {"y": [1, 0], "z": [1, 0]}
     assert seen.begins("b", "another", ["z"]) == {"z": [1, 0]}
@@ -63,3 +72,39 @@ def test_workers_at_work_are_those_that_said_so_lately_and_what_they_did_is_coun
     assert [work.stage for work in seen.look().busy.values()] == ["encode"]
     seen.look().busy["two"].seen -= watch.GONE_SECONDS + 1
     assert seen.look().busy == {}
+
+
+class Heard:
+    """A watch that notes what it is told, as a worker's side calls it."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, float, int]] = []
+        self.tell = SimpleNamespace(remote=lambda _, stage, node, since, done: self.told.append((stage, since, done)))
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> tuple[watch.Told, Heard, list[float]]:
+    """A worker's side, what is heard of it, and a clock."""
+    clock = [1000.0]
+    monkeypatch.setattr(watch.time, "time", lambda: clock[0])
+    own = watch.Told(None, "decode")
+    own._watch = heard = Heard()
+    return own, heard, clock
+
+
+def test_short_songs_are_told_together_and_a_long_one_while_it_lasts(
+    told: tuple[watch.Told, Heard, list[float]],
+) -> None:
+    own, heard, clock = told
+    for _ in range(48):
+        with own.busy():
+            clock[0] += 0.125
+        own.step()
+    assert heard.told == [("decode", 0.0, 40)], "once in five seconds, however many songs"
+    with own.busy():
+        clock[0] += 3
+        own.beat()
+        clock[0] += 1
+    assert heard.told[1:] == [("decode", 1006.0, 8), ("decode", 0.0, 0)], "that it is over is told at once"
+    own.beat()
+    assert len(heard.told) == 3, "nothing is in hand"
