@@ -35,6 +35,9 @@ from mer_ray.runs.shards import Shard, by_shard, listed, state_of, stated
 WRITERS, READERS = 8, 32
 """Manifests written, and records read at a time: each is a request or two."""
 
+CUT_SONGS = 400_000
+"""Songs that are cut by shard at a time."""
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -177,7 +180,7 @@ def write_manifests(
 def _put_down(folder: str, batches: Iterable[pa.Table], of: int, forgotten: pa.Array) -> pa.Schema:
     """Append each batch's songs to a file a shard; returns their schema."""
     schema: pa.Schema | None = None
-    for batch in batches:
+    for batch in _larger(batches):
         songs = without(batch, forgotten)
         schema = schema or songs.schema
         for number, own in by_shard(songs.cast(schema), of):
@@ -186,6 +189,18 @@ def _put_down(folder: str, batches: Iterable[pa.Table], of: int, forgotten: pa.A
     if schema is None:
         raise InputError("no songs to do; check the catalogue.")
     return schema
+
+
+def _larger(batches: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Some hundred thousand songs at a time: each shard's share of them is a write."""
+    waiting: list[pa.Table] = []
+    for batch in batches:
+        waiting.append(batch)
+        if sum(map(len, waiting)) >= CUT_SONGS:
+            yield pa.concat_tables(waiting)
+            waiting.clear()
+    if waiting:
+        yield pa.concat_tables(waiting)
 
 
 def _write(folder: str, schema: pa.Schema, shard: OpenShard, own: bool) -> tuple[int, str]:

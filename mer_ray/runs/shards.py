@@ -119,6 +119,6 @@ def by_shard(songs: pa.Table, of: int) -> Iterator[tuple[int, pa.Table]]:
     numbers = numbers_of(songs["track_id"], of)
     order = np.argsort(numbers, kind="stable")
     found, starts = np.unique(numbers[order], return_index=True)
-    bounds = [*starts.tolist(), len(order)]
+    together, bounds = songs.take(pa.array(order)), [*starts.tolist(), len(order)]
     for number, start, end in zip(found.tolist(), bounds, bounds[1:], strict=False):
-        yield number, songs.take(pa.array(order[start:end]))
+        yield number, together.slice(start, end - start)
