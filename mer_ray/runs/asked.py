@@ -13,11 +13,10 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -32,10 +31,10 @@ from mer_ray.runs.forgetting import without
 from mer_ray.runs.open_shard import OpenShard
 from mer_ray.runs.shards import Shard, by_shard, listed, state_of, stated
 
-WRITERS, READERS = 8, 32
+WRITERS, READERS = 4, 32
 """Manifests written, and records read at a time: each is a request or two."""
 
-CUT_SONGS = 400_000
+CUT_SONGS = 100_000
 """Songs that are cut by shard at a time."""
 
 
@@ -121,9 +120,9 @@ def added(counts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def digest_of(manifest: pa.Table) -> str:
-    """The same for the same songs, whatever order they come in."""
+    """The same for the same songs; in the order of their ids."""
     digest = hashlib.sha256()
-    for batch in manifest.sort_by("track_id").combine_chunks().replace_schema_metadata(None).to_batches():
+    for batch in manifest.replace_schema_metadata(None).to_batches():
         digest.update(batch.serialize())
     return digest.hexdigest()[:20]
 
@@ -140,6 +139,7 @@ class Spool:
             for batch in chain([first], batches):
                 stream.write_table(batch.cast(first.schema))
                 self.songs += len(batch)
+        pa.default_memory_pool().release_unused()
 
     def __iter__(self) -> Iterator[pa.Table]:
         self._file.seek(0)
@@ -170,11 +170,21 @@ def write_manifests(
     Raises:
         InputError: an id stands there twice.
     """
+    asked = Asked([], [])
     with tempfile.TemporaryDirectory(prefix="mer-ray-manifest-") as folder, ThreadPoolExecutor(WRITERS) as pool:
-        schema = _put_down(folder, batches, len(shards), forgotten)
-        written = pool.map(partial(_write, folder, schema), shards, map(own, range(len(shards))))
-        counts, digests = zip(*written, strict=True)
-    return Asked([*counts], [*digests])
+        known = pool.map(_finished_with, (shard if own(number) else None for number, shard in enumerate(shards)))
+        schema, written = _put_down(folder, batches, len(shards), forgotten), deque[Future[None]]()
+        for shard, key in zip(shards, known, strict=True):
+            manifest = _taken_up(os.path.join(folder, str(shard.shard.number)), schema)
+            asked.songs.append(len(manifest))
+            asked.digests.append(digest_of(manifest))
+            if own(shard.shard.number) and asked.digests[-1] != key:
+                written.append(pool.submit(_write, shard, manifest))
+            if len(written) > WRITERS:  # so few are in memory
+                written.popleft().result()
+        for each in written:
+            each.result()
+    return asked
 
 
 def _put_down(folder: str, batches: Iterable[pa.Table], of: int, forgotten: pa.Array) -> pa.Schema:
@@ -192,7 +202,7 @@ def _put_down(folder: str, batches: Iterable[pa.Table], of: int, forgotten: pa.A
 
 
 def _larger(batches: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Some hundred thousand songs at a time: each shard's share of them is a write."""
+    """A hundred thousand songs at a time: each shard's share of them is a write."""
     waiting: list[pa.Table] = []
     for batch in batches:
         waiting.append(batch)
@@ -203,19 +213,23 @@ def _larger(batches: Iterable[pa.Table]) -> Iterator[pa.Table]:
         yield pa.concat_tables(waiting)
 
 
-def _write(folder: str, schema: pa.Schema, shard: OpenShard, own: bool) -> tuple[int, str]:
-    """Write one shard's manifest, if it is this run's ``own`` and not finished; returns its songs and its digest."""
-    manifest = pa.concat_tables([schema.empty_table(), *_taken_up(os.path.join(folder, str(shard.shard.number)))])
-    refuse_twice(manifest["track_id"])
-    digest = digest_of(manifest)
-    if own and (storage.read_json(shard.file(DONE)) or {}).get("key") != digest:
-        storage.remove(shard.file(DONE))  # first: killed between, it must not be finished with another manifest
-        shard.keep(MANIFEST, manifest.sort_by("track_id"))
-    return len(manifest), digest
+def _finished_with(shard: OpenShard | None) -> Any:
+    """What a shard is finished with, if it is."""
+    return (storage.read_json(shard.file(DONE)) or {}).get("key") if shard else None
 
 
-def _taken_up(path: str) -> Iterator[pa.Table]:
+def _write(shard: OpenShard, manifest: pa.Table) -> None:
+    storage.remove(shard.file(DONE))  # first: killed between, it must not be finished with another manifest
+    shard.keep(MANIFEST, manifest)
+
+
+def _taken_up(path: str, schema: pa.Schema) -> pa.Table:
+    """The songs of one shard, in the order of their ids."""
+    tables = [schema.empty_table()]
     if os.path.exists(path):
         with open(path, "rb") as file:
             while file.tell() < os.path.getsize(path):
-                yield pa.ipc.open_stream(file).read_all()
+                tables.append(pa.ipc.open_stream(file).read_all())
+    songs = pa.concat_tables(tables)
+    refuse_twice(songs["track_id"])
+    return songs.sort_by("track_id").combine_chunks()
