@@ -275,13 +275,11 @@ def damage(output: Path, kind: str, chance: random.Random) -> bool:
             holder = {"token": "gone", "job": "extract", "host": "lost-node", "pid": 1, "heartbeat": time.time() - 600}
             (run / "lock").write_text(json.dumps(holder))
             os.utime(run / "lock", (0, 0))
-        case "torn record" | "no record" | "no pending":
+        case "torn record":
+            (chance.choice(sorted(run.glob("shards/*"))) / "done.json").write_text('{"key": "')
+        case "no record" | "no pending":
             name = "pending.parquet" if kind == "no pending" else "done.json"
-            found = sorted(run.glob(f"shards/*/{name}"))
-            if not found:
-                return False
-            record = chance.choice(found)
-            record.write_bytes(record.read_bytes()[:20]) if kind == "torn record" else record.unlink()
+            (chance.choice(sorted(run.glob("shards/*"))) / name).unlink(missing_ok=True)
         case "torn asked":
             (run / "asked.json").write_text('{"songs": [1')
         case "half a summary":
