@@ -3,7 +3,8 @@
 python -m benchmarks [--music DIR] [--only decode encode training tagging overlap scale]
 
 Minutes on two cores. What takes longer has commands of its own: the full ``benchmarks.scale`` and
-``benchmarks.overlap``, ``benchmarks.resume``, ``benchmarks.search``, ``benchmarks.zero_shot``. Without ``--music`` songs are composed.
+``benchmarks.overlap``, ``benchmarks.resume``, ``benchmarks.search``, ``benchmarks.zero_shot``.
+Without ``--music`` songs are composed.
 """
 
 from __future__ import annotations
