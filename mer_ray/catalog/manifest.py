@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from mer_ray import storage
 from mer_ray.catalog.datasets import SPLITS
 from mer_ray.catalog.folder import folder_tables, songs_of_files
-from mer_ray.catalog.repeats import repeated
+from mer_ray.catalog.repeats import refuse_repeated_ids
 from mer_ray.errors import InputError
 from mer_ray.songs import stored_json
 from mer_ray.uris import without_credentials
@@ -82,7 +82,7 @@ def whole(batches: Iterable[pa.Table], source: str) -> pa.Table:
     if len(parts) == 1:
         return parts[0]
     table = pa.concat_tables(parts).combine_chunks()
-    _refuse_repeated(table["track_id"], source)
+    refuse_repeated_ids(table["track_id"], source)
     return table
 
 
@@ -98,7 +98,7 @@ def _check(table: pa.Table, source: str) -> None:
     uris = table["uri"]
     for uri in uris.filter(pc.match_substring(uris, "@")).to_pylist():
         without_credentials(uri)
-    _refuse_repeated(table["track_id"], source)
+    refuse_repeated_ids(table["track_id"], source)
     ratings = pc.list_flatten(table["ratings"])
     given = pc.struct_field(ratings, "rating")
     if ratings.null_count or given.null_count or not pc.all(pc.is_finite(given), min_count=0).as_py():
@@ -106,12 +106,6 @@ def _check(table: pa.Table, source: str) -> None:
     unknown = sorted(set(pc.unique(table["split"]).to_pylist()) - {None, *SPLITS})
     if unknown:
         raise InputError(f"{source}: split {unknown[0]!r} is none of {', '.join(SPLITS)}; rename it.")
-
-
-def _refuse_repeated(ids: pa.ChunkedArray, source: str) -> None:
-    if pc.count_distinct(ids).as_py() < len(ids):
-        counts = pc.value_counts(ids)
-        raise repeated(source, counts.field("values").filter(pc.greater(counts.field("counts"), 1))[0].as_py())
 
 
 def read_manifest(uri: str) -> pa.Table:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mer_ray.errors import InputError
@@ -58,6 +59,13 @@ def refuse_repeated(source: str, repeats: Repeats, ids: Callable[[], Iterable[pa
             if track_id in seen:
                 raise repeated(source, track_id)
             seen.add(track_id)
+
+
+def refuse_repeated_ids(ids: pa.ChunkedArray, source: str) -> None:
+    """Hold ids that are all in memory to being unique. Raises as :func:`refuse_repeated`."""
+    if pc.count_distinct(ids).as_py() < len(ids):
+        counts = pc.value_counts(ids)
+        raise repeated(source, counts.field("values").filter(pc.greater(counts.field("counts"), 1))[0].as_py())
 
 
 def repeated(source: str, track_id: str) -> InputError:

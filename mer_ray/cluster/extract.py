@@ -82,7 +82,7 @@ def extract(settings: ExtractSettings | TagSettings, read: Callable[[], Iterable
         output.begin(fingerprint, settings.resolved(), manifest, of=of)
         part_bytes = 0 if settings.songs_per_part else FEATURE_BYTES
         work = Work(output, output.unfinished(retry_failed=settings.retry_failed), part_bytes)
-        songs = work.begin(_opener(output, settings))
+        songs = work.begin(SongsToDo(output.lease, settings.retry_failed))
         made_by = f"{encoder.name} (D = {encoder.dim})"
         print(f"extract: {work.said} of {output.asked:,} songs to do{work.where} with {made_by}")
         identity = encoder.identity(encoding.window_seconds, encoding.keep_tail)
@@ -104,7 +104,7 @@ def extract(settings: ExtractSettings | TagSettings, read: Callable[[], Iterable
                 )
             print(f"extract: {plan.describe(encoder.dtype, work.songs)}", flush=True)
             own = replace(encoding, batch_windows=plan.batch_windows, threads=plan.threads)
-            opener = _opener(output, settings, withheld.ids())
+            opener = SongsToDo(output.lease, settings.retry_failed, withheld.ids())
             source = partial(from_shards, work.left, opener, number, len(cluster.nodes))
             # Named here: whoever puts another in its place does so in this process.
             decode = partial(stages.decode_songs, decoding=decoding)
@@ -120,18 +120,11 @@ class SongsToDo:
 
     lease: Lease
     retry_failed: bool
-    withheld: pa.Array | None
+    withheld: pa.Array | None = None
 
     def __call__(self, shard: int, number: int) -> Opened:
-        options = {"retry_failed": self.retry_failed, "withheld": self.withheld}
-        found = self.lease.open(shard).pending_in(number, **options)
+        found = self.lease.open(shard).pending_in(number, retry_failed=self.retry_failed, withheld=self.withheld)
         return Opened(found, len(found))
-
-
-def _opener(
-    output: SongsDirectory, settings: ExtractSettings | TagSettings, withheld: pa.Array | None = None
-) -> SongsToDo:
-    return SongsToDo(output.lease, settings.retry_failed, withheld)
 
 
 def extraction(

@@ -11,6 +11,8 @@ import socket
 import time
 from typing import NamedTuple
 
+from mer_ray.runs.lock import named
+
 NAMESPACE = "mer_ray"
 
 
@@ -24,7 +26,7 @@ class Run(NamedTuple):
     driver: str
 
     def __str__(self) -> str:
-        return f"the {self.job} run with process {self.process} on {self.host}"
+        return named(self.job, self.process, self.host)
 
     @property
     def name(self) -> str:

@@ -63,7 +63,7 @@ class Plan:
     def fits(self, cluster: Cluster) -> bool:
         """Whether encoders that all come to life on these nodes leave room to decode and to commit."""
         encoders = min(self.encoders, int(cluster.gpus / self.gpus_per_encoder)) if self.gpus else self.encoders
-        return encoders * self.encoder_cpus + self.decoder_cpus + SPARE_CPUS <= cluster.cpus + 1e-9
+        return self._needs(encoders) <= cluster.cpus + 1e-9
 
     def outgrown_by(self, cluster: Cluster) -> bool:
         """Whether its share has room for encoders that are worth a start; those on GPUs start as nodes join."""
@@ -75,8 +75,11 @@ class Plan:
         """Whether it holds more than its share, which is less than it ``was``."""
         if self.gpus:
             return cluster.own_gpus < was.own_gpus and self.gpus > cluster.own_gpus
-        held = self.encoders * self.encoder_cpus + self.decoder_cpus + SPARE_CPUS
-        return cluster.own_cpus < was.own_cpus and held > cluster.own_cpus + 1e-9
+        return cluster.own_cpus < was.own_cpus and self._needs(self.encoders) > cluster.own_cpus + 1e-9
+
+    def _needs(self, encoders: int) -> float:
+        """CPUs of so many encoders, a decoder and the commits."""
+        return encoders * self.encoder_cpus + self.decoder_cpus + SPARE_CPUS
 
     def describe(self, dtype: str, songs: int) -> str:
         """One line for the console; ``dtype`` is the encoder's arithmetic."""

@@ -21,9 +21,9 @@ from itertools import chain
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mer_ray import storage
+from mer_ray.catalog.repeats import refuse_repeated_ids
 from mer_ray.errors import InputError
 from mer_ray.fingerprints import text_sha256
 from mer_ray.runs.directory import ASKED, DONE, MANIFEST, run_file
@@ -33,6 +33,9 @@ from mer_ray.runs.shards import Shard, by_shard, listed, state_of, stated
 
 WRITERS, READERS = 4, 32
 """Manifests written, and records read at a time: each is a request or two."""
+
+SOURCE = "catalogue"
+"""What a sentence calls what is asked for, wherever that came from."""
 
 CUT_SONGS = 100_000
 """Songs that are cut by shard at a time."""
@@ -148,14 +151,6 @@ class Spool:
                 yield pa.Table.from_batches([batch])
 
 
-def refuse_twice(ids: pa.ChunkedArray) -> None:
-    """Raise InputError for an id that stands more than once."""
-    if pc.count_distinct(ids).as_py() < len(ids):
-        counts = pc.value_counts(ids)
-        twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1))[0].as_py()
-        raise InputError(f"catalogue: track_id {twice!r} stands more than once; give each song its own.")
-
-
 def write_manifests(
     shards: list[OpenShard], own: Callable[[int], bool], batches: Iterable[pa.Table], forgotten: pa.Array
 ) -> Asked:
@@ -231,5 +226,5 @@ def _taken_up(path: str, schema: pa.Schema) -> pa.Table:
             while file.tell() < os.path.getsize(path):
                 tables.append(pa.ipc.open_stream(file).read_all())
     songs = pa.concat_tables(tables)
-    refuse_twice(songs["track_id"])
+    refuse_repeated_ids(songs["track_id"], SOURCE)
     return songs.sort_by("track_id").combine_chunks()

@@ -184,6 +184,11 @@ def read_holder(folder: str) -> Holder | None:
     }
 
 
+def named(job: object, process: object, host: object) -> str:
+    """A run, as a person is told of it."""
+    return f"the {job} run with process {process} on {host}"
+
+
 def timestamp(seconds: float) -> str:
     """A moment in seconds since 1970 as the run files state it."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
@@ -199,7 +204,7 @@ def _read(seen: storage.Seen | None) -> dict[str, Any]:
 
 
 def _named(holder: dict[str, Any]) -> str:
-    return f"the {holder.get('job')} run with process {holder.get('pid')} on {holder.get('host')}"
+    return named(holder.get("job"), holder.get("pid"), holder.get("host"))
 
 
 def _has(holder: dict[str, Any] | None, token: str) -> bool:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from mer_ray import storage
 from mer_ray.errors import InputError
-from mer_ray.runs.lock import Holder, read_holder
+from mer_ray.runs.lock import Holder, named, read_holder
 
 _FOLDER = "_run/ranges"
 
@@ -72,7 +72,7 @@ def others_at_work(uri: str, own: Range | None) -> list[str]:
     whole = read_holder(storage.join(uri, "_run")) if own is not None else None
     if whole is not None and whole["alive"]:
         found.append(("all shards", whole))
-    return [f"{which} by the {it['job']} run with process {it['process']} on {it['host']}" for which, it in found]
+    return [f"{which} by {named(it['job'], it['process'], it['host'])}" for which, it in found]
 
 
 def forget_ranges(uri: str) -> None:

@@ -21,9 +21,10 @@ from typing import Any, Self
 import pyarrow as pa
 
 from mer_ray import __version__, storage
+from mer_ray.catalog.repeats import refuse_repeated_ids
 from mer_ray.errors import InputError
 from mer_ray.fingerprints import canonical
-from mer_ray.runs.asked import Asked, added, records, refuse_twice, write_manifests
+from mer_ray.runs.asked import SOURCE, Asked, added, records, write_manifests
 from mer_ray.runs.directory import ASKED, SETTINGS, SUMMARY, RunDirectory
 from mer_ray.runs.forgetting import read_forgotten, without
 from mer_ray.runs.lock import POLL_SECONDS, STAGED, timestamp
@@ -129,7 +130,7 @@ class SongsDirectory(RunDirectory):
             self.ask_as(write_manifests(self.shards, self._has, batches, forgotten))
         else:
             asked = without(pa.concat_tables(batches), forgotten)
-            refuse_twice(asked["track_id"])
+            refuse_repeated_ids(asked["track_id"], SOURCE)
             self.sizes = [len(asked)]
             self.shards[0].ask(asked)
 

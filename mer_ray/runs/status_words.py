@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from mer_ray.runs.directory import MANIFEST
-from mer_ray.runs.lock import Holder
+from mer_ray.runs.lock import Holder, named
 from mer_ray.runs.progress import clock
 from mer_ray.runs.status import TRAINING, Status
 
@@ -93,7 +93,7 @@ def _ago(stamp: str) -> str:
 def _lock_line(lock: Holder | None) -> str:
     if lock is None:
         return "held by nobody"
-    who = f"the {lock['job']} run with process {lock['process']} on {lock['host']} since {lock['since']}"
+    who = f"{named(lock['job'], lock['process'], lock['host'])} since {lock['since']}"
     beat = f"last heartbeat {clock(lock['heartbeat_age_s'])} ago"
     if lock["alive"]:
         return f"held by {who}; {beat}: alive"

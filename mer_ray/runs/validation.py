@@ -7,7 +7,7 @@ and no lock is taken.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ from mer_ray.errors import InputError
 from mer_ray.runs.asked import added
 from mer_ray.runs.contract import Findings, row_breaches, schema_difference, schema_problem, shown
 from mer_ray.runs.directory import FAILURES, MANIFEST, SETTINGS, SUMMARY, run_file
-from mer_ray.runs.lock import STAGED
+from mer_ray.runs.lock import STAGED, named
 from mer_ray.runs.shards import Shard, all_of, listed, numbers_of
 from mer_ray.runs.status import TRAINING, RunFiles, open_run, read_asked
 from mer_ray.runs.tally import Tally
@@ -102,7 +102,6 @@ class Sums:
 
     content: Content
     schema: pa.Schema | None = None
-    shards: int = 0
     parts: int = 0
     asked: int = 0
     counts: list[dict[str, Any]] = field(default_factory=list)
@@ -132,8 +131,11 @@ def validate(uri: str, contents: Sequence[Content], *, deep: bool = False, shard
         looked_at = every if shards is None else every[:: max(1, len(every) // shards)][:shards]
         findings.add("names", "of no shard", [part.name for part in listed(uri, len(every))[1]])
         sums = Sums(contents[0])
+        fingerprint = run.settings.get("fingerprint", {})
+        read = partial(_survey_part, fingerprint=fingerprint, contents=contents, deep=deep)
         for shard in looked_at:
-            _check_shard(shard, run, contents, findings, sums, deep=deep, success=success)
+            survey = _survey(shard, read, FEATURES_AHEAD if deep else STATUS_AHEAD, findings, sums)
+            _check_shard(shard, survey, findings, sums, success=success)
         whole = len(looked_at) == len(every)
         complete = not (findings.problem("manifest") or findings.problem("ids"))
         at_work = run.at_work
@@ -155,7 +157,7 @@ def validate(uri: str, contents: Sequence[Content], *, deep: bool = False, shard
     if not whole:
         notes.append(f"{len(looked_at):,} of {len(every):,} shards were looked at")
     if at_work:
-        notes.append(f"the {at_work['job']} run with process {at_work['process']} on {at_work['host']} is at work here")
+        notes.append(f"{named(at_work['job'], at_work['process'], at_work['host'])} is at work here")
     if unasked := findings.problem("unasked"):
         notes.append(unasked)
     if len(sums.versions) > 1:
@@ -184,41 +186,21 @@ def _details(run: RunFiles, sums: Sums, *, success: bool, whole: bool, at_work: 
     }
 
 
-def _check_shard(
-    shard: Shard,
-    run: RunFiles,
-    contents: Sequence[Content],
-    findings: Findings,
-    sums: Sums,
-    *,
-    deep: bool,
-    success: bool,
-) -> None:
+def _check_shard(shard: Shard, survey: Survey, findings: Findings, sums: Sums, *, success: bool) -> None:
     """Check one shard against its manifest; only what it adds to the sums is kept of it."""
-    parts = [part.uri for part in shard.parts()]
-    survey = _survey(parts, shard, run, contents, findings, sums, deep)
     asked = read_asked(shard)
     _check_ids(shard, asked, pa.chunked_array(survey.ids, pa.string()), findings)
     if success:
         _check_failures(shard, survey.tally.failed, findings)
-    sums.parts += len(parts)
     sums.asked += 0 if asked is None else len(asked)
     sums.counts.append(survey.tally.counts())
 
 
-def _survey(
-    parts: list[str],
-    shard: Shard,
-    run: RunFiles,
-    contents: Sequence[Content],
-    findings: Findings,
-    sums: Sums,
-    deep: bool,
-) -> Survey:
+def _survey(shard: Shard, read: Callable[[Shard, str], Survey], ahead: int, findings: Findings, sums: Sums) -> Survey:
     """What all parts of a shard bring to light together; what breaks a check goes to the findings."""
-    whole = Survey(contents[0])
-    read = partial(_survey_part, shard, fingerprint=run.settings.get("fingerprint", {}), contents=contents, deep=deep)
-    for part, found in read_parts(parts, read, FEATURES_AHEAD if deep else STATUS_AHEAD):
+    whole, parts = Survey(sums.content), [part.uri for part in shard.parts()]
+    sums.parts += len(parts)
+    for part, found in read_parts(parts, partial(read, shard), ahead):
         name = part.rsplit("/", 1)[-1]
         if isinstance(found, Damage):
             findings.add("parts", found.value, [name])
